@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Models: shape, counts, and the folder a model lives in.
+ *
+ * A model folder has the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer.json.
+ * `model_type` is qwen3_moe where transformers' graph computes the same function, and sigmoe where it does not. */
+#ifndef SIGMOE_MODEL_H
+#define SIGMOE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sigmoe/config.h"
+#include "sigmoe/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/* The `model` section of a config. Letters as in docs/notation.md. */
+typedef struct sgm_model_settings {
+    int64_t layers, width, heads, kv_heads, head_size; /* L, D, H, G, head size */
+    int64_t experts, experts_per_token, expert_width;  /* E, K, F */
+    int64_t vocabulary, context;                       /* V, longest sequence in tokens */
+    bool tie_embeddings;
+    double rope_theta, norm_epsilon;
+    int attention;                  /* 0 causal */
+    double init_std, gate_init_std; /* of the weights / of the router */
+} sgm_model_settings;
+
+typedef struct sgm_model_counts {
+    int64_t total_parameters;  /* every element, tied ones once */
+    int64_t active_parameters; /* of those, what one token touches, embeddings left out, output head left out */
+    int64_t embedding_parameters, head_parameters; /* head: 0 when tied */
+    int64_t expert_parameters;                     /* in all experts of all layers */
+    double forward_flops_per_token;  /* at a given context: products only, 2 per multiply-add, head included */
+    double training_flops_per_token; /* 3 × forward */
+    int64_t bytes;                   /* f32 weights */
+    int64_t training_bytes;          /* weights, gradients, two moments */
+} sgm_model_counts;
+
+sgm_status sgm_model_settings_from_config(const sgm_config *config, sgm_model_settings *settings, sgm_error *error);
+sgm_status sgm_model_settings_check(const sgm_model_settings *settings, sgm_error *error);
+/* `k` experts per token on average over layers (settings->experts_per_token where constant). */
+void sgm_model_count(const sgm_model_settings *settings, double k, int64_t context_tokens, sgm_model_counts *counts);
+
+/* What is known of a model on disk without loading its weights. `path`: model folder, checkpoint or run folder. */
+typedef struct sgm_model_info {
+    sgm_model_settings settings;
+    sgm_model_counts counts;
+    char model_type[32]; /* "qwen3_moe", "sigmoe" */
+    char router[64];
+    char dtype[16];     /* "f32" */
+    int64_t file_bytes; /* of the weight files */
+    int64_t step;       /* -1 when not a checkpoint */
+    bool has_tokenizer;
+    char folder[4096]; /* the resolved model folder */
+} sgm_model_info;
+sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *error);
+
+/* Write a model folder with random weights (streamed, never in memory at once). `type`: "f32". */
+sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path /* NULL */, uint64_t seed,
+                          const char *type, const char *folder, sgm_error *error);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/* All of sigmoe. */
+#ifndef SIGMOE_SIGMOE_H
+#define SIGMOE_SIGMOE_H
+
+#include "sigmoe/config.h"
+#include "sigmoe/data.h"
+#include "sigmoe/error.h"
+#include "sigmoe/machine.h"
+#include "sigmoe/model.h"
+#include "sigmoe/registry.h"
+#include "sigmoe/session.h"
+#include "sigmoe/stats.h"
+#include "sigmoe/text.h"
+#include "sigmoe/train.h"
+
+#endif

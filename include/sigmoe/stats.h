@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Evaluation of a model on text, and the load of its experts there. */
+#ifndef SIGMOE_STATS_H
+#define SIGMOE_STATS_H
+
+#include <stdint.h>
+
+#include "sigmoe/error.h"
+#include "sigmoe/session.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+typedef struct sgm_layer_stats {
+    int64_t tokens, dead_experts; /* dead: below 1 % of the fair share */
+    double min_over_mean, max_over_mean, max_violation;
+    double entropy_over_log_e, probability_entropy_over_log_e;
+    double coefficient_of_variation, correlation;
+    double noise_floor; /* max_violation that an even router would show at this many tokens */
+} sgm_layer_stats;
+
+typedef struct sgm_evaluation {
+    int64_t tokens, bytes;
+    double loss_nats_per_token, perplexity, bits_per_byte;
+    int64_t layers, experts;
+    sgm_layer_stats *layer; /* (L) heap */
+    int64_t *load;          /* (L, E) heap */
+} sgm_evaluation;
+/* Text files (each a document, or several where lines `<|endoftext|>` part them) or the held-out split of a data folder.
+ * Windows overlap by half and score each byte of a document once; documents of white space alone are left out.
+ * `token_limit` 0: all. */
+sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, const char *const *paths, size_t count,
+                        int64_t token_limit, sgm_evaluation *evaluation, sgm_error *error);
+void sgm_evaluation_free(sgm_evaluation *evaluation);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif
