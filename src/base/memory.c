@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Counted, aligned, zeroed heap blocks; growing buffers; how much memory is left. */
+#include "base/memory.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static _Atomic uint64_t allocations;
+
+/* From this size on a block comes from mmap: fresh zero pages, returned to the system when freed. A header page-aligned
+ * ahead of the block says how it was made. */
+#define LARGE_BYTES ((size_t)1 << 22)
+
+typedef struct header {
+    size_t mapped_bytes; /* 0: from the heap */
+    char padding[SGM_ALIGN - sizeof(size_t)];
+} header;
+
+void *sgm_alloc(size_t bytes) {
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    if (bytes > SIZE_MAX - 2 * sizeof(header) - SGM_ALIGN)
+        return NULL;
+    size_t total = sgm_round_up(bytes) + sizeof(header);
+    header *block;
+    if (total >= LARGE_BYTES) {
+        block = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (block == MAP_FAILED)
+            return NULL;
+        madvise(block, total, MADV_HUGEPAGE); /* advice: failing is fine */
+        block->mapped_bytes = total;
+    } else {
+        block = aligned_alloc(SGM_ALIGN, total);
+        if (!block)
+            return NULL;
+        memset(block, 0, total);
+    }
+    return block + 1;
+}
+
+void *sgm_resize(void *block, size_t old_bytes, size_t new_bytes) {
+    void *fresh = sgm_alloc(new_bytes);
+    if (!fresh)
+        return NULL;
+    if (block) {
+        memcpy(fresh, block, old_bytes < new_bytes ? old_bytes : new_bytes);
+        sgm_free(block);
+    }
+    return fresh;
+}
+
+void sgm_free(void *block) {
+    if (!block)
+        return;
+    header *start = (header *)block - 1;
+    if (start->mapped_bytes)
+        munmap(start, start->mapped_bytes);
+    else
+        free(start);
+}
+
+char *sgm_strdup(const char *text) {
+    size_t n = strlen(text) + 1;
+    char *copy = sgm_alloc(n);
+    if (copy)
+        memcpy(copy, text, n);
+    return copy;
+}
+
+char *sgm_format(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (n < 0)
+        return NULL;
+    char *text = sgm_alloc((size_t)n + 1);
+    if (!text)
+        return NULL;
+    va_start(arguments, format);
+    vsnprintf(text, (size_t)n + 1, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
+uint64_t sgm_alloc_count(void) {
+    return atomic_load_explicit(&allocations, memory_order_relaxed);
+}
+
+static uint64_t number_in_file(const char *path) {
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return UINT64_MAX;
+    uint64_t value = UINT64_MAX;
+    if (fscanf(file, "%" SCNu64, &value) != 1)
+        value = UINT64_MAX; /* "max" */
+    fclose(file);
+    return value;
+}
+
+/* The value behind `key` in a file of lines "key value", 0 when it is not there. */
+static uint64_t number_of_key(const char *path, const char *key) {
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    char line[256], name[64];
+    uint64_t value, found = 0;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "%63[^ :]%*[ :]%" SCNu64, name, &value) == 2 && strcmp(name, key) == 0)
+            found = value;
+    fclose(file);
+    return found;
+}
+
+/* What one control group leaves: its limit less what it uses, where the file cache counts as free because the kernel
+ * takes it back before anyone is refused memory. UINT64_MAX without a limit. */
+static uint64_t left_in_group(const char *folder, const char *limit_file, const char *used_file,
+                              const char *cache_key) {
+    char path[4352];
+    snprintf(path, sizeof path, "%s/%s", folder, limit_file);
+    uint64_t limit = number_in_file(path);
+    if (limit == UINT64_MAX)
+        return UINT64_MAX;
+    snprintf(path, sizeof path, "%s/%s", folder, used_file);
+    uint64_t used = number_in_file(path);
+    if (used == UINT64_MAX)
+        return limit;
+    snprintf(path, sizeof path, "%s/memory.stat", folder);
+    uint64_t cache = number_of_key(path, cache_key);
+    used -= cache < used ? cache : used;
+    return used < limit ? limit - used : 0;
+}
+
+/* Version 2: our group and every one above it. Inside a container the root of the tree is the container's own group. */
+static uint64_t left_in_groups(void) {
+    char line[4096], folder[4224] = "/sys/fs/cgroup";
+    size_t root = strlen(folder);
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, "0::/", 4) == 0) {
+            line[strcspn(line, "\n")] = '\0';
+            snprintf(folder + root, sizeof folder - root, "%s", line + 3);
+        }
+    if (file)
+        fclose(file);
+    uint64_t least = UINT64_MAX;
+    for (;;) {
+        uint64_t left = left_in_group(folder, "memory.max", "memory.current", "inactive_file");
+        least = left < least ? left : least;
+        char *slash = strrchr(folder, '/');
+        if ((size_t)(slash - folder) < root)
+            break;
+        *slash = '\0';
+    }
+    uint64_t left = left_in_group("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                  "total_inactive_file"); /* version 1 */
+    return left < least ? left : least;
+}
+
+uint64_t sgm_memory_available(void) {
+    uint64_t kib = number_of_key("/proc/meminfo", "MemAvailable"), groups = left_in_groups();
+    uint64_t machine = kib ? kib * 1024 : UINT64_MAX;
+    return machine < groups ? machine : groups;
+}
+
+sgm_status sgm_memory_check(uint64_t bytes, const char *what, sgm_error *error) {
+    uint64_t available = sgm_memory_available();
+    if (bytes <= available)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EMEMORY, "take a smaller preset, fewer tokens per micro-batch, or a bigger machine",
+                    "not enough memory for %s: it needs %.2f GB, %.2f GB are available", what, (double)bytes / 1e9,
+                    (double)available / 1e9);
+}
+
+static sgm_status buffer_reserve(sgm_buffer *buffer, size_t extra) {
+    if (buffer->capacity - buffer->size > extra)
+        return SGM_OK;
+    size_t capacity = buffer->capacity ? buffer->capacity : 256;
+    while (capacity - buffer->size <= extra) {
+        if (capacity > SIZE_MAX / 2)
+            return SGM_EMEMORY;
+        capacity *= 2;
+    }
+    char *data = sgm_resize(buffer->data, buffer->size, capacity);
+    if (!data)
+        return SGM_EMEMORY;
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return SGM_OK;
+}
+
+sgm_status sgm_buffer_add(sgm_buffer *buffer, const void *bytes, size_t size) {
+    sgm_status status = buffer_reserve(buffer, size);
+    if (status)
+        return status;
+    if (size)
+        memcpy(buffer->data + buffer->size, bytes, size);
+    buffer->size += size;
+    buffer->data[buffer->size] = '\0';
+    return SGM_OK;
+}
+
+sgm_status sgm_buffer_print(sgm_buffer *buffer, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (n < 0)
+        return SGM_EINTERNAL;
+    sgm_status status = buffer_reserve(buffer, (size_t)n);
+    if (status)
+        return status;
+    va_start(arguments, format);
+    vsnprintf(buffer->data + buffer->size, (size_t)n + 1, format, arguments);
+    va_end(arguments);
+    buffer->size += (size_t)n;
+    return SGM_OK;
+}
+
+void sgm_buffer_free(sgm_buffer *buffer) {
+    sgm_free(buffer->data);
+    *buffer = (sgm_buffer){0};
+}

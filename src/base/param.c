@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Values of parameters: from text, through the range check, into a settings struct. Numbers are read in the C locale
+ * whatever the program's locale is: a config must mean the same everywhere. */
+#include "base/param.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/param_value.h"
+
+bool sgm_text_is_utf8(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c;) {
+        int more = *c < 0x80                 ? 0
+                   : *c >= 0xC2 && *c < 0xE0 ? 1
+                   : *c >= 0xE0 && *c < 0xF0 ? 2
+                   : *c >= 0xF0 && *c < 0xF5 ? 3
+                                             : -1;
+        if (more < 0)
+            return false;
+        uint32_t code = more == 0 ? *c : *c & (0x3Fu >> more);
+        c++;
+        for (int i = 0; i < more; i++, c++) {
+            if ((*c & 0xC0) != 0x80)
+                return false;
+            code = code << 6 | (*c & 0x3Fu);
+        }
+        if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10FFFF)) ||
+            (code >= 0xD800 && code < 0xE000))
+            return false;
+    }
+    return true;
+}
+
+/* ---- messages ---- */
+
+static void describe_legal(const sgm_param *param, char *text, size_t size) {
+    static const char *const kinds[] = {
+        [SGM_PARAM_INT] = "a whole number",
+        [SGM_PARAM_REAL] = "a number",
+        [SGM_PARAM_BOOL] = "true or false",
+        [SGM_PARAM_ENUM] = "one of",
+        [SGM_PARAM_TEXT] = "a text",
+        [SGM_PARAM_INT_LIST] = "whole numbers like 8,2",
+        [SGM_PARAM_REAL_LIST] = "numbers like 0.5,0.1",
+    };
+    char range[128] = "";
+    bool number = param->type == SGM_PARAM_INT || param->type == SGM_PARAM_REAL || param->type == SGM_PARAM_INT_LIST ||
+                  param->type == SGM_PARAM_REAL_LIST;
+    if (number && param->min <= param->max) {
+        if (isinf(param->max))
+            snprintf(range, sizeof range, " of at least %.10g", param->min);
+        else
+            snprintf(range, sizeof range, " from %.10g to %.10g", param->min, param->max);
+    }
+    const char *unit = number && param->unit ? param->unit : "";
+    snprintf(text, size, "give %s%s%s%s%s%s%s", kinds[param->type], range, *unit ? " (" : "", unit, *unit ? ")" : "",
+             param->type == SGM_PARAM_ENUM ? " " : "", param->type == SGM_PARAM_ENUM ? param->choices : "");
+    if (param->has_auto)
+        snprintf(text + strlen(text), size - strlen(text), ", or auto");
+}
+
+typedef struct reading {
+    const sgm_param *param;
+    const char *label, *text, *origin;
+    sgm_error *error;
+} reading;
+
+static sgm_status wrong(const reading *r, const char *why) {
+    char hint[sizeof r->error->hint];
+    describe_legal(r->param, hint, sizeof hint);
+    bool known = r->origin && *r->origin;
+    return sgm_fail(r->error, SGM_EARGUMENT, hint, "%s = %s%s%s%s: %s", r->label, *r->text ? r->text : "\"\"",
+                    known ? " (" : "", known ? r->origin : "", known ? ")" : "", why);
+}
+
+static sgm_status no_memory(const reading *r) {
+    return sgm_fail(r->error, SGM_EMEMORY, NULL, "no memory for the value of %s", r->label);
+}
+
+/* ---- one number ---- */
+
+/* Decimal only: no hexadecimal, no "inf", no "nan". */
+static bool read_real(const char *text, double *value) {
+    if (!*text || text[strspn(text, "0123456789+-.eE")])
+        return false;
+    locale_t c_locale = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    if (!c_locale)
+        return false;
+    char *end;
+    *value = strtod_l(text, &end, c_locale);
+    freelocale(c_locale);
+    return *end == '\0' && isfinite(*value);
+}
+
+/* Also "1e6": people write token counts so. */
+static bool read_integer(const char *text, int64_t *value) {
+    if (!*text || text[strspn(text, "0123456789+-.eE")])
+        return false;
+    char *end;
+    errno = 0;
+    long long whole = strtoll(text, &end, 10);
+    if (*end == '\0') {
+        *value = whole;
+        return errno == 0 && whole != INT64_MIN; /* that one means auto */
+    }
+    double real;
+    if (!read_real(text, &real) || real != floor(real) || fabs(real) > 0x1p53)
+        return false;
+    *value = (int64_t)real;
+    return true;
+}
+
+static bool in_range(const sgm_param *param, double value) {
+    return param->min > param->max || (value >= param->min && value <= param->max);
+}
+
+/* ---- choices, lists ---- */
+
+static int find_choice(const char *choices, const char *text) {
+    size_t n = strlen(text);
+    int index = 0;
+    for (const char *c = choices; c; index++) {
+        const char *bar = strchr(c, '|');
+        size_t length = bar ? (size_t)(bar - c) : strlen(c);
+        if (length == n && n > 0 && memcmp(c, text, n) == 0)
+            return index;
+        c = bar ? bar + 1 : NULL;
+    }
+    return -1;
+}
+
+/* The items of "8, 2" or "[8, 2]". Cuts `text` up. */
+static sgm_status read_list(const reading *r, char *text, sgm_param_value *value) {
+    size_t n = strlen(text);
+    if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
+        text[n - 1] = '\0';
+        text++;
+    }
+    text += strspn(text, " \t");
+    if (!*text)
+        return SGM_OK;
+    size_t items = 1;
+    for (const char *c = text; *c; c++)
+        items += *c == ',';
+    bool whole = r->param->type == SGM_PARAM_INT_LIST;
+    if (whole)
+        value->integers = sgm_alloc(items * sizeof *value->integers);
+    else
+        value->reals = sgm_alloc(items * sizeof *value->reals);
+    if (!value->integers && !value->reals)
+        return no_memory(r);
+    for (size_t i = 0; i < items; i++) {
+        char *comma = strchr(text, ',');
+        if (comma)
+            *comma = '\0';
+        text += strspn(text, " \t");
+        for (size_t length = strlen(text); length && strchr(" \t", text[length - 1]); length--)
+            text[length - 1] = '\0';
+        double number;
+        if (whole && !read_integer(text, &value->integers[i]))
+            return wrong(r, "an item is not a whole number");
+        if (!whole && !read_real(text, &value->reals[i]))
+            return wrong(r, "an item is not a number");
+        number = whole ? (double)value->integers[i] : value->reals[i];
+        if (!in_range(r->param, number))
+            return wrong(r, "an item is out of range");
+        text = comma ? comma + 1 : text;
+    }
+    value->count = (int64_t)items;
+    return SGM_OK;
+}
+
+/* The shortest decimal that reads back as the same number, in the C locale. */
+static void spell_real(double value, char *text, size_t size) {
+    locale_t c_locale = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0), old = uselocale(c_locale);
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    uselocale(old);
+    if (c_locale)
+        freelocale(c_locale);
+}
+
+/* The canonical spelling of a list. */
+static char *spell_list(const sgm_param_value *value) {
+    sgm_buffer text = {0};
+    sgm_status status = sgm_buffer_add(&text, "", 0);
+    for (int64_t i = 0; i < value->count && !status; i++) {
+        char number[40];
+        if (value->integers)
+            snprintf(number, sizeof number, "%" PRId64, value->integers[i]);
+        else
+            spell_real(value->reals[i], number, sizeof number);
+        status = sgm_buffer_print(&text, "%s%s", i ? "," : "", number);
+    }
+    if (status)
+        sgm_buffer_free(&text);
+    return text.data;
+}
+
+/* ---- one value ---- */
+
+static sgm_status read_value(const reading *r, char *text, sgm_param_value *value) {
+    const sgm_param *param = r->param;
+    bool list = param->type == SGM_PARAM_INT_LIST || param->type == SGM_PARAM_REAL_LIST;
+    if (param->has_auto && strcmp(text, "auto") == 0 && param->type != SGM_PARAM_TEXT) {
+        value->integer = SGM_AUTO;
+        value->real = NAN;
+        return SGM_OK;
+    }
+    switch (param->type) {
+    case SGM_PARAM_INT:
+        if (!read_integer(text, &value->integer))
+            return wrong(r, "not a whole number");
+        if (!in_range(param, (double)value->integer))
+            return wrong(r, "out of range");
+        break;
+    case SGM_PARAM_REAL:
+        if (!read_real(text, &value->real))
+            return wrong(r, "not a number");
+        if (!in_range(param, value->real))
+            return wrong(r, "out of range");
+        break;
+    case SGM_PARAM_BOOL:
+        value->boolean = strcmp(text, "true") == 0;
+        if (!value->boolean && strcmp(text, "false") != 0)
+            return wrong(r, "neither true nor false");
+        break;
+    case SGM_PARAM_ENUM:
+        value->integer = find_choice(param->choices, text);
+        if (value->integer < 0)
+            return wrong(r, "not one of its choices");
+        break;
+    case SGM_PARAM_TEXT:
+        if (!sgm_text_is_utf8(text))
+            return wrong(r, "not valid UTF-8");
+        break;
+    case SGM_PARAM_INT_LIST:
+    case SGM_PARAM_REAL_LIST:
+        break;
+    }
+    if (!list)
+        return SGM_OK;
+    sgm_status status = read_list(r, text, value);
+    if (status)
+        return status;
+    char *spelled = spell_list(value);
+    if (!spelled)
+        return no_memory(r);
+    sgm_free(value->text);
+    value->text = spelled;
+    return SGM_OK;
+}
+
+sgm_status sgm_param_parse(const sgm_param *param, const char *label, const char *text, const char *origin,
+                           sgm_param_value *value, sgm_error *error) {
+    reading r = {.param = param, .label = label, .text = text, .origin = origin, .error = error};
+    *value = (sgm_param_value){0};
+    const char *begin = text, *end = text + strlen(text);
+    if (param->type != SGM_PARAM_TEXT) { /* a text keeps its spaces */
+        while (isspace((unsigned char)*begin))
+            begin++;
+        while (end > begin && isspace((unsigned char)end[-1]))
+            end--;
+    }
+    size_t n = (size_t)(end - begin);
+    value->text = sgm_alloc(n + 1);
+    char *scratch = sgm_alloc(n + 1); /* lists are cut up while being read */
+    sgm_status status = SGM_OK;
+    if (!value->text || !scratch) {
+        status = no_memory(&r);
+    } else {
+        memcpy(value->text, begin, n);
+        memcpy(scratch, begin, n);
+        status = read_value(&r, scratch, value);
+    }
+    if (!status && param->type == SGM_PARAM_INT && value->integer != SGM_AUTO) { /* 1e6, +7, 007 */
+        char *spelled = sgm_format("%" PRId64, value->integer);
+        if (spelled) {
+            sgm_free(value->text);
+            value->text = spelled;
+        } else {
+            status = no_memory(&r);
+        }
+    }
+    sgm_free(scratch);
+    if (status)
+        sgm_param_value_free(value);
+    return status;
+}
+
+void sgm_param_value_free(sgm_param_value *value) {
+    sgm_free(value->text);
+    sgm_free(value->integers);
+    sgm_free(value->reals);
+    *value = (sgm_param_value){0};
+}
+
+void sgm_param_store(const sgm_param *param, const sgm_param_value *value, void *settings) {
+    char *place = (char *)settings + param->offset;
+    switch (param->type) {
+    case SGM_PARAM_INT:
+        memcpy(place, &value->integer, sizeof value->integer);
+        break;
+    case SGM_PARAM_REAL:
+        memcpy(place, &value->real, sizeof value->real);
+        break;
+    case SGM_PARAM_BOOL:
+        memcpy(place, &value->boolean, sizeof value->boolean);
+        break;
+    case SGM_PARAM_ENUM: {
+        int choice = (int)value->integer;
+        memcpy(place, &choice, sizeof choice);
+        break;
+    }
+    case SGM_PARAM_TEXT:
+        memcpy(place, &value->text, sizeof value->text);
+        break;
+    case SGM_PARAM_INT_LIST: {
+        sgm_int_list list = {.items = value->integers, .count = value->count};
+        memcpy(place, &list, sizeof list);
+        break;
+    }
+    case SGM_PARAM_REAL_LIST: {
+        sgm_real_list list = {.items = value->reals, .count = value->count};
+        memcpy(place, &list, sizeof list);
+        break;
+    }
+    }
+}
+
+/* ---- defaults without a config ---- */
+
+/* Default lists and texts have no config to live in, so each distinct one is kept for the life of the process: a
+ * constant derived from constant tables. */
+typedef struct kept_default {
+    struct kept_default *next;
+    sgm_param_type type;
+    sgm_param_value value;
+} kept_default;
+
+/* Give away `value` and get the kept one of the same type and text; NULL without memory. */
+static const sgm_param_value *keep_default(sgm_param_type type, sgm_param_value *value) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static kept_default *kept;
+    pthread_mutex_lock(&mutex);
+    kept_default *found = kept;
+    while (found && !(found->type == type && strcmp(found->value.text, value->text) == 0))
+        found = found->next;
+    if (found) {
+        sgm_param_value_free(value);
+    } else {
+        found = sgm_alloc(sizeof *found);
+        if (found) {
+            *found = (kept_default){.next = kept, .type = type, .value = *value};
+            kept = found;
+        } else {
+            sgm_param_value_free(value);
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return found ? &found->value : NULL;
+}
+
+sgm_status sgm_param_defaults(const sgm_param *params, size_t count, void *settings, sgm_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        const sgm_param *param = &params[i];
+        sgm_param_value value;
+        sgm_status status = sgm_param_parse(param, param->name, param->fallback, "default", &value, error);
+        if (status)
+            return status;
+        if (param->type == SGM_PARAM_TEXT || value.count) {
+            const sgm_param_value *kept = keep_default(param->type, &value);
+            if (!kept)
+                return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the default of %s", param->name);
+            sgm_param_store(param, kept, settings);
+        } else {
+            sgm_param_store(param, &value, settings);
+            sgm_param_value_free(&value);
+        }
+    }
+    return SGM_OK;
+}
+
+/* ---- the nearest name ---- */
+
+enum { NAME_LIMIT = 128 };
+
+/* Edit distance with neighbours swapped counted once (optimal string alignment), letters compared without case. */
+static size_t edit_distance(const char *a, size_t n, const char *b, size_t m) {
+    size_t row[3][NAME_LIMIT + 1];
+    for (size_t j = 0; j <= m; j++)
+        row[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t *now = row[i % 3], *before = row[(i + 2) % 3], *earlier = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+            size_t best = before[j - 1] + (x != y);
+            best = before[j] + 1 < best ? before[j] + 1 : best;
+            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) && tolower((unsigned char)a[i - 2]) == y &&
+                earlier[j - 2] + 1 < best)
+                best = earlier[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return row[n % 3][m];
+}
+
+const char *sgm_nearest(const char *wrong_name, const char *const *names) {
+    size_t n = strlen(wrong_name);
+    if (n == 0 || n > NAME_LIMIT)
+        return NULL;
+    /* Near: a third of the letters may be wrong. The beginning of a name is near too, but less than a small slip. */
+    const char *best = NULL, *begun = NULL;
+    size_t best_distance = n / 3 + 1;
+    for (; *names; names++) {
+        size_t m = strlen(*names);
+        if (m > NAME_LIMIT)
+            continue;
+        size_t distance = edit_distance(wrong_name, n, *names, m);
+        if (distance < best_distance || (distance == best_distance && !best && n > 1)) {
+            best = *names;
+            best_distance = distance;
+        }
+        if (!begun && n >= 3 && m > n && strncmp(*names, wrong_name, n) == 0)
+            begun = *names;
+    }
+    return best ? best : begun;
+}
