@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The vector type of the shared kernels (kernel/simd/) in AVX-512: 16 floats, tails by mask registers. */
+#ifndef SGM_KERNEL_AVX512_VEC_H
+#define SGM_KERNEL_AVX512_VEC_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WIDTH 16
+#define ROWS_1 8 /* rows of the register tile, by its width in vectors: at most 24 sums in 32 registers */
+#define ROWS_2 8
+#define ROWS_3 8
+#define ROWS_4 6
+
+typedef __m512 vec;
+typedef __mmask16 vmask;
+
+static inline vmask v_mask(int64_t n) { /* the first n lanes, 0 <= n <= WIDTH */
+    return (vmask)((1u << n) - 1u);
+}
+static inline vec v_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+static inline vec v_load_tail(const float *p, vmask mask) { /* other lanes 0, and not touched in memory */
+    return _mm512_maskz_loadu_ps(mask, p);
+}
+static inline void v_store(float *p, vec x) {
+    _mm512_storeu_ps(p, x);
+}
+static inline void v_store_tail(float *p, vmask mask, vec x) {
+    _mm512_mask_storeu_ps(p, mask, x);
+}
+static inline vec v_set(float x) {
+    return _mm512_set1_ps(x);
+}
+static inline vec v_add(vec a, vec b) {
+    return _mm512_add_ps(a, b);
+}
+static inline vec v_sub(vec a, vec b) {
+    return _mm512_sub_ps(a, b);
+}
+static inline vec v_mul(vec a, vec b) {
+    return _mm512_mul_ps(a, b);
+}
+static inline vec v_div(vec a, vec b) {
+    return _mm512_div_ps(a, b);
+}
+static inline vec v_sqrt(vec a) {
+    return _mm512_sqrt_ps(a);
+}
+static inline vec v_fma(vec a, vec b, vec c) { /* a b + c */
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline vec v_fnma(vec a, vec b, vec c) { /* c - a b */
+    return _mm512_fnmadd_ps(a, b, c);
+}
+static inline vec v_min(vec a, vec b) { /* b where either is NaN */
+    return _mm512_min_ps(a, b);
+}
+static inline vec v_max(vec a, vec b) {
+    return _mm512_max_ps(a, b);
+}
+/* Without optimisation gcc's intrinsic is a macro that turns an unsigned mask into a signed one. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static inline vec v_round(vec a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#pragma GCC diagnostic pop
+/* a 2^n for an integral n: one rounding, also into the denormals. */
+static inline vec v_scale2(vec a, vec n) {
+    return _mm512_scalef_ps(a, n);
+}
+/* b in the lanes of the mask, else a. */
+static inline vec v_select(vec a, vec b, vmask mask) {
+    return _mm512_mask_blend_ps(mask, a, b);
+}
+static inline bool v_any_nan(vec a) {
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0;
+}
+/* Squares of the lanes added to two vectors of f64. */
+typedef struct vsquares {
+    __m512d low, high;
+} vsquares;
+static inline vsquares v_no_squares(void) {
+    return (vsquares){_mm512_setzero_pd(), _mm512_setzero_pd()};
+}
+static inline void v_add_squares(vsquares *sum, vec x) {
+    __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    sum->low = _mm512_fmadd_pd(low, low, sum->low);
+    sum->high = _mm512_fmadd_pd(high, high, sum->high);
+}
+static inline void v_store_squares(double *p, const vsquares *sum) {
+    _mm512_storeu_pd(p, sum->low);
+    _mm512_storeu_pd(p + 8, sum->high);
+}
+
+/* Transpose a square of WIDTH x WIDTH: first 4 x 4 inside the 128-bit quarters, then the quarters. */
+static inline void v_transpose(vec r[WIDTH]) {
+    vec t[WIDTH];
+    for (int i = 0; i < 16; i += 4) {
+        vec a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
+        vec c = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
+        t[i] = _mm512_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm512_shuffle_ps(a, c, 0xEE);
+        t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm512_shuffle_ps(b, d, 0xEE);
+    }
+    for (int i = 0; i < 4; i++) {
+        vec a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xDD);
+        vec c = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88), d = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xDD);
+        r[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(a, c, 0xDD);
+        r[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(b, d, 0xDD);
+    }
+}
+
+#endif

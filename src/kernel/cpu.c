@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Processor features. __builtin_cpu_supports looks at CPUID and at what the operating system saves (XCR0). */
+#include "kernel/cpu.h"
+
+#include <stdio.h>
+
+#if defined(__x86_64__)
+bool sgm_cpu_has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+bool sgm_cpu_has_avx512(void) {
+    return sgm_cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+void sgm_cpu_features(char *text, size_t capacity) {
+    snprintf(text, capacity, "sse2%s%s%s%s%s%s%s%s%s%s", __builtin_cpu_supports("sse4.2") ? " sse4.2" : "",
+             __builtin_cpu_supports("avx") ? " avx" : "", __builtin_cpu_supports("avx2") ? " avx2" : "",
+             __builtin_cpu_supports("fma") ? " fma" : "", __builtin_cpu_supports("avx512f") ? " avx512f" : "",
+             __builtin_cpu_supports("avx512bw") ? " avx512bw" : "",
+             __builtin_cpu_supports("avx512vl") ? " avx512vl" : "",
+             __builtin_cpu_supports("avx512dq") ? " avx512dq" : "",
+             __builtin_cpu_supports("avx512vnni") ? " avx512vnni" : "",
+             __builtin_cpu_supports("avx512bf16") ? " avx512bf16" : "");
+}
+#else
+bool sgm_cpu_has_avx2(void) {
+    return false;
+}
+
+bool sgm_cpu_has_avx512(void) {
+    return false;
+}
+
+void sgm_cpu_features(char *text, size_t capacity) {
+#if defined(__aarch64__)
+    snprintf(text, capacity, "neon");
+#else
+    snprintf(text, capacity, "%s", "");
+#endif
+}
+#endif

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What this processor and its operating system can run (asked at run time, compiled without any vector flags). */
+#ifndef SGM_KERNEL_CPU_H
+#define SGM_KERNEL_CPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+bool sgm_cpu_has_avx2(void);   /* AVX2 and FMA */
+bool sgm_cpu_has_avx512(void); /* AVX-512 F, BW, VL, DQ */
+/* Names of the instruction sets that matter to us, separated by blanks; cut to `capacity`. */
+void sgm_cpu_features(char *text, size_t capacity);
+
+#endif

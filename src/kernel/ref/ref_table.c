@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The table of the reference kernels. */
+#include "kernel/ref/ref.h"
+
+static bool always(void) {
+    return true;
+}
+
+extern const sgm_kernels sgm_kernels_ref;
+const sgm_kernels sgm_kernels_ref = {
+    .name = "ref",
+    .summary = "portable C in " SGM_REAL_NAME ", the specification: same bytes on every machine and thread count",
+    .usable = always,
+    .matmul_nt = sgm_ref_matmul_nt,
+    .matmul_nn = sgm_ref_matmul_nn,
+    .matmul_tn = sgm_ref_matmul_tn,
+    .rms_norm = sgm_ref_rms_norm,
+    .rms_norm_backward = sgm_ref_rms_norm_backward,
+    .rms_norm_gain = sgm_ref_rms_norm_gain,
+    .softmax = sgm_ref_softmax,
+    .max = sgm_ref_max,
+    .exp_sum = sgm_ref_exp_sum,
+    .swiglu = sgm_ref_swiglu,
+    .swiglu_backward = sgm_ref_swiglu_backward,
+    .dot = sgm_ref_dot,
+    .axpy = sgm_ref_axpy,
+    .scale = sgm_ref_scale,
+    .sum_squares = sgm_ref_sum_squares,
+    .adamw = sgm_ref_adamw,
+};
