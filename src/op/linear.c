@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Linear maps, y = x Wᵀ, with or without a residual that is added on the way. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "op/op_case.h"
+#include "op/ops.h"
+#include "tensor/products.h"
+
+typedef struct linear_args {
+    const sgm_weight *weight; /* (N, D) */
+} linear_args;
+
+static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
+    const linear_args *a = node->args;
+    const sgm_tensor *x = &node->in[0], *r = &node->in[1];
+    if (a->weight->cols != x->cols)
+        return sgm_fail(error, SGM_EARGUMENT, NULL, "%s: x has %lld columns, the weight %s is (%lld, %lld)",
+                        node->op->name, (long long)x->cols, a->weight->name ? a->weight->name : "",
+                        (long long)a->weight->rows, (long long)a->weight->cols);
+    if (node->op->residual == 1 && (r->rows != x->rows || r->cols != a->weight->rows))
+        return sgm_fail(error, SGM_EARGUMENT, NULL, "%s: the residual is (%lld, %lld), the product (%lld, %lld)",
+                        node->op->name, (long long)r->rows, (long long)r->cols, (long long)x->rows,
+                        (long long)a->weight->rows);
+    out[0].rows = x->rows;
+    out[0].cols = a->weight->rows;
+    return SGM_OK;
+}
+
+static void forward(sgm_walk *walk, sgm_node *node) {
+    const linear_args *a = node->args;
+    const sgm_tensor *x = &node->in[0], *y = &node->out[0];
+    bool residual = node->op->residual == 1;
+    if (residual) {
+        int64_t begin, end;
+        sgm_split(walk->worker, y->rows * y->cols, 64, &begin, &end);
+        if (end > begin)
+            memcpy(y->data + begin, node->in[1].data + begin, (size_t)(end - begin) * sizeof(sgm_real));
+        sgm_barrier(walk->worker);
+    }
+    sgm_product product = {SGM_NT,          x->rows, a->weight->rows, x->cols, x->data, x->cols,
+                           a->weight->data, x->cols, y->data,         y->cols, residual};
+    sgm_products_run(walk, &product, 1);
+}
+
+static void backward(sgm_walk *walk, sgm_node *node) {
+    const linear_args *a = node->args;
+    const sgm_weight *w = a->weight;
+    const sgm_tensor *x = &node->in[0];
+    sgm_real *dy = (sgm_real *)sgm_gradient_out(walk, node, 0);
+    bool add = false;
+    sgm_real *dx = sgm_gradient_in(walk, node, 0, &add);
+    sgm_product products[2];
+    int count = 0;
+    if (w->gradient)
+        products[count++] =
+            (sgm_product){SGM_TN, w->rows, w->cols, x->rows, dy, w->rows, x->data, x->cols, w->gradient, w->cols, true};
+    if (dx)
+        products[count++] =
+            (sgm_product){SGM_NN, x->rows, w->cols, w->rows, dy, w->rows, w->data, w->cols, dx, x->cols, add};
+    sgm_products_run(walk, products, count);
+}
+
+static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
+    static const int64_t T[] = {1, 7, 70}, D[] = {9, 16, 33}, N[] = {5, 24, 20};
+    if (index >= (benchmark ? 1 : 3))
+        return SGM_ENOTFOUND;
+    c->name = index == 0 ? "one row" : "rows";
+    c->rows[0] = c->rows[1] = benchmark ? 4096 : T[index];
+    c->cols[0] = benchmark ? 192 : D[index];
+    c->cols[1] = benchmark ? 192 : N[index];
+    linear_args *args = c->args = sgm_case_alloc(c, sizeof *args);
+    sgm_weight *weight = sgm_case_weight(c, "weight", c->cols[1], c->cols[0], 0.5, seed);
+    if (sgm_case_failed(c))
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for an op case");
+    *args = (linear_args){weight};
+    c->flops = 2.0 * (double)(c->rows[0] * c->cols[0] * c->cols[1]);
+    return SGM_OK;
+}
+
+static const sgm_op_cases cases = {make_case, sgm_case_free};
+
+const sgm_op sgm_op_linear = {
+    .name = "linear",
+    .summary = "x Wᵀ",
+    .inputs = 1,
+    .outputs = 1,
+    .args_bytes = sizeof(linear_args),
+    .residual = -1,
+    .shape = shape,
+    .forward = forward,
+    .backward = backward,
+    .cases = &cases,
+};
+
+const sgm_op sgm_op_linear_residual = {
+    .name = "linear_residual",
+    .summary = "residual + x Wᵀ",
+    .inputs = 2,
+    .outputs = 1,
+    .args_bytes = sizeof(linear_args),
+    .residual = 1,
+    .shape = shape,
+    .forward = forward,
+    .backward = backward,
+    .cases = &cases,
+};
+
+sgm_tensor sgm_linear(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight) {
+    linear_args args = {weight};
+    sgm_tensor out = {0};
+    sgm_apply(walk, &sgm_op_linear, &args, &x, &out);
+    return out;
+}
+
+sgm_tensor sgm_linear_residual(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, sgm_tensor residual) {
+    linear_args args = {weight};
+    sgm_tensor in[2] = {x, residual}, out = {0};
+    sgm_apply(walk, &sgm_op_linear_residual, &args, in, &out);
+    return out;
+}

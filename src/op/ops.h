@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The ops a model is written with. Each function applies one op to a walk and returns its output. Shapes: T rows of the
+ * batch, D width, H query heads, G key/value heads, S head size, E experts, V vocabulary. */
+#ifndef SGM_OP_OPS_H
+#define SGM_OP_OPS_H
+
+#include "comm/comm.h"
+#include "moe/balance/balance.h"
+#include "moe/expert_bank.h"
+#include "moe/router/router.h"
+#include "tensor/batch.h"
+#include "tensor/op.h"
+
+/* (T) tokens → (T, D): rows of `table` (V, D). */
+sgm_tensor sgm_embedding(sgm_walk *walk, const sgm_rows *rows, const sgm_weight *table);
+
+/* (T, D) → (T, D): y = x / rms(x) · gain. Source: arXiv 1910.07467. */
+sgm_tensor sgm_rms_norm(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon);
+
+/* (T, D) → (T, N): y = x Wᵀ with W (N, D). */
+sgm_tensor sgm_linear(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight);
+/* The same, plus a residual (T, N): y = residual + x Wᵀ. */
+sgm_tensor sgm_linear_residual(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, sgm_tensor residual);
+
+/* Sines and cosines of every position: angle position · theta^(−2i/S). Source: arXiv 2104.09864. */
+typedef struct sgm_rope_table {
+    int64_t positions, half; /* half = S / 2 */
+    sgm_real *cosine, *sine; /* (positions, half) */
+} sgm_rope_table;
+sgm_status sgm_rope_table_init(sgm_rope_table *table, int64_t positions, int64_t head_size, double theta,
+                               sgm_error *error);
+void sgm_rope_table_fini(sgm_rope_table *table);
+
+/* (T, H·S) → (T, H·S): each head is RMS-normalised with `gain` (1, S) (NULL: not), then rotated by its position.
+ * Rotation pairs element i with i + S/2 ("rotate half"). Source: arXiv 2104.09864; QK-norm arXiv 2302.05442. */
+sgm_tensor sgm_rope(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, int64_t heads, double epsilon,
+                    const sgm_rope_table *table, const sgm_rows *rows);
+
+/* q (T, H·S), k, v (T, G·S) → (T, H·S): causal attention within each segment, query head h reads key head h·G/H, scores
+ * scaled by 1/sqrt(S). Never holds T × T. With segments that have a past (inference), this layer's new keys and values
+ * are first appended to the pages. Online softmax over blocks of SGM_KV_PAGE keys counted from position 0, so the result
+ * of a row does not depend on how its sequence was cut. */
+sgm_tensor sgm_causal_attention(sgm_walk *walk, sgm_tensor q, sgm_tensor k, sgm_tensor v, int64_t heads,
+                                int64_t kv_heads, int64_t layer, const sgm_rows *rows);
+
+/* The MoE feed-forward: y = residual + Σ_k weight_k · expert_k(x). Route, dispatch, experts, combine. */
+typedef struct sgm_moe_args {
+    int64_t layer;
+    const sgm_router *router;
+    const sgm_weight *gate; /* (E, D) */
+    sgm_expert_bank *bank;
+    int64_t experts_per_token;      /* K in this layer at this step */
+    sgm_comm *comm;                 /* NULL: self */
+    const sgm_real *selection_bias; /* (E) added to the scores for selection, where no balancer gives one; NULL: none */
+    sgm_balance_set *balance;       /* NULL: no hooks */
+    sgm_load *load;                 /* accumulates this layer's load over the rows with a target; NULL: none */
+    /* Called by thread 0 with the finished record (traces, tests); NULL: nobody. */
+    void (*observe)(void *observer, const sgm_routing *record);
+    void *observer;
+    const sgm_rows *rows;
+} sgm_moe_args;
+sgm_tensor sgm_moe_ffn(sgm_walk *walk, sgm_tensor x, sgm_tensor residual, const sgm_moe_args *args);
+
+/* (T, D) → (1, 1): Σ over rows with a target of −log softmax(x Wᵀ)[target], times `scale`; W (V, D). In chunks of rows,
+ * never (T, V) at once. `row_loss` (T), optional: each row's unscaled loss in nats, 0 without a target. It is a root: with a
+ * tape it computes its gradients while it has the probabilities. Chunk by chunk, rows in order. */
+sgm_tensor sgm_vocabulary_loss(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, const sgm_rows *rows,
+                               double scale, float *row_loss);
+
+const sgm_op *sgm_op_at(size_t index); /* every op, for the conformance test; NULL past the end */
+
+#endif
