@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The driver of the balancers: sums, scopes, modes, state. A plug-in knows formulas; everything else is here.
+ *
+ * Every token is added to each sum exactly once per step and in order, so a sum's bytes do not depend on threads (they
+ * split a sum's elements, never its tokens) nor on micro-batches. A member that must know the whole batch beforehand
+ * (an exact global loss, more than one micro-batch) is summed in the count pass, every other one in the train pass.
+ *
+ * Weights: a token's share of the total loss is 1 / (tokens of the global batch), whatever its scope. So a scope of T
+ * tokens enters with coefficient · T / global tokens, which for the exact global batch is the coefficient itself, and
+ * for `buffer` and `lagged`, whose sums hold fewer or other tokens, keeps each token's pull the same. As values are means
+ * over T, a gradient is left with the pull, coefficient / global tokens.
+ *
+ * Outside a step (before begin, after end or cancel) the set only lends its selection bias: an evaluation between two
+ * steps routes as training does and leaves no trace. */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "moe/balance/balance.h"
+
+/* One member, its formulas' sizes, and its memory. */
+typedef struct member {
+    const sgm_balance_plugin *plugin;
+    void *settings;
+    size_t sums, states;
+    sgm_balance_scope scope;
+    sgm_balance_mode mode;
+    double coefficient;
+    bool lagged;     /* remembers the step before */
+    double *global;  /* (L, sums) over the step */
+    double *part;    /* (L, sums) micro-batch or (L, sequences, sums); NULL in the global scope */
+    double *before;  /* (L, sums) of the last finished step; NULL: not lagged */
+    double *state;   /* (L, states) */
+    double *value;   /* (L) of the last finished step */
+    double *running; /* (L) Σ over scopes of value · tokens, so far */
+} member;
+
+struct sgm_balance_set {
+    size_t count;
+    member *members;
+    int64_t layers, experts, sequences;
+    bool active, counted; /* inside a step; this step had a count pass */
+    bool any_micro, any_sequence, any_lagged, any_bias;
+    sgm_balance_pass pass;
+    int64_t global_tokens;
+    int64_t *slots; /* (L) */
+    /* Assignments: of the count pass, of the train pass so far, of this micro-batch, of each sequence, of the last
+     * step. */
+    double *count_first, *count_step, *count_micro, *count_sequence, *count_before;
+    int64_t *tokens_first, *tokens_step, *tokens_before, *slots_before; /* (L) */
+    sgm_real *bias;                                                     /* (L, E) sum over members */
+    void *block;
+};
+
+/* ---- making ---------------------------------------------------------------------------------------------------- */
+
+static void *carve(char *block, size_t *used, int64_t rows, size_t columns, size_t size) {
+    void *part = block ? block + *used : NULL;
+    *used += sgm_round_up((size_t)rows * columns * size);
+    return part;
+}
+
+/* Run twice: for the size, then for the addresses. */
+static size_t layout(sgm_balance_set *set, char *block) {
+    size_t used = 0, experts = (size_t)set->experts;
+    int64_t layers = set->layers;
+    set->slots = carve(block, &used, layers, 1, sizeof *set->slots);
+    set->tokens_first = carve(block, &used, layers, 1, sizeof *set->tokens_first);
+    set->tokens_step = carve(block, &used, layers, 1, sizeof *set->tokens_step);
+    set->tokens_before = carve(block, &used, layers, 1, sizeof *set->tokens_before);
+    set->slots_before = carve(block, &used, layers, 1, sizeof *set->slots_before);
+    set->count_first = carve(block, &used, layers, experts, sizeof(double));
+    set->count_step = carve(block, &used, layers, experts, sizeof(double));
+    set->bias = carve(block, &used, layers, experts, sizeof *set->bias);
+    if (set->any_micro)
+        set->count_micro = carve(block, &used, layers, experts, sizeof(double));
+    if (set->any_sequence)
+        set->count_sequence = carve(block, &used, layers * set->sequences, experts, sizeof(double));
+    if (set->any_lagged)
+        set->count_before = carve(block, &used, layers, experts, sizeof(double));
+    for (member *m = set->members; m < set->members + set->count; m++) {
+        int64_t parts = m->scope == SGM_SCOPE_SEQUENCE ? layers * set->sequences : layers;
+        m->global = carve(block, &used, layers, m->sums, sizeof(double));
+        if (m->scope != SGM_SCOPE_GLOBAL)
+            m->part = carve(block, &used, parts, m->sums, sizeof(double));
+        if (m->lagged)
+            m->before = carve(block, &used, layers, m->sums, sizeof(double));
+        m->state = carve(block, &used, layers, m->states, sizeof(double));
+        m->value = carve(block, &used, layers, 1, sizeof(double));
+        m->running = carve(block, &used, layers, 1, sizeof(double));
+    }
+    return used;
+}
+
+static void describe(sgm_balance_set *set, member *m, const sgm_balance_member *from) {
+    const sgm_balance_plugin *p = from->plugin;
+    *m = (member){.plugin = p, .settings = from->settings, .scope = SGM_SCOPE_GLOBAL, .mode = SGM_MODE_BUFFER};
+    m->sums = p->sum_count ? p->sum_count(from->settings, set->experts) : 0;
+    m->states = p->state_count ? p->state_count(from->settings, set->experts) : 0;
+    m->coefficient = p->coefficient ? p->coefficient(from->settings) : 0;
+    if (p->scope)
+        m->scope = p->scope(from->settings);
+    if (p->mode)
+        m->mode = p->mode(from->settings);
+    m->lagged = p->value && m->scope == SGM_SCOPE_GLOBAL && m->mode == SGM_MODE_LAGGED;
+    set->any_lagged |= m->lagged;
+    set->any_micro |= m->scope == SGM_SCOPE_MICRO;
+    set->any_sequence |= m->scope == SGM_SCOPE_SEQUENCE;
+    set->any_bias |= p->selection_bias != NULL;
+}
+
+static void sum_biases(sgm_balance_set *set);
+
+sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, int64_t layers, int64_t experts,
+                               int64_t sequences, int threads, sgm_balance_set **out, sgm_error *error) {
+    if (layers < 1 || experts < 1 || sequences < 1 || threads < 1 || layers > 1 << 20 || experts > 1 << 20 ||
+        sequences > 1 << 24)
+        return sgm_fail(error, SGM_EARGUMENT, NULL,
+                        "balancers for %lld layers, %lld experts, %lld sequences, %d threads", (long long)layers,
+                        (long long)experts, (long long)sequences, threads);
+    sgm_balance_set *set = sgm_alloc(sizeof *set);
+    member *own = sgm_alloc((count + 1) * sizeof *own);
+    sgm_status status = SGM_OK;
+    if (set && own) {
+        *set = (sgm_balance_set){
+            .count = count, .members = own, .layers = layers, .experts = experts, .sequences = sequences};
+        for (size_t i = 0; i < count; i++)
+            describe(set, &own[i], &members[i]);
+        /* Sums of every sequence can be a lot; beyond 2^40 of them `layout` might wrap around. */
+        double sums = (double)layers * (double)experts * (set->any_sequence ? (double)sequences : 1);
+        status = sgm_memory_check(sums > 0x1p40 ? UINT64_MAX : layout(set, NULL), "the sums of the balancers", error);
+        set->block = status ? NULL : sgm_alloc(layout(set, NULL));
+    }
+    if (!set || !own || !set->block) {
+        sgm_free(own);
+        sgm_free(set);
+        return status ? status
+                      : sgm_fail(error, SGM_EMEMORY, "use fewer layers, experts or sequences per micro-batch",
+                                 "no memory for the sums of %zu balancers", count);
+    }
+    layout(set, set->block);
+    for (size_t i = 0; i < count; i++)
+        for (int64_t layer = 0; layer < layers; layer++)
+            own[i].value[layer] = (double)NAN;
+    sum_biases(set);
+    *out = set;
+    return SGM_OK;
+}
+
+void sgm_balance_set_free(sgm_balance_set *set) {
+    if (!set)
+        return;
+    for (size_t i = 0; i < set->count; i++)
+        sgm_free(set->members[i].settings);
+    sgm_free(set->members);
+    sgm_free(set->block);
+    sgm_free(set);
+}
+
+size_t sgm_balance_set_count(const sgm_balance_set *set) {
+    return set->count;
+}
+
+const char *sgm_balance_set_name(const sgm_balance_set *set, size_t index) {
+    return index < set->count ? set->members[index].plugin->plugin.name : NULL;
+}
+
+/* ---- what a plug-in sees ---------------------------------------------------------------------------------------- */
+
+static sgm_balance_view view_of(const sgm_balance_set *set, const member *m, int64_t layer, int64_t tokens,
+                                const double *count, const double *sums) {
+    return (sgm_balance_view){.settings = m->settings,
+                              .experts = set->experts,
+                              .slots = set->slots[layer],
+                              .tokens = tokens,
+                              .count = count,
+                              .sums = sums,
+                              .state = m->state + (size_t)layer * m->states};
+}
+
+/* Must its sums be known before the first gradient? */
+static bool wants_count_pass(const member *m) {
+    return m->plugin->gradient && m->coefficient != 0 && m->scope == SGM_SCOPE_GLOBAL && m->mode == SGM_MODE_EXACT;
+}
+
+static bool is_counted(const sgm_balance_set *set, const member *m) {
+    return set->counted && wants_count_pass(m);
+}
+
+/* The global batch of this step, as far as it is known. */
+static sgm_balance_view global_view(const sgm_balance_set *set, const member *m, int64_t layer) {
+    bool first = is_counted(set, m);
+    return view_of(set, m, layer, (first ? set->tokens_first : set->tokens_step)[layer],
+                   (first ? set->count_first : set->count_step) + layer * set->experts,
+                   m->global + (size_t)layer * m->sums);
+}
+
+/* What the gradient of a global member is taken from. */
+static sgm_balance_view gradient_view(const sgm_balance_set *set, const member *m, int64_t layer) {
+    sgm_balance_view view = global_view(set, m, layer);
+    if (m->lagged && set->tokens_before[layer] > 0) {
+        view.tokens = set->tokens_before[layer];
+        view.slots = set->slots_before[layer]; /* K may have changed since */
+        view.count = set->count_before + layer * set->experts;
+        view.sums = m->before + (size_t)layer * m->sums;
+    }
+    return view;
+}
+
+static int64_t sequence_count(const sgm_balance_set *set, const sgm_routing *record) {
+    if (!record->sequence_start)
+        return 1;
+    assert(record->sequence_count <= set->sequences);
+    return record->sequence_count < set->sequences ? record->sequence_count : set->sequences;
+}
+
+static void sequence_range(const sgm_routing *record, int64_t sequence, int64_t *begin, int64_t *end) {
+    *begin = record->sequence_start ? record->sequence_start[sequence] : 0;
+    *end = record->sequence_start ? record->sequence_start[sequence + 1] : record->items;
+}
+
+static sgm_balance_view sequence_view(const sgm_balance_set *set, const member *m, int64_t layer, int64_t sequence,
+                                      int64_t tokens) {
+    int64_t at = layer * set->sequences + sequence;
+    return view_of(set, m, layer, tokens, set->count_sequence + at * set->experts, m->part + (size_t)at * m->sums);
+}
+
+static sgm_balance_view micro_view(const sgm_balance_set *set, const member *m, int64_t layer, int64_t tokens) {
+    return view_of(set, m, layer, tokens, set->count_micro + layer * set->experts, m->part + (size_t)layer * m->sums);
+}
+
+/* ---- a step ------------------------------------------------------------------------------------------------------ */
+
+bool sgm_balance_set_needs_count_pass(const sgm_balance_set *set, int64_t micro_batches) {
+    bool needed = false;
+    for (size_t i = 0; i < set->count; i++)
+        needed |= wants_count_pass(&set->members[i]);
+    return needed && micro_batches > 1;
+}
+
+void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, int64_t micro_batches,
+                                const int64_t *slots) {
+    (void)micro_batches; /* sums grow token by token: only `needs_count_pass` cares how many pieces there are */
+    size_t layers = (size_t)set->layers, counts = layers * (size_t)set->experts * sizeof(double);
+    set->active = true;
+    set->counted = false;
+    set->pass = SGM_PASS_TRAIN;
+    set->global_tokens = global_tokens;
+    memcpy(set->slots, slots, layers * sizeof *slots);
+    memset(set->tokens_first, 0, layers * sizeof *set->tokens_first);
+    memset(set->tokens_step, 0, layers * sizeof *set->tokens_step);
+    memset(set->count_first, 0, counts);
+    memset(set->count_step, 0, counts);
+    for (member *m = set->members; m < set->members + set->count; m++) {
+        memset(m->global, 0, layers * m->sums * sizeof(double));
+        memset(m->running, 0, layers * sizeof(double));
+    }
+}
+
+void sgm_balance_set_begin_pass(sgm_balance_set *set, sgm_balance_pass pass) {
+    set->pass = pass;
+    set->counted |= pass == SGM_PASS_COUNT;
+}
+
+void sgm_balance_set_cancel_step(sgm_balance_set *set) {
+    set->active = false;
+}
+
+static void sum_biases(sgm_balance_set *set) {
+    for (int64_t layer = 0; layer < set->layers; layer++) {
+        sgm_real *bias = set->bias + layer * set->experts;
+        for (int64_t e = 0; e < set->experts; e++) {
+            double sum = 0;
+            for (const member *m = set->members; m < set->members + set->count; m++) {
+                sgm_balance_view view = view_of(set, m, layer, 0, NULL, NULL);
+                const double *its = m->plugin->selection_bias ? m->plugin->selection_bias(&view) : NULL;
+                sum += its ? its[e] : 0;
+            }
+            bias[e] = (sgm_real)sum;
+        }
+    }
+}
+
+void sgm_balance_set_end_step(sgm_balance_set *set) {
+    for (int64_t layer = 0; layer < set->layers; layer++) {
+        for (member *m = set->members; m < set->members + set->count; m++) {
+            sgm_balance_view view = global_view(set, m, layer);
+            if (view.tokens == 0)
+                continue;
+            if (m->plugin->value)
+                m->value[layer] = m->scope == SGM_SCOPE_GLOBAL ? m->plugin->value(&view)
+                                                               : m->running[layer] / (double)set->global_tokens;
+            if (m->plugin->after_step)
+                m->plugin->after_step(&view);
+            if (m->lagged)
+                memcpy(m->before + (size_t)layer * m->sums, view.sums, m->sums * sizeof(double));
+        }
+        if (!set->any_lagged || set->tokens_step[layer] == 0)
+            continue;
+        set->tokens_before[layer] = set->tokens_step[layer];
+        set->slots_before[layer] = set->slots[layer];
+        memcpy(set->count_before + layer * set->experts, set->count_step + layer * set->experts,
+               (size_t)set->experts * sizeof(double));
+    }
+    sum_biases(set);
+    set->active = false;
+}
+
+/* ---- hooks of the MoE op ------------------------------------------------------------------------------------------
+ */
+
+const sgm_real *sgm_balance_set_bias(const sgm_balance_set *set) {
+    return set->any_bias ? set->bias : NULL;
+}
+
+void sgm_balance_set_before_select(sgm_worker *worker, sgm_balance_set *set, sgm_routing *record) {
+    if (!set->any_bias)
+        return; /* the model's own bias, if it has one, stays */
+    if (worker->thread == 0)
+        record->selection_bias = set->bias + record->layer * set->experts;
+    sgm_barrier(worker);
+}
+
+/* Add the choices of items [begin, end) for experts [first, last). */
+static void add_counts(const sgm_routing *record, int64_t begin, int64_t end, double *count, int64_t first,
+                       int64_t last) {
+    for (int64_t place = begin * record->slots; place < end * record->slots; place++) {
+        int64_t e = record->expert[place];
+        if (e >= first && e < last)
+            count[e] += 1;
+    }
+}
+
+static void add_all_counts(const sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record) {
+    int64_t first, last, layer = record->layer, experts = set->experts, begin, end;
+    sgm_split(worker, experts, 8, &first, &last);
+    size_t bytes = (size_t)(last - first) * sizeof(double);
+    bool counting = set->pass == SGM_PASS_COUNT;
+    add_counts(record, 0, record->items, (counting ? set->count_first : set->count_step) + layer * experts, first,
+               last);
+    if (worker->thread == 0)
+        (counting ? set->tokens_first : set->tokens_step)[layer] += record->items;
+    if (counting)
+        return;
+    if (set->any_micro) {
+        double *count = set->count_micro + layer * experts;
+        memset(count + first, 0, bytes);
+        add_counts(record, 0, record->items, count, first, last);
+    }
+    for (int64_t s = 0; set->any_sequence && s < sequence_count(set, record); s++) {
+        double *count = set->count_sequence + (layer * set->sequences + s) * experts;
+        memset(count + first, 0, bytes);
+        sequence_range(record, s, &begin, &end);
+        add_counts(record, begin, end, count, first, last);
+    }
+}
+
+static void add_sums(const sgm_worker *worker, const sgm_balance_set *set, const member *m, const sgm_routing *record) {
+    int64_t first, last, layer = record->layer;
+    sgm_split(worker, (int64_t)m->sums, 8, &first, &last);
+    if (is_counted(set, m) == (set->pass == SGM_PASS_COUNT)) {
+        double *sums = m->global + (size_t)layer * m->sums;
+        for (int64_t t = 0; t < record->items; t++)
+            m->plugin->accumulate(m->settings, record, t, sums, first, last);
+    }
+    if (set->pass == SGM_PASS_COUNT || m->scope == SGM_SCOPE_GLOBAL)
+        return;
+    bool whole = m->scope == SGM_SCOPE_MICRO;
+    int64_t parts = whole ? 1 : sequence_count(set, record), begin = 0, end = record->items;
+    for (int64_t s = 0; s < parts; s++) {
+        double *sums = m->part + (size_t)(whole ? layer : layer * set->sequences + s) * m->sums;
+        memset(sums + first, 0, (size_t)(last - first) * sizeof *sums);
+        if (!whole)
+            sequence_range(record, s, &begin, &end);
+        for (int64_t t = begin; t < end; t++)
+            m->plugin->accumulate(m->settings, record, t, sums, first, last);
+    }
+}
+
+/* The values of the scopes that end with this micro-batch. One thread: a few products for each expert. */
+static void add_values(const sgm_balance_set *set, const sgm_routing *record) {
+    int64_t layer = record->layer, begin, end;
+    for (member *m = set->members; m < set->members + set->count; m++) {
+        if (!m->plugin->value || m->scope == SGM_SCOPE_GLOBAL || record->items == 0)
+            continue;
+        if (m->scope == SGM_SCOPE_MICRO) {
+            sgm_balance_view view = micro_view(set, m, layer, record->items);
+            m->running[layer] += m->plugin->value(&view) * (double)record->items;
+            continue;
+        }
+        for (int64_t s = 0; s < sequence_count(set, record); s++) {
+            sequence_range(record, s, &begin, &end);
+            sgm_balance_view view = sequence_view(set, m, layer, s, end - begin);
+            if (end > begin)
+                m->running[layer] += m->plugin->value(&view) * (double)(end - begin);
+        }
+    }
+}
+
+void sgm_balance_set_after_route(sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record) {
+    assert(record->layer >= 0 && record->layer < set->layers && record->experts == set->experts);
+    if (set->active) {
+        add_all_counts(worker, set, record);
+        for (size_t i = 0; i < set->count; i++)
+            if (set->members[i].sums)
+                add_sums(worker, set, &set->members[i], record);
+        if (set->pass == SGM_PASS_TRAIN && (set->any_micro || set->any_sequence)) {
+            sgm_barrier(worker);
+            if (worker->thread == 0)
+                add_values(set, record);
+        }
+    }
+    sgm_barrier(worker);
+}
+
+static void add_gradient(const sgm_balance_set *set, const member *m, const sgm_balance_view *view,
+                         const sgm_routing *record, int64_t begin, int64_t end) {
+    double pull = m->coefficient / (double)set->global_tokens;
+    for (int64_t t = begin; t < end; t++)
+        m->plugin->gradient(view, record, t, pull);
+}
+
+void sgm_balance_set_gradient(sgm_worker *worker, sgm_balance_set *set, sgm_routing *record) {
+    int64_t begin, end, first, last, layer = record->layer;
+    sgm_split(worker, record->items, 1, &begin, &end);
+    for (member *m = set->members; set->active && m < set->members + set->count; m++) {
+        if (!m->plugin->gradient || m->coefficient == 0)
+            continue;
+        if (m->scope == SGM_SCOPE_GLOBAL) {
+            sgm_balance_view view = gradient_view(set, m, layer);
+            add_gradient(set, m, &view, record, begin, end);
+        } else if (m->scope == SGM_SCOPE_MICRO) {
+            sgm_balance_view view = micro_view(set, m, layer, record->items);
+            add_gradient(set, m, &view, record, begin, end);
+        }
+        for (int64_t s = 0; m->scope == SGM_SCOPE_SEQUENCE && s < sequence_count(set, record); s++) {
+            sequence_range(record, s, &first, &last);
+            sgm_balance_view view = sequence_view(set, m, layer, s, last - first);
+            add_gradient(set, m, &view, record, first > begin ? first : begin, last < end ? last : end);
+        }
+    }
+    sgm_barrier(worker);
+}
+
+/* ---- values and state ---------------------------------------------------------------------------------------------
+ */
+
+double sgm_balance_set_value(const sgm_balance_set *set, size_t index, int64_t layer) {
+    const member *m = index < set->count ? &set->members[index] : NULL;
+    return m && m->plugin->value && layer >= 0 && layer < set->layers ? m->value[layer] : (double)NAN;
+}
+
+double sgm_balance_set_total(const sgm_balance_set *set) {
+    double total = 0;
+    for (const member *m = set->members; m < set->members + set->count; m++)
+        for (int64_t layer = 0; m->plugin->value && m->coefficient != 0 && layer < set->layers; layer++)
+            total += m->coefficient * m->value[layer];
+    return total;
+}
+
+/* Order: the members' states; then, where a member is lagged, each layer's tokens and K, the counts, and the sums of
+ * the lagged members. */
+int64_t sgm_balance_set_state_count(const sgm_balance_set *set) {
+    size_t layers = (size_t)set->layers, count = set->any_lagged ? layers * (2 + (size_t)set->experts) : 0;
+    for (const member *m = set->members; m < set->members + set->count; m++)
+        count += layers * (m->states + (m->lagged ? m->sums : 0));
+    return (int64_t)count;
+}
+
+void sgm_balance_set_state_get(const sgm_balance_set *set, double *values) {
+    size_t layers = (size_t)set->layers, experts = (size_t)set->experts;
+    for (const member *m = set->members; m < set->members + set->count; m++) {
+        memcpy(values, m->state, layers * m->states * sizeof *values);
+        values += layers * m->states;
+    }
+    if (!set->any_lagged)
+        return;
+    for (size_t layer = 0; layer < layers; layer++) {
+        *values++ = (double)set->tokens_before[layer];
+        *values++ = (double)set->slots_before[layer];
+    }
+    memcpy(values, set->count_before, layers * experts * sizeof *values);
+    values += layers * experts;
+    for (const member *m = set->members; m < set->members + set->count; m++) {
+        if (!m->lagged)
+            continue;
+        memcpy(values, m->before, layers * m->sums * sizeof *values);
+        values += layers * m->sums;
+    }
+}
+
+static sgm_status check_state(const sgm_balance_set *set, const double *values, int64_t count, sgm_error *error) {
+    const char *hint = "resume with the balancers, layers and experts the checkpoint was made with";
+    if (count != sgm_balance_set_state_count(set))
+        return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: %lld values where %lld belong", (long long)count,
+                        (long long)sgm_balance_set_state_count(set));
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: value %lld is not a finite number",
+                            (long long)i);
+    for (const member *m = set->members; m < set->members + set->count; m++)
+        values += (size_t)set->layers * m->states;
+    for (int64_t i = 0; set->any_lagged && i < 2 * set->layers; i++) {
+        bool fits = values[i] == floor(values[i]) && values[i] >= 0 && values[i] < 9e15;
+        bool slots = i % 2 == 0 || (values[i] <= (double)set->experts && (values[i] > 0 || values[i - 1] == 0));
+        if (!fits || !slots)
+            return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: %g is no count of tokens or experts", values[i]);
+    }
+    return SGM_OK;
+}
+
+sgm_status sgm_balance_set_state_put(sgm_balance_set *set, const double *values, int64_t count, sgm_error *error) {
+    sgm_status status = check_state(set, values, count, error);
+    if (status)
+        return status;
+    size_t layers = (size_t)set->layers, experts = (size_t)set->experts;
+    for (member *m = set->members; m < set->members + set->count; m++) {
+        memcpy(m->state, values, layers * m->states * sizeof *values);
+        values += layers * m->states;
+    }
+    for (size_t layer = 0; set->any_lagged && layer < layers; layer++) {
+        set->tokens_before[layer] = (int64_t)*values++;
+        set->slots_before[layer] = (int64_t)*values++;
+    }
+    if (set->any_lagged) {
+        memcpy(set->count_before, values, layers * experts * sizeof *values);
+        values += layers * experts;
+    }
+    for (member *m = set->members; m < set->members + set->count; m++) {
+        if (!m->lagged)
+            continue;
+        memcpy(m->before, values, layers * m->sums * sizeof *values);
+        values += layers * m->sums;
+    }
+    sum_biases(set);
+    return SGM_OK;
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The Top-1 loss of Sigma-MoE-Tiny (arXiv 2512.16248): E · Σ_i f̂_i² / p̄_top1.
+ *
+ * f̂_i = mean over tokens of softmax(z / τ)_i is a stand-in for the load that carries a gradient (exact as τ → 0);
+ * p̄_top1 = mean over tokens of the largest probability, so that dividing by it rewards a decided router. 1 where the
+ * load is even and every token is certain. Sums: f̂ (E), then p̄. With q = softmax(z / τ), m the top expert: dz_j = q_j
+ * (g_j − Σ g q) / (τ T),           g_i = 2 E f̂_i / p̄
+ *        + p_m ([j = m] − p_j) · h / T,         h = −E Σ f̂² / p̄²  */
+#include <stddef.h>
+
+#include "base/elementary.h"
+#include "moe/balance/balance.h"
+#include "moe/balance/probability.h"
+
+typedef struct top1_settings {
+    double coefficient, temperature;
+    int scope, mode;
+} top1_settings;
+
+static const sgm_param params[] = {
+    {.name = "coefficient",
+     .type = SGM_PARAM_REAL,
+     .offset = offsetof(top1_settings, coefficient),
+     .fallback = "0.001",
+     .min = 0,
+     .max = 1e6,
+     .unit = "",
+     .help = "weight of the loss; its value is 1 at perfect balance with a certain router"},
+    {.name = "temperature",
+     .type = SGM_PARAM_REAL,
+     .offset = offsetof(top1_settings, temperature),
+     .fallback = "0.1",
+     .min = 1e-3,
+     .max = 1e3,
+     .unit = "",
+     .help = "of the softmax that stands in for the load; the smaller, the closer to the real load"},
+    {.name = "scope",
+     .type = SGM_PARAM_ENUM,
+     .offset = offsetof(top1_settings, scope),
+     .fallback = "global",
+     .choices = "sequence|micro|global",
+     .min = 1,
+     .unit = "",
+     .help = "tokens that are balanced together: a sequence, a micro-batch, the global batch"},
+    {.name = "mode",
+     .type = SGM_PARAM_ENUM,
+     .offset = offsetof(top1_settings, mode),
+     .fallback = "exact",
+     .choices = "exact|buffer|lagged",
+     .min = 1,
+     .unit = "",
+     .help = "sums of the global batch: taken first (a forward pass more), so far, or of the step before"},
+};
+
+static size_t sum_count(const void *settings, int64_t experts) {
+    (void)settings;
+    return (size_t)experts + 1;
+}
+
+static sgm_balance_scope scope(const void *settings) {
+    return (sgm_balance_scope)((const top1_settings *)settings)->scope;
+}
+
+static sgm_balance_mode mode(const void *settings) {
+    return (sgm_balance_mode)((const top1_settings *)settings)->mode;
+}
+
+static double coefficient(const void *settings) {
+    return ((const top1_settings *)settings)->coefficient;
+}
+
+static int64_t largest(const sgm_real *x, int64_t count) {
+    int64_t at = 0;
+    for (int64_t i = 1; i < count; i++)
+        if (x[i] > x[at])
+            at = i;
+    return at;
+}
+
+/* exp((z − most) / τ): one element of q before its division by the sum. */
+static inline double stand_in(sgm_real z, sgm_real most, double temperature) {
+    return (double)sgm_exp((sgm_real)(((double)z - (double)most) / temperature));
+}
+
+static void accumulate(const void *settings, const sgm_routing *record, int64_t item, double *sums, int64_t begin,
+                       int64_t end) {
+    const top1_settings *own = settings;
+    int64_t experts = record->experts;
+    const sgm_real *z = record->logits + item * experts;
+    int64_t top = largest(z, experts); /* of the probabilities too: both scores rise with the logit */
+    double sum = 0;
+    for (int64_t e = 0; e < experts; e++)
+        sum += stand_in(z[e], z[top], own->temperature);
+    for (int64_t e = begin; e < end && e < experts; e++)
+        sums[e] += stand_in(z[e], z[top], own->temperature) / sum;
+    if (begin <= experts && experts < end)
+        sums[experts] += (double)record->probabilities[item * experts + top] * sgm_probability_scale(record, item);
+}
+
+static double squares(const sgm_balance_view *view) {
+    double sum = 0;
+    for (int64_t e = 0; e < view->experts; e++)
+        sum += view->sums[e] * view->sums[e];
+    return sum;
+}
+
+static double value(const sgm_balance_view *view) {
+    return (double)view->experts * squares(view) / ((double)view->tokens * view->sums[view->experts]);
+}
+
+static void gradient(const sgm_balance_view *view, const sgm_routing *record, int64_t item, double pull) {
+    const top1_settings *own = view->settings;
+    int64_t experts = view->experts;
+    const sgm_real *z = record->logits + item * experts, *p = record->probabilities + item * experts;
+    sgm_real *dz = record->d_logits + item * experts;
+    int64_t top = largest(z, experts);
+    double tau = own->temperature, top1 = view->sums[experts], sum = 0, dot = 0;
+    for (int64_t e = 0; e < experts; e++) {
+        double q = stand_in(z[e], z[top], tau);
+        sum += q;
+        dot += q * view->sums[e];
+    }
+    dot /= sum;
+    /* The tokens' counts cancel: f̂ / p̄ is a ratio of sums. */
+    double through_load = pull * 2 * (double)experts / (top1 * tau * sum);
+    for (int64_t e = 0; e < experts; e++)
+        dz[e] += (sgm_real)(through_load * stand_in(z[e], z[top], tau) * (view->sums[e] - dot));
+    double p_scale = sgm_probability_scale(record, item), p_top = (double)p[top] * p_scale;
+    double through_top = -pull * (double)experts * squares(view) / (top1 * top1);
+    for (int64_t e = 0; e < experts; e++)
+        dz[e] += (sgm_real)(through_top * p_top * ((e == top ? 1 : 0) - (double)p[e] * p_scale) *
+                            sgm_probability_slope(record, p[e]));
+}
+
+extern const sgm_balance_plugin sgm_balance_top1_loss;
+const sgm_balance_plugin sgm_balance_top1_loss = {
+    .plugin = {.name = "top1_loss",
+               .summary = "loss E · sum of (soft load share)² / mean top probability: strict balance, decided router",
+               .paper = "arXiv 2512.16248",
+               .params = params,
+               .param_count = sizeof params / sizeof *params,
+               .settings_bytes = sizeof(top1_settings)},
+    .sum_count = sum_count,
+    .scope = scope,
+    .mode = mode,
+    .coefficient = coefficient,
+    .accumulate = accumulate,
+    .value = value,
+    .gradient = gradient,
+};

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A layer's experts: a bank of separate experts, each with its own pointers, width and storage, used between acquire and
+ * release; never one (E, F, D) tensor. Paging, pruning, bits per expert, replicas and expert parallelism hang on that. */
+#ifndef SGM_MOE_EXPERT_BANK_H
+#define SGM_MOE_EXPERT_BANK_H
+
+#include <stdint.h>
+
+#include "base/real.h"
+#include "sigmoe/error.h"
+
+/* One SwiGLU expert: y = down · (silu(gate · x) ∘ (up · x)). Matrices as rows of the output: gate, up (F, D), down (D, F),
+ * each with its row stride. Borrowed between acquire and release. */
+typedef struct sgm_expert {
+    int64_t width; /* F of this expert */
+    const sgm_real *gate, *up, *down;
+    int64_t gate_stride, up_stride, down_stride; /* elements between rows */
+    sgm_real *d_gate, *d_up, *d_down;            /* gradients, same strides; NULL in inference */
+} sgm_expert;
+
+typedef struct sgm_expert_bank {
+    int64_t experts;   /* physical experts */
+    int64_t model;     /* D */
+    int64_t max_width; /* the widest F, for planning */
+    /* Any thread may call; nested per expert. `ahead` may start bringing in experts that will be needed (NULL: no-op). */
+    sgm_expert (*acquire)(struct sgm_expert_bank *bank, int64_t expert);
+    void (*release)(struct sgm_expert_bank *bank, int64_t expert);
+    void (*ahead)(struct sgm_expert_bank *bank, const int64_t *experts, int64_t count);
+    void *self;
+} sgm_expert_bank;
+
+/* Experts that stay in memory: `table` holds bank->experts entries and is borrowed. */
+void sgm_expert_bank_resident(sgm_expert_bank *bank, int64_t experts, int64_t model, sgm_expert *table);
+
+#endif
