@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Opening a data folder: the manifest, then every shard it names. See sigmoe/data.h and docs/formats.md.
+ *
+ * Manifest and shards must agree (split, domain, counts, checksum): a shard of another build that was copied in would
+ * otherwise train a model on tokens of another vocabulary without a word. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "data/build_state.h"
+#include "data/shard.h"
+
+#define REBUILD "build the data folder again with `sigmoe data build`"
+enum { MANIFEST_BYTES_MOST = 256 << 20 };
+
+typedef struct corpus_shard {
+    sgm_shard shard;
+    int64_t first; /* document of the domain's split that the shard begins with */
+} corpus_shard;
+
+typedef struct corpus_part {
+    corpus_shard *shards;
+    size_t count;
+    int64_t documents, tokens, bytes;
+} corpus_part;
+
+typedef struct corpus_domain {
+    char name[SGM_SHARD_DOMAIN_BYTES];
+    corpus_part part[2];
+} corpus_domain;
+
+struct sgm_corpus {
+    char *tokenizer_path;
+    uint64_t hash;
+    int64_t vocabulary;
+    corpus_domain *domains;
+    size_t domain_count;
+};
+
+static sgm_status damaged(sgm_error *error, const char *path, const char *what) {
+    return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: %s", path, what);
+}
+
+static sgm_status add_shard(corpus_part *part, const sgm_shard *shard, sgm_error *error) {
+    corpus_shard *grown = sgm_resize(part->shards, part->count * sizeof *grown, (part->count + 1) * sizeof *grown);
+    if (!grown)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open the data folder");
+    part->shards = grown;
+    part->shards[part->count].shard = *shard;
+    part->shards[part->count++].first = part->documents;
+    part->documents += shard->documents;
+    part->tokens += shard->tokens;
+    part->bytes += shard->bytes;
+    return SGM_OK;
+}
+
+/* One entry of "shards". */
+static sgm_status open_shard(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *entry,
+                             sgm_error *error) {
+    const char *file, *split, *domain, *checksum;
+    json_int_t documents, tokens, bytes;
+    if (json_unpack(entry, "{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "file", &file, "split", &split, "domain", &domain,
+                    "checksum", &checksum, "documents", &documents, "tokens", &tokens, "bytes", &bytes) != 0)
+        return damaged(error, manifest, "an entry of \"shards\" lacks a field");
+    if (strchr(file, '/') || file[0] == '.')
+        return damaged(error, manifest, "a shard's name is not a plain file name");
+    size_t d = 0;
+    while (d < corpus->domain_count && strcmp(corpus->domains[d].name, domain) != 0)
+        d++;
+    if (d == corpus->domain_count)
+        return damaged(error, manifest, "a shard is of a domain that \"domains\" does not list");
+    char *path = sgm_path_join(folder, file);
+    if (!path)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open %s", folder);
+    sgm_shard shard;
+    sgm_status status = sgm_shard_open(path, &shard, error);
+    if (status == SGM_OK) {
+        char sum[17];
+        snprintf(sum, sizeof sum, "%016" PRIx64, shard.checksum);
+        if (strcmp(sum, checksum) != 0 || strcmp(shard.domain, domain) != 0 ||
+            strcmp(sgm_split_name[shard.split], split) != 0 || shard.documents != documents || shard.tokens != tokens ||
+            shard.bytes != bytes || shard.vocabulary != corpus->vocabulary)
+            status = damaged(error, path, "the shard is not the one that the manifest describes");
+        if (status == SGM_OK)
+            status = add_shard(&corpus->domains[d].part[shard.split], &shard, error);
+        if (status != SGM_OK)
+            sgm_shard_close(&shard);
+    }
+    sgm_free(path);
+    return status;
+}
+
+static sgm_status read_domains(sgm_corpus *corpus, const char *manifest, json_t *domains, sgm_error *error) {
+    size_t count = json_array_size(domains);
+    if (count == 0)
+        return damaged(error, manifest, "it lists no domains");
+    corpus->domains = sgm_alloc(count * sizeof *corpus->domains);
+    if (!corpus->domains)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open %s", manifest);
+    corpus->domain_count = count;
+    for (size_t d = 0; d < count; d++) {
+        const char *name = json_string_value(json_object_get(json_array_get(domains, d), "name"));
+        if (!name || !sgm_domain_name_ok(name))
+            return damaged(error, manifest, "a domain's name is missing or not a name");
+        for (size_t other = 0; other < d; other++)
+            if (strcmp(corpus->domains[other].name, name) == 0)
+                return damaged(error, manifest, "a domain is listed twice");
+        memcpy(corpus->domains[d].name, name, strlen(name));
+    }
+    return SGM_OK;
+}
+
+static sgm_status read_manifest(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *root,
+                                sgm_error *error) {
+    const char *format = json_string_value(json_object_get(root, "format"));
+    json_int_t version = json_integer_value(json_object_get(root, "version"));
+    if (!format || strcmp(format, SGM_MANIFEST_FORMAT) != 0)
+        return sgm_fail(error, SGM_EFORMAT, "give the folder that `sigmoe data build` made",
+                        "%s: this is not the manifest of a data folder", manifest);
+    if (version != SGM_MANIFEST_VERSION)
+        return sgm_fail(error, SGM_EUNSUPPORTED, "use the sigmoe that wrote it, or build the data folder again",
+                        "%s: manifest version %lld; this sigmoe reads version %d", manifest, (long long)version,
+                        SGM_MANIFEST_VERSION);
+    corpus->vocabulary = json_integer_value(json_object_get(json_object_get(root, "tokenizer"), "vocabulary"));
+    sgm_status status = read_domains(corpus, manifest, json_object_get(root, "domains"), error);
+    json_t *shards = json_object_get(root, "shards");
+    if (status == SGM_OK && json_array_size(shards) == 0)
+        status = damaged(error, manifest, "it lists no shards");
+    for (size_t i = 0; status == SGM_OK && i < json_array_size(shards); i++)
+        status = open_shard(corpus, folder, manifest, json_array_get(shards, i), error);
+    return status;
+}
+
+/* The tokenizer must be the very file the shards were made with. */
+static sgm_status check_tokenizer(sgm_corpus *corpus, json_t *root, sgm_error *error) {
+    const char *hash = json_string_value(json_object_get(json_object_get(root, "tokenizer"), "hash"));
+    char *path = sgm_path_join(corpus->tokenizer_path, "tokenizer.json"), sum[17];
+    sgm_mapping mapping;
+    if (!path)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open the data folder");
+    sgm_status status = sgm_map_open(path, &mapping, error);
+    if (status == SGM_OK) {
+        snprintf(sum, sizeof sum, "%016" PRIx64, sgm_checksum(mapping.data, mapping.size));
+        sgm_map_close(&mapping);
+        if (!hash || strcmp(hash, sum) != 0)
+            status = damaged(error, path, "it is not the tokenizer that the shards were made with");
+    }
+    sgm_free(path);
+    return status;
+}
+
+sgm_status sgm_corpus_open(const char *folder, sgm_corpus **out, sgm_error *error) {
+    *out = NULL;
+    if (!sgm_path_exists(folder))
+        return sgm_fail(error, SGM_ENOTFOUND, "check the spelling, or make it with `sigmoe data build`",
+                        "%s: no such data folder", folder);
+    char *manifest = sgm_path_join(folder, "manifest.json"), *text = NULL;
+    sgm_corpus *corpus = sgm_alloc(sizeof *corpus);
+    if (corpus)
+        corpus->tokenizer_path = sgm_path_join(folder, "tokenizer");
+    json_t *root = NULL;
+    size_t size = 0;
+    sgm_status status = SGM_OK;
+    if (!manifest || !corpus || !corpus->tokenizer_path)
+        status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open %s", folder);
+    else if (!sgm_path_exists(manifest))
+        status = sgm_fail(error, SGM_ENOTFOUND, "make a data folder of it with `sigmoe data build`",
+                          "%s: this is not a data folder: it has no manifest.json", folder);
+    if (status == SGM_OK)
+        status = sgm_file_read(manifest, MANIFEST_BYTES_MOST, &text, &size, error);
+    if (status == SGM_OK) {
+        json_error_t where;
+        corpus->hash = sgm_checksum(text, size);
+        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
+        if (!root)
+            status =
+                sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: line %d is not JSON: %s", manifest, where.line, where.text);
+    }
+    if (status == SGM_OK)
+        status = read_manifest(corpus, folder, manifest, root, error);
+    if (status == SGM_OK)
+        status = check_tokenizer(corpus, root, error);
+    json_decref(root);
+    sgm_free(text);
+    sgm_free(manifest);
+    if (status != SGM_OK)
+        sgm_corpus_close(corpus);
+    else
+        *out = corpus;
+    return status;
+}
+
+void sgm_corpus_close(sgm_corpus *corpus) {
+    if (!corpus)
+        return;
+    for (size_t d = 0; d < corpus->domain_count; d++)
+        for (int s = 0; s < 2; s++) {
+            corpus_part *part = &corpus->domains[d].part[s];
+            for (size_t i = 0; i < part->count; i++)
+                sgm_shard_close(&part->shards[i].shard);
+            sgm_free(part->shards);
+        }
+    sgm_free(corpus->domains);
+    sgm_free(corpus->tokenizer_path);
+    sgm_free(corpus);
+}
+
+size_t sgm_corpus_domains(const sgm_corpus *corpus) {
+    return corpus->domain_count;
+}
+
+const char *sgm_corpus_domain(const sgm_corpus *corpus, size_t domain) {
+    return domain < corpus->domain_count ? corpus->domains[domain].name : NULL;
+}
+
+static const corpus_part *part_of(const sgm_corpus *corpus, sgm_corpus_split split, size_t domain) {
+    static const corpus_part none;
+    return domain < corpus->domain_count && (unsigned)split < 2 ? &corpus->domains[domain].part[split] : &none;
+}
+
+int64_t sgm_corpus_documents(const sgm_corpus *corpus, sgm_corpus_split split, size_t domain) {
+    return part_of(corpus, split, domain)->documents;
+}
+
+int64_t sgm_corpus_tokens(const sgm_corpus *corpus, sgm_corpus_split split, size_t domain) {
+    return part_of(corpus, split, domain)->tokens;
+}
+
+int64_t sgm_corpus_bytes(const sgm_corpus *corpus, sgm_corpus_split split, size_t domain) {
+    return part_of(corpus, split, domain)->bytes;
+}
+
+const int32_t *sgm_corpus_document(const sgm_corpus *corpus, sgm_corpus_split split, size_t domain, int64_t document,
+                                   int64_t *tokens, int64_t *bytes) {
+    const corpus_part *part = part_of(corpus, split, domain);
+    *tokens = 0;
+    if (document < 0 || document >= part->documents)
+        return NULL;
+    size_t low = 0, high = part->count; /* the last shard that begins at or before the document */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (part->shards[middle].first <= document)
+            low = middle;
+        else
+            high = middle;
+    }
+    return sgm_shard_document(&part->shards[low].shard, document - part->shards[low].first, tokens, bytes);
+}
+
+const char *sgm_corpus_tokenizer_path(const sgm_corpus *corpus) {
+    return corpus->tokenizer_path;
+}
+
+uint64_t sgm_corpus_hash(const sgm_corpus *corpus) {
+    return corpus->hash;
+}
