@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is known of a model on disk without its weights in memory; and new models with random weights, streamed to disk. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/param.h"
+#include "base/rng.h"
+#include "model/model_files.h"
+
+/* Bytes of all *.safetensors files of a folder. */
+static int64_t weight_file_bytes(const char *folder) {
+    char **names;
+    size_t count;
+    int64_t bytes = 0;
+    if (sgm_folder_list(folder, &names, &count, NULL))
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(names[i]);
+        char *path = n > 12 && strcmp(names[i] + n - 12, ".safetensors") == 0 ? sgm_path_join(folder, names[i]) : NULL;
+        struct stat info;
+        if (path && stat(path, &info) == 0)
+            bytes += info.st_size;
+        sgm_free(path);
+    }
+    sgm_free(names);
+    return bytes;
+}
+
+/* "f32", "bf16", "f16", or "mixed". */
+static sgm_status weight_type(const char *folder, char *type, size_t capacity, sgm_error *error) {
+    static const char *const names[] = {[SGM_F32] = "f32", [SGM_F16] = "f16", [SGM_BF16] = "bf16", [SGM_F64] = "f64",
+                                        [SGM_I64] = "i64", [SGM_I32] = "i32", [SGM_U8] = "u8"};
+    sgm_safetensors *file;
+    sgm_status status = sgm_safetensors_open(folder, &file, error);
+    if (status)
+        return status;
+    const char *found = "none";
+    for (size_t i = 0; i < sgm_safetensors_count(file); i++) {
+        const char *name = names[sgm_safetensors_at(file, i)->dtype];
+        found = i == 0 || found == name ? name : "mixed";
+    }
+    snprintf(type, capacity, "%s", found);
+    sgm_safetensors_close(file);
+    return SGM_OK;
+}
+
+sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *error) {
+    *info = (sgm_model_info){.step = -1};
+    sgm_hf_config config;
+    sgm_status status = sgm_model_folder_resolve(path, info->folder, error);
+    if (!status)
+        status = sgm_model_config_read(info->folder, &config, error);
+    if (status)
+        return status;
+    info->settings = config.settings;
+    double k = 0;
+    for (int64_t l = 0; l < config.settings.layers; l++)
+        k += (double)config.experts_per_token[l];
+    sgm_model_count(&config.settings, k / (double)config.settings.layers, config.settings.context, &info->counts);
+    snprintf(info->model_type, sizeof info->model_type, "%s", config.model_type);
+    snprintf(info->router, sizeof info->router, "%s", config.router.plugin->plugin.name);
+    sgm_hf_config_fini(&config);
+    info->file_bytes = weight_file_bytes(info->folder);
+    info->step = sgm_step_of_folder(info->folder);
+    char *tokenizer = sgm_path_join(info->folder, "tokenizer.json");
+    info->has_tokenizer = tokenizer && sgm_path_exists(tokenizer);
+    sgm_free(tokenizer);
+    return weight_type(info->folder, info->dtype, sizeof info->dtype, error);
+}
+
+/* ---- random models ---------------------------------------------------------------------------------------------- */
+
+enum { CHUNK = 1 << 16 }; /* elements made at once */
+
+typedef struct filling {
+    sgm_safetensors_writer *writer;
+    uint64_t seed;
+    float *chunk;
+} filling;
+
+static sgm_status declare(void *context, const sgm_weight *weight, sgm_error *error) {
+    int64_t shape[2];
+    int dimensions = sgm_weight_file_shape(weight, shape);
+    return sgm_safetensors_writer_declare(((filling *)context)->writer, weight->name, SGM_F32, dimensions, shape,
+                                          error);
+}
+
+/* The same values as sgm_model_randomise. */
+static sgm_status fill(void *context, const sgm_weight *weight, sgm_error *error) {
+    filling *f = context;
+    int64_t total = weight->rows * weight->cols;
+    sgm_status status = SGM_OK;
+    for (int64_t begin = 0; !status && begin < total; begin += CHUNK) {
+        int64_t n = total - begin < CHUNK ? total - begin : CHUNK;
+        sgm_weight_initial(weight, f->seed, begin, n, f->chunk);
+        status = sgm_safetensors_writer_add(f->writer, f->chunk, (size_t)n * sizeof(float), error);
+    }
+    return status;
+}
+
+static sgm_status random_weights(const sgm_model_settings *settings, uint64_t seed, const char *folder,
+                                 sgm_error *error) {
+    filling f = {.seed = seed, .chunk = sgm_alloc(CHUNK * sizeof(float))};
+    char *path = sgm_path_join(folder, "model.safetensors");
+    sgm_status status = f.chunk && path ? sgm_safetensors_writer_new(path, &f.writer, error)
+                                        : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write %s", folder);
+    if (!status)
+        status = sgm_safetensors_writer_metadata(f.writer, "format", "pt", error);
+    if (!status)
+        status = sgm_model_each_weight(settings, declare, &f, error);
+    if (!status)
+        status = sgm_model_each_weight(settings, fill, &f, error);
+    if (!status)
+        status = sgm_safetensors_writer_commit(f.writer, error);
+    else
+        sgm_safetensors_writer_abandon(f.writer);
+    sgm_free(f.chunk);
+    sgm_free(path);
+    return status;
+}
+
+/* The folder must be new or empty, on a disk with room. */
+static sgm_status folder_prepare(const char *folder, int64_t bytes, sgm_error *error) {
+    char **names;
+    size_t count = 0;
+    if (sgm_path_exists(folder)) {
+        sgm_status status = sgm_folder_list(folder, &names, &count, error);
+        if (status)
+            return status;
+        sgm_free(names);
+        if (count)
+            return sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove it",
+                            "the folder %s exists and is not empty", folder);
+    }
+    sgm_status status = sgm_folder_make(folder, error);
+    uint64_t room = status ? 0 : sgm_disk_free(folder);
+    if (!status && room && room < (uint64_t)bytes)
+        return sgm_fail(error, SGM_EIO, "free some space, or write to another disk",
+                        "not enough room on the disk for %s: the model takes %.2f GB, %.2f GB are free", folder,
+                        (double)bytes / 1e9, (double)room / 1e9);
+    return status;
+}
+
+/* The router that a config asks for; its texts and lists are borrowed from the config. */
+static sgm_status router_from_config(const sgm_config *config, sgm_router *router, sgm_error *error) {
+    const char *kind = sgm_config_get(config, "router.kind");
+    *router = (sgm_router){.plugin = sgm_router_find(kind ? kind : "", error)};
+    if (!router->plugin)
+        return SGM_EARGUMENT;
+    const sgm_plugin *plugin = &router->plugin->plugin;
+    router->settings = sgm_alloc(plugin->settings_bytes + 1);
+    if (!router->settings)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the router's settings");
+    return sgm_config_bind(config, "router", plugin->params, plugin->param_count, router->settings, error);
+}
+
+sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path, uint64_t seed, const char *type,
+                          const char *folder, sgm_error *error) {
+    sgm_hf_config written = {0};
+    sgm_model_counts counts;
+    if (type && strcmp(type, "f32") != 0)
+        return sgm_fail(error, SGM_EARGUMENT, "known types: f32", "models cannot be written as '%s'", type);
+    sgm_status status = sgm_model_settings_from_config(config, &written.settings, error);
+    if (!status)
+        status = router_from_config(config, &written.router, error);
+    if (!status && written.router.plugin->check)
+        status = written.router.plugin->check(written.router.settings, written.settings.experts,
+                                              written.settings.experts_per_token, error);
+    if (!status) {
+        written.experts_per_token = sgm_alloc((size_t)written.settings.layers * sizeof(int64_t));
+        if (!written.experts_per_token)
+            status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
+    }
+    if (!status) {
+        for (int64_t l = 0; l < written.settings.layers; l++)
+            written.experts_per_token[l] = written.settings.experts_per_token;
+        sgm_model_count(&written.settings, (double)written.settings.experts_per_token, written.settings.context,
+                        &counts);
+        status = folder_prepare(folder, counts.bytes, error);
+    }
+    if (!status)
+        status = random_weights(&written.settings, seed, folder, error);
+    if (!status)
+        status = sgm_model_texts_save(&written, tokenizer_path, folder, error);
+    sgm_hf_config_fini(&written);
+    return status;
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The shape of a model: its parameter table, its checks, its counts. */
+#include "model/settings.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/param.h"
+
+#define FIELD(member) offsetof(sgm_model_settings, member)
+
+const sgm_param sgm_model_params[] = {
+    {"layers", SGM_PARAM_INT, FIELD(layers), "8", 1, 100000, false, NULL, "", "transformer layers"},
+    {"width", SGM_PARAM_INT, FIELD(width), "192", 1, 1 << 20, false, NULL, "", "width of the residual stream"},
+    {"heads", SGM_PARAM_INT, FIELD(heads), "6", 1, 65536, false, NULL, "", "query heads"},
+    {"kv_heads", SGM_PARAM_INT, FIELD(kv_heads), "2", 1, 65536, false, NULL, "", "key/value heads; divides heads"},
+    {"head_size", SGM_PARAM_INT, FIELD(head_size), "32", 2, 65536, false, NULL, "", "size of a head; even"},
+    {"experts", SGM_PARAM_INT, FIELD(experts), "96", 1, 1 << 20, false, NULL, "", "experts in each layer"},
+    {"experts_per_token", SGM_PARAM_INT, FIELD(experts_per_token), "1", 1, 1 << 20, false, NULL, "",
+     "experts a token activates (the target of a sparsity schedule)"},
+    {"expert_width", SGM_PARAM_INT, FIELD(expert_width), "96", 1, 1 << 20, false, NULL, "",
+     "hidden width of an expert"},
+    {"vocabulary", SGM_PARAM_INT, FIELD(vocabulary), "4096", 2, 1 << 24, false, NULL, "tokens", "vocabulary"},
+    {"context", SGM_PARAM_INT, FIELD(context), "256", 1, 1 << 24, false, NULL, "tokens", "longest sequence"},
+    {"tie_embeddings", SGM_PARAM_BOOL, FIELD(tie_embeddings), "true", 1, 0, false, NULL, "",
+     "the output head is the embedding table"},
+    {"rope_theta", SGM_PARAM_REAL, FIELD(rope_theta), "10000", 1, 1e12, false, NULL, "",
+     "base of the rotary wave lengths"},
+    {"norm_epsilon", SGM_PARAM_REAL, FIELD(norm_epsilon), "1e-6", 0, 1, false, NULL, "",
+     "added to the mean square in norms"},
+    {"attention", SGM_PARAM_ENUM, FIELD(attention), "causal", 1, 0, false, "causal", "", "kind of attention"},
+    {"init_std", SGM_PARAM_REAL, FIELD(init_std), "0.02", 1e-6, 10, false, NULL, "",
+     "standard deviation of fresh weights; outputs of attention and experts take 1/sqrt(2 layers) of it"},
+    {"gate_init_std", SGM_PARAM_REAL, FIELD(gate_init_std), "0.02", 1e-6, 10, false, NULL, "",
+     "standard deviation of the router's fresh weights"},
+};
+const size_t sgm_model_param_count = sizeof sgm_model_params / sizeof *sgm_model_params;
+
+sgm_status sgm_model_settings_check(const sgm_model_settings *s, sgm_error *error) {
+    if (s->heads % s->kv_heads)
+        return sgm_fail(error, SGM_EARGUMENT, "model.kv_heads must divide model.heads",
+                        "model.heads = %" PRId64 " is not a multiple of model.kv_heads = %" PRId64, s->heads,
+                        s->kv_heads);
+    if (s->head_size % 2)
+        return sgm_fail(error, SGM_EARGUMENT, "rotary positions pair the halves of a head: use an even size",
+                        "model.head_size = %" PRId64 " is odd", s->head_size);
+    if (s->experts_per_token > s->experts)
+        return sgm_fail(error, SGM_EARGUMENT, "set model.experts_per_token to model.experts or fewer",
+                        "model.experts_per_token = %" PRId64 " is more than model.experts = %" PRId64,
+                        s->experts_per_token, s->experts);
+    /* Products of these must stay far from overflow: 2^47 weights in one matrix family is 512 TiB in f32. */
+    double largest = (double)s->layers * (double)s->experts * (double)s->expert_width * (double)s->width * 3;
+    double vocabulary = (double)s->vocabulary * (double)s->width;
+    double attention = (double)s->layers * (double)s->width * (double)s->heads * (double)s->head_size * 4;
+    if (largest + vocabulary + attention > 0x1p47)
+        return sgm_fail(error, SGM_EARGUMENT, "reduce layers, experts, expert_width, width or vocabulary",
+                        "the model would have %.3g weights", largest + vocabulary + attention);
+    return SGM_OK;
+}
+
+sgm_status sgm_model_settings_from_config(const sgm_config *config, sgm_model_settings *settings, sgm_error *error) {
+    *settings = (sgm_model_settings){0};
+    sgm_status status = sgm_config_bind(config, "model", sgm_model_params, sgm_model_param_count, settings, error);
+    return status ? status : sgm_model_settings_check(settings, error);
+}
+
+void sgm_model_count(const sgm_model_settings *s, double k, int64_t context_tokens, sgm_model_counts *counts) {
+    int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
+    int64_t attention = D * q * 2 + D * kv * 2 + 2 * s->head_size;
+    int64_t expert = 3 * D * s->expert_width, gate = s->experts * D, norms = 2 * D;
+    int64_t table = s->vocabulary * D;
+    *counts = (sgm_model_counts){0};
+    counts->embedding_parameters = table;
+    counts->head_parameters = s->tie_embeddings ? 0 : table;
+    counts->expert_parameters = s->layers * s->experts * expert;
+    int64_t shared = s->layers * (attention + gate + norms) + D;
+    counts->total_parameters = shared + counts->expert_parameters + table + counts->head_parameters;
+    counts->active_parameters = shared + (int64_t)llround((double)s->layers * k * (double)expert);
+    /* Products only: scores and mixing of attention see half the context on average. */
+    double products =
+        (double)s->layers * ((double)(D * q * 2 + D * kv * 2 + gate) + k * (double)expert) + (double)table;
+    double scores = (double)s->layers * (double)context_tokens * (double)q;
+    counts->forward_flops_per_token = 2 * (products + scores);
+    counts->training_flops_per_token = 3 * counts->forward_flops_per_token;
+    counts->bytes = 4 * counts->total_parameters;
+    counts->training_bytes = 4 * counts->bytes;
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The one definition of the model, for training and for inference.
+ *
+ * Pre-norm transformer of the Sigma family: x += attention(norm(x)); x += moe(norm(x)); final norm; head. */
+#ifndef SGM_MODEL_TRANSFORMER_H
+#define SGM_MODEL_TRANSFORMER_H
+
+#include "op/ops.h"
+#include "sigmoe/model.h"
+
+typedef struct sgm_layer {
+    sgm_weight *attention_norm, *q, *k, *v, *o, *q_norm, *k_norm, *ffn_norm, *gate;
+    sgm_expert_bank bank;
+    sgm_expert *experts;        /* (E) table behind the resident bank */
+    sgm_weight *expert_weights; /* (3 E): gate, up, down of each expert, in that order */
+} sgm_layer;
+
+/* Weights in memory. `weights` lists every one once, in file order; layers point into it. All data stand in one block, all
+ * gradients in another, in the same order, each weight padded to 16 elements (the optimizer walks them as two flat arrays
+ * of `elements`; padding stays zero). A tied head is a
+ * weight of its own only as a gradient (weight.tied): its data are the embedding's. */
+typedef struct sgm_model {
+    sgm_model_settings settings;
+    sgm_router router;
+    sgm_weight *weights;
+    char *names; /* behind the weights' names */
+    int64_t weight_count;
+    sgm_weight *embedding, *final_norm, *head;
+    sgm_layer *layers;
+    sgm_rope_table rope;        /* of settings.context positions */
+    sgm_real *data, *gradients; /* (elements); gradients NULL without training */
+    sgm_real *head_gradient;    /* tied head's own gradient; NULL otherwise */
+    int64_t elements;
+    sgm_real *selection_bias; /* (L, E) added to the router's scores for selection (loss-free balancing); NULL: none */
+} sgm_model;
+
+/* Allocate (zeroed). Says SGM_EMEMORY before allocating. `router` is taken over on success. */
+sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, bool gradients, sgm_model **model,
+                         sgm_error *error);
+void sgm_model_free(sgm_model *model);
+/* Take over a bias on selection (L, E), copied; NULL: none. */
+sgm_status sgm_model_set_selection_bias(sgm_model *model, const sgm_real *bias, sgm_error *error);
+/* Normal deviates: element i of weight w is a function of (seed, name of w, i) alone. Norm gains are 1. */
+void sgm_model_randomise(sgm_model *model, uint64_t seed, sgm_team *team);
+/* Elements [first, first + count) of that, for one weight (its name, shape and init_std are read). */
+void sgm_weight_initial(const sgm_weight *weight, uint64_t seed, int64_t first, int64_t count, sgm_real *out);
+/* Every weight's name, shape, init for settings, without memory: calls `each` in file order. */
+sgm_status sgm_model_each_weight(const sgm_model_settings *settings,
+                                 sgm_status (*each)(void *context, const sgm_weight *weight, sgm_error *error),
+                                 void *context, sgm_error *error);
+
+/* What one pass needs beside the model and the rows. */
+typedef struct sgm_pass {
+    const int64_t *experts_per_token; /* (L); NULL: settings.experts_per_token everywhere */
+    sgm_balance_set *balance;         /* NULL: none */
+    sgm_load *load;                   /* (L) accumulators; NULL: none */
+    void (*observe)(void *observer, const sgm_routing *record);
+    void *observer;
+    double loss_scale; /* training: 1 / targets of the global batch */
+    float *row_loss;   /* (T) or NULL */
+} sgm_pass;
+
+/* Hidden states after the final norm (T, D). */
+sgm_tensor sgm_transformer_hidden(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
+/* The loss (1, 1), for training (with a tape) and evaluation. */
+sgm_tensor sgm_transformer_loss(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
+/* Only the routing of every layer is wanted (the counting pass of exact balancing): no head. */
+void sgm_transformer_route(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
+
+#endif

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A model's weights: their names, shapes and initial values, and the memory they live in.
+ *
+ * `each` walks the list once, in file order, with the names transformers uses for Qwen3MoE; everything else (allocation,
+ * layers' pointers, files) follows from that list. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "model/transformer.h"
+
+typedef sgm_status each_weight(void *context, const sgm_weight *weight, sgm_error *error);
+
+typedef struct listing {
+    each_weight *each;
+    void *context;
+    sgm_error *error;
+    sgm_status status;
+    char name[256];
+} listing;
+
+static void add(listing *list, int64_t layer, const char *name, int64_t rows, int64_t cols, double std) {
+    if (list->status)
+        return;
+    if (layer < 0)
+        snprintf(list->name, sizeof list->name, "%s", name);
+    else
+        snprintf(list->name, sizeof list->name, "model.layers.%lld.%s", (long long)layer, name);
+    sgm_weight weight = {.name = list->name, .rows = rows, .cols = cols, .decay = std > 0, .init_std = std};
+    list->status = list->each(list->context, &weight, list->error);
+}
+
+enum { LAYER_WEIGHTS = 9 }; /* of a layer, before its experts */
+
+sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each, void *context, sgm_error *error) {
+    listing list = {.each = each, .context = context, .error = error};
+    int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
+    double std = s->init_std, out_std = std / __builtin_sqrt(2.0 * (double)s->layers);
+    add(&list, -1, "model.embed_tokens.weight", s->vocabulary, D, std);
+    for (int64_t l = 0; l < s->layers && !list.status; l++) {
+        add(&list, l, "input_layernorm.weight", 1, D, 0);
+        add(&list, l, "self_attn.q_proj.weight", q, D, std);
+        add(&list, l, "self_attn.k_proj.weight", kv, D, std);
+        add(&list, l, "self_attn.v_proj.weight", kv, D, std);
+        add(&list, l, "self_attn.o_proj.weight", D, q, out_std);
+        add(&list, l, "self_attn.q_norm.weight", 1, s->head_size, 0);
+        add(&list, l, "self_attn.k_norm.weight", 1, s->head_size, 0);
+        add(&list, l, "post_attention_layernorm.weight", 1, D, 0);
+        add(&list, l, "mlp.gate.weight", s->experts, D, s->gate_init_std);
+        for (int64_t e = 0; e < s->experts && !list.status; e++) {
+            char name[64];
+            snprintf(name, sizeof name, "mlp.experts.%lld.gate_proj.weight", (long long)e);
+            add(&list, l, name, s->expert_width, D, std);
+            snprintf(name, sizeof name, "mlp.experts.%lld.up_proj.weight", (long long)e);
+            add(&list, l, name, s->expert_width, D, std);
+            snprintf(name, sizeof name, "mlp.experts.%lld.down_proj.weight", (long long)e);
+            add(&list, l, name, D, s->expert_width, out_std);
+        }
+    }
+    add(&list, -1, "model.norm.weight", 1, D, 0);
+    if (!s->tie_embeddings)
+        add(&list, -1, "lm_head.weight", s->vocabulary, D, std);
+    return list.status;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+static int64_t padded(const sgm_weight *weight) {
+    return (weight->rows * weight->cols + 15) / 16 * 16;
+}
+
+typedef struct totals {
+    int64_t weights, elements;
+    size_t name_bytes;
+} totals;
+
+static sgm_status count_weight(void *context, const sgm_weight *weight, sgm_error *error) {
+    (void)error;
+    totals *c = context;
+    c->weights++;
+    c->elements += padded(weight);
+    c->name_bytes += strlen(weight->name) + 1;
+    return SGM_OK;
+}
+
+typedef struct filling {
+    sgm_model *model;
+    int64_t weights, elements;
+    char *names;
+} filling;
+
+static sgm_status place_weight(void *context, const sgm_weight *weight, sgm_error *error) {
+    (void)error;
+    filling *f = context;
+    sgm_weight *to = &f->model->weights[f->weights++];
+    *to = *weight;
+    size_t bytes = strlen(weight->name) + 1;
+    memcpy(f->names, weight->name, bytes);
+    to->name = f->names;
+    f->names += bytes;
+    to->data = f->model->data + f->elements;
+    to->gradient = f->model->gradients ? f->model->gradients + f->elements : NULL;
+    f->elements += padded(weight);
+    return SGM_OK;
+}
+
+static void connect_layers(sgm_model *model) {
+    const sgm_model_settings *s = &model->settings;
+    sgm_weight *at = model->weights;
+    model->embedding = at++;
+    for (int64_t l = 0; l < s->layers; l++) {
+        sgm_layer *layer = &model->layers[l];
+        sgm_weight **named[LAYER_WEIGHTS] = {
+            &layer->attention_norm, &layer->q,      &layer->k,        &layer->v,   &layer->o,
+            &layer->q_norm,         &layer->k_norm, &layer->ffn_norm, &layer->gate};
+        for (int i = 0; i < LAYER_WEIGHTS; i++)
+            *named[i] = at++;
+        layer->expert_weights = at;
+        layer->experts = &model->layers[0].experts[l * s->experts];
+        for (int64_t e = 0; e < s->experts; e++, at += 3)
+            layer->experts[e] = (sgm_expert){
+                .width = s->expert_width,
+                .gate = at[0].data,
+                .up = at[1].data,
+                .down = at[2].data,
+                .gate_stride = s->width,
+                .up_stride = s->width,
+                .down_stride = s->expert_width,
+                .d_gate = at[0].gradient,
+                .d_up = at[1].gradient,
+                .d_down = at[2].gradient,
+            };
+        sgm_expert_bank_resident(&layer->bank, s->experts, s->width, layer->experts);
+    }
+    model->final_norm = at++;
+    if (!s->tie_embeddings) {
+        model->head = at;
+        return;
+    }
+    *model->head = *model->embedding;
+    model->head->gradient = model->head_gradient;
+    model->head->tied = model->embedding;
+}
+
+/* All that a model takes, by arithmetic alone: its tables of weights and rotations count too, and a model of very many very
+ * small experts must be refused before its weights are gone through one by one. */
+static uint64_t memory_needed(const sgm_model_settings *s, bool gradients) {
+    enum { NAME_BYTES = 64, PADDING = 15 }; /* longest name; elements behind a weight */
+    sgm_model_counts counts;
+    sgm_model_count(s, 1, s->context, &counts);
+    uint64_t experts = (uint64_t)s->layers * (uint64_t)s->experts;
+    uint64_t weights = 3 * experts + LAYER_WEIGHTS * (uint64_t)s->layers + 3;
+    uint64_t numbers = ((uint64_t)counts.total_parameters + PADDING * weights) * (gradients ? 2 : 1);
+    numbers += gradients && s->tie_embeddings ? (uint64_t)counts.embedding_parameters : 0;
+    numbers += (uint64_t)s->context * (uint64_t)s->head_size; /* sines and cosines of half a head */
+    return numbers * sizeof(sgm_real) + weights * (sizeof(sgm_weight) + NAME_BYTES) + experts * sizeof(sgm_expert) +
+           (uint64_t)s->layers * sizeof(sgm_layer);
+}
+
+sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, bool gradients, sgm_model **out,
+                         sgm_error *error) {
+    sgm_status status = sgm_model_settings_check(settings, error);
+    totals c = {0};
+    uint64_t needed = status ? 0 : memory_needed(settings, gradients);
+    if (!status)
+        status =
+            sgm_memory_check(needed, gradients ? "the model's weights and gradients" : "the model's weights", error);
+    if (!status)
+        status = sgm_model_each_weight(settings, count_weight, &c, error);
+    if (status)
+        return status;
+    sgm_model *model = sgm_alloc(sizeof *model);
+    if (!model)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
+    model->settings = *settings;
+    model->weight_count = c.weights;
+    model->elements = c.elements;
+    model->weights = sgm_alloc((size_t)c.weights * sizeof *model->weights);
+    model->layers = sgm_alloc((size_t)settings->layers * sizeof *model->layers);
+    model->data = sgm_alloc((size_t)c.elements * sizeof(sgm_real));
+    model->names = sgm_alloc(c.name_bytes);
+    bool fine = model->weights && model->layers && model->data && model->names;
+    if (fine) {
+        model->layers[0].experts = sgm_alloc((size_t)(settings->layers * settings->experts) * sizeof(sgm_expert));
+        fine = model->layers[0].experts != NULL;
+    }
+    if (fine && gradients) {
+        model->gradients = sgm_alloc((size_t)c.elements * sizeof(sgm_real));
+        fine = model->gradients != NULL;
+    }
+    if (fine && settings->tie_embeddings) {
+        model->head = sgm_alloc(sizeof *model->head);
+        size_t table = (size_t)(settings->vocabulary * settings->width) * sizeof(sgm_real);
+        model->head_gradient = gradients ? sgm_alloc(table) : NULL;
+        fine = model->head && (!gradients || model->head_gradient);
+    }
+    if (!fine) {
+        sgm_model_free(model);
+        return sgm_fail(error, SGM_EMEMORY, "take a smaller preset", "no memory for the weights of the model (%.2f GB)",
+                        (double)needed / 1e9);
+    }
+    filling f = {.model = model, .names = model->names};
+    status = sgm_model_each_weight(settings, place_weight, &f, error);
+    if (!status)
+        status = sgm_rope_table_init(&model->rope, settings->context, settings->head_size, settings->rope_theta, error);
+    if (status) {
+        sgm_model_free(model);
+        return status;
+    }
+    connect_layers(model);
+    model->router = router;
+    *out = model;
+    return SGM_OK;
+}
+
+void sgm_model_free(sgm_model *model) {
+    if (!model)
+        return;
+    if (model->layers)
+        sgm_free(model->layers[0].experts);
+    if (model->settings.tie_embeddings)
+        sgm_free(model->head);
+    sgm_free(model->head_gradient);
+    sgm_free(model->selection_bias);
+    sgm_rope_table_fini(&model->rope);
+    sgm_free(model->router.settings);
+    sgm_free(model->layers);
+    sgm_free(model->weights);
+    sgm_free(model->names);
+    sgm_free(model->data);
+    sgm_free(model->gradients);
+    sgm_free(model);
+}
+
+sgm_status sgm_model_set_selection_bias(sgm_model *model, const sgm_real *bias, sgm_error *error) {
+    size_t bytes = (size_t)(model->settings.layers * model->settings.experts) * sizeof(sgm_real);
+    if (!bias) {
+        sgm_free(model->selection_bias);
+        model->selection_bias = NULL;
+        return SGM_OK;
+    }
+    if (!model->selection_bias)
+        model->selection_bias = sgm_alloc(bytes);
+    if (!model->selection_bias)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the routers' biases");
+    memcpy(model->selection_bias, bias, bytes);
+    return SGM_OK;
+}
+
+/* ---- initial values ---------------------------------------------------------------------------------------------- */
+
+typedef struct randomising {
+    sgm_model *model;
+    uint64_t seed;
+} randomising;
+
+void sgm_weight_initial(const sgm_weight *weight, uint64_t seed, int64_t first, int64_t count, sgm_real *out) {
+    uint64_t stream = sgm_rng_stream(weight->name, 0);
+    double normal[512];
+    for (int64_t done = 0, n; done < count; done += n) {
+        n = count - done < 512 ? count - done : 512;
+        if (weight->init_std != 0)
+            sgm_rng_normals(seed, stream, (uint64_t)(first + done), (size_t)n, normal);
+        for (int64_t i = 0; i < n; i++)
+            out[done + i] = weight->init_std != 0 ? (sgm_real)(weight->init_std * normal[i]) : 1;
+    }
+}
+
+static void randomise(sgm_worker *worker, void *argument) {
+    const randomising *r = argument;
+    for (int64_t i; (i = sgm_task(worker)) < r->model->weight_count;) {
+        sgm_weight *weight = &r->model->weights[i];
+        sgm_weight_initial(weight, r->seed, 0, weight->rows * weight->cols, weight->data);
+    }
+}
+
+void sgm_model_randomise(sgm_model *model, uint64_t seed, sgm_team *team) {
+    randomising r = {model, seed};
+    sgm_team_run(team, randomise, &r);
+}
