@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Writing and reading checkpoints, their order and their pruning. state.json is in checkpoint_state.c. */
+#include "train/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "format/safetensors.h"
+#include "model/model_folder.h"
+#include "train/checkpoint_state.h"
+
+static const char checksums_name[] = "state/checksums";
+static const char checksums_head[] = "sigmoe checksums 1\n";
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "checkpoint: no memory");
+}
+
+/* ---- checksums -------------------------------------------------------------------------------------------------- */
+
+static sgm_status checksum_file(const char *folder, const char *name, uint64_t *checksum, uint64_t *size,
+                                sgm_error *error) {
+    char *path = sgm_path_join(folder, name);
+    if (!path)
+        return no_memory(error);
+    sgm_mapping mapping;
+    sgm_status status = sgm_map_open(path, &mapping, error);
+    sgm_free(path);
+    if (status)
+        return status;
+    *checksum = sgm_checksum(mapping.data, mapping.size);
+    *size = mapping.size;
+    sgm_map_close(&mapping);
+    return SGM_OK;
+}
+
+/* Lines "checksum size name" of the files in `folder`/`below` ("" or "state"). */
+static sgm_status list_checksums(const char *folder, const char *below, sgm_buffer *text, sgm_error *error) {
+    char *path = *below ? sgm_path_join(folder, below) : sgm_strdup(folder);
+    char **names = NULL;
+    size_t count = 0;
+    sgm_status status = path ? sgm_folder_list(path, &names, &count, error) : no_memory(error);
+    for (size_t i = 0; i < count && !status; i++) {
+        char *name = *below ? sgm_path_join(below, names[i]) : sgm_strdup(names[i]);
+        char *full = name ? sgm_path_join(folder, name) : NULL;
+        uint64_t checksum = 0, size = 0;
+        if (!full)
+            status = no_memory(error);
+        else if (!sgm_path_is_folder(full) && strcmp(name, checksums_name) != 0) {
+            status = checksum_file(folder, name, &checksum, &size, error);
+            if (!status && sgm_buffer_print(text, "%016" PRIx64 " %" PRIu64 " %s\n", checksum, size, name))
+                status = no_memory(error);
+        }
+        sgm_free(name);
+        sgm_free(full);
+    }
+    sgm_free(names);
+    sgm_free(path);
+    return status;
+}
+
+static sgm_status write_checksums(const char *folder, sgm_error *error) {
+    sgm_buffer text = {0};
+    char *path = sgm_path_join(folder, checksums_name);
+    sgm_status status = path && !sgm_buffer_print(&text, "%s", checksums_head) ? SGM_OK : no_memory(error);
+    if (!status)
+        status = list_checksums(folder, "", &text, error);
+    if (!status)
+        status = list_checksums(folder, "state", &text, error);
+    if (!status && sgm_buffer_print(&text, "%016" PRIx64 " end\n", sgm_checksum(text.data, text.size)))
+        status = no_memory(error);
+    if (!status)
+        status = sgm_file_write(path, text.data, text.size, error);
+    sgm_buffer_free(&text);
+    sgm_free(path);
+    return status;
+}
+
+static sgm_status damaged(const char *folder, const char *why, sgm_error *error) {
+    return sgm_fail(error, SGM_EFORMAT, "resume from an earlier checkpoint", "checkpoint %s: %s", folder, why);
+}
+
+/* One line; *end: it was the closing one. */
+static sgm_status verify_line(const char *folder, const char *text, const char *line, bool *end, sgm_error *error) {
+    uint64_t wanted = 0, size = 0, found = 0, found_size = 0;
+    int name = 0;
+    if (sscanf(line, "%16" SCNx64, &wanted) != 1)
+        return damaged(folder, "state/checksums is damaged", error);
+    if (strcmp(line + 16, " end") == 0) {
+        *end = true;
+        return sgm_checksum(text, (size_t)(line - text)) == wanted
+                   ? SGM_OK
+                   : damaged(folder, "state/checksums is damaged", error);
+    }
+    if (sscanf(line, "%*16x %" SCNu64 " %n", &size, &name) != 1 || name == 0 || strstr(line + name, ".."))
+        return damaged(folder, "state/checksums is damaged", error);
+    sgm_status status = checksum_file(folder, line + name, &found, &found_size, error);
+    if (status || (found == wanted && found_size == size))
+        return status;
+    char why[512];
+    snprintf(why, sizeof why, "%.400s is damaged (its checksum differs)", line + name);
+    return damaged(folder, why, error);
+}
+
+sgm_status sgm_checkpoint_verify(const char *folder, sgm_error *error) {
+    char *path = sgm_path_join(folder, checksums_name), *text = NULL, *copy = NULL;
+    size_t size;
+    sgm_status status = path ? sgm_file_read(path, 1 << 20, &text, &size, error) : no_memory(error);
+    if (!status && !(copy = sgm_strdup(text)))
+        status = no_memory(error);
+    bool end = false;
+    if (!status && strncmp(text, checksums_head, strlen(checksums_head)) != 0)
+        status = damaged(folder, "state/checksums is damaged or of a newer version", error);
+    /* `text` keeps its bytes for the closing checksum; lines are cut in `copy`. The closing line is checked first. */
+    char *last = status ? NULL : strstr(text, " end\n");
+    if (!status && (!last || last - text < 16 + (ptrdiff_t)strlen(checksums_head) || last[5] != '\0'))
+        status = damaged(folder, "state/checksums is cut short", error);
+    if (!status) {
+        last[4] = '\0';
+        status = verify_line(folder, text, last - 16, &end, error);
+    }
+    end = false;
+    char *rest = copy ? copy + strlen(checksums_head) : NULL;
+    for (char *line; !status && !end && (line = strsep(&rest, "\n")) && *line;)
+        if (strcmp(line + strnlen(line, 16), " end") == 0)
+            end = true;
+        else
+            status = verify_line(folder, copy, line, &end, error);
+    sgm_free(copy);
+    sgm_free(text);
+    sgm_free(path);
+    return status;
+}
+
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+
+/* `count` arrays NAME1, NAME2, … one behind the other in `data`. */
+static sgm_status write_arrays(const char *folder, const char *file, const char *name, int count, sgm_dtype dtype,
+                               int64_t elements, const void *data, sgm_error *error) {
+    char *path = sgm_path_join(folder, file);
+    sgm_safetensors_writer *writer = NULL;
+    sgm_status status = path ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error);
+    for (int i = 0; i < count && !status; i++) {
+        char tensor[32];
+        snprintf(tensor, sizeof tensor, "%s%d", name, i + 1);
+        status = sgm_safetensors_writer_declare(writer, tensor, dtype, 1, &elements, error);
+    }
+    if (!status)
+        status =
+            sgm_safetensors_writer_add(writer, data, (size_t)elements * (size_t)count * sgm_dtype_bytes(dtype), error);
+    if (!status)
+        status = sgm_safetensors_writer_commit(writer, error);
+    else if (writer)
+        sgm_safetensors_writer_abandon(writer);
+    sgm_free(path);
+    return status;
+}
+
+static sgm_status read_arrays(const char *folder, const char *file, const char *name, int count, sgm_dtype dtype,
+                              int64_t elements, void *data, sgm_error *error) {
+    char *path = sgm_path_join(folder, file);
+    sgm_safetensors *tensors = NULL;
+    sgm_status status = path ? sgm_safetensors_open(path, &tensors, error) : no_memory(error);
+    size_t bytes = (size_t)elements * sgm_dtype_bytes(dtype);
+    for (int i = 0; i < count && !status; i++) {
+        char tensor[32];
+        snprintf(tensor, sizeof tensor, "%s%d", name, i + 1);
+        const sgm_tensor_entry *entry = sgm_safetensors_find(tensors, tensor);
+        if (!entry || entry->dtype != dtype || entry->bytes != bytes)
+            status = sgm_fail(error, SGM_EFORMAT, "was it made by another model or other settings?",
+                              "%s: %s is missing or not %" PRId64 " values", path, tensor, elements);
+        else
+            memcpy((char *)data + (size_t)i * bytes, entry->data, bytes);
+    }
+    sgm_safetensors_close(tensors);
+    sgm_free(path);
+    return status;
+}
+
+static sgm_status write_balance(const char *folder, const sgm_balance_set *balance, sgm_error *error) {
+    int64_t count = sgm_balance_set_state_count(balance);
+    if (count == 0)
+        return SGM_OK;
+    double *values = sgm_alloc((size_t)count * sizeof *values);
+    if (!values)
+        return no_memory(error);
+    sgm_balance_set_state_get(balance, values);
+    sgm_status status = write_arrays(folder, "balance.safetensors", "state", 1, SGM_F64, count, values, error);
+    sgm_free(values);
+    return status;
+}
+
+static sgm_status read_balance(const char *folder, sgm_balance_set *balance, sgm_error *error) {
+    int64_t count = sgm_balance_set_state_count(balance);
+    if (count == 0)
+        return SGM_OK;
+    double *values = sgm_alloc((size_t)count * sizeof *values);
+    if (!values)
+        return no_memory(error);
+    sgm_status status = read_arrays(folder, "balance.safetensors", "state", 1, SGM_F64, count, values, error);
+    if (!status)
+        status = sgm_balance_set_state_put(balance, values, count, error);
+    sgm_free(values);
+    return status;
+}
+
+/* ---- order and pruning ------------------------------------------------------------------------------------------- */
+
+/* The step of a folder name, -1 when it is no checkpoint's. */
+static int64_t step_of(const char *name) {
+    char *end;
+    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return -1;
+    long long step = strtoll(name + 5, &end, 10);
+    return *end ? -1 : step;
+}
+
+/* Latest first; names that are no checkpoint's last. */
+static int compare_steps(const void *a, const void *b) {
+    int64_t x = step_of(*(char *const *)a), y = step_of(*(char *const *)b);
+    return x > y ? -1 : x < y;
+}
+
+static sgm_status list_checkpoints(const char *folder, char ***names, size_t *count, sgm_error *error) {
+    sgm_status status = sgm_folder_list(folder, names, count, error);
+    if (!status)
+        qsort(*names, *count, sizeof **names, compare_steps);
+    while (!status && *count > 0 && step_of((*names)[*count - 1]) < 0)
+        --*count;
+    return status;
+}
+
+/* Rename first: a crash in the middle of a removal must not leave half a checkpoint under its name. */
+static sgm_status remove_checkpoint(const char *folder, const char *name, sgm_error *error) {
+    char *from = sgm_path_join(folder, name), *hidden = sgm_format(".old-%s", name);
+    char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
+    sgm_status status = from && to ? sgm_folder_remove(to, error) : no_memory(error);
+    if (!status)
+        status = sgm_folder_rename(from, to, error);
+    if (!status)
+        status = sgm_folder_remove(to, error);
+    sgm_free(from);
+    sgm_free(hidden);
+    sgm_free(to);
+    return status;
+}
+
+/* A folder (no link to one) that sgm_checkpoint_save finished. Whatever else is called step-N belongs to somebody. */
+static bool is_ours(const char *folder, const char *name) {
+    char *path = sgm_path_join(folder, name), *checksums = path ? sgm_path_join(path, checksums_name) : NULL;
+    bool ours = checksums && sgm_path_is_real_folder(path) && sgm_path_exists(checksums);
+    sgm_free(checksums);
+    sgm_free(path);
+    return ours;
+}
+
+static bool is_finite(const char *folder, const char *name) {
+    char *path = sgm_path_join(folder, name), *state = path ? sgm_path_join(path, "state") : NULL;
+    bool finite = state && sgm_checkpoint_state_is_finite(state);
+    sgm_free(state);
+    sgm_free(path);
+    return finite;
+}
+
+/* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. */
+static sgm_status prune(const char *folder, int64_t keep, sgm_error *error) {
+    char **names = NULL;
+    size_t count = 0;
+    int64_t kept = 0;
+    bool finite = false;
+    sgm_status status = list_checkpoints(folder, &names, &count, error);
+    for (size_t i = 0; i < count && !status; i++) {
+        if (!is_ours(folder, names[i]))
+            continue;
+        bool rescue = !finite && is_finite(folder, names[i]);
+        finite = finite || rescue;
+        if (kept < keep)
+            kept++;
+        else if (!rescue)
+            status = remove_checkpoint(folder, names[i], error);
+    }
+    sgm_free(names);
+    return status;
+}
+
+int64_t sgm_checkpoint_last_finite(const char *run) {
+    char *folder = sgm_path_join(run, "checkpoints"), **names = NULL;
+    size_t count = 0;
+    int64_t step = -1;
+    if (folder && !list_checkpoints(folder, &names, &count, NULL))
+        for (size_t i = 0; i < count && step < 0; i++)
+            if (is_ours(folder, names[i]) && is_finite(folder, names[i]))
+                step = step_of(names[i]);
+    sgm_free(names);
+    sgm_free(folder);
+    return step;
+}
+
+/* A link would have checkpoints written, and pruned, wherever it leads. */
+static sgm_status check_folder(const char *folder, sgm_error *error) {
+    if (!sgm_path_exists(folder) || sgm_path_is_real_folder(folder))
+        return SGM_OK;
+    return sgm_fail(error, SGM_EARGUMENT, "put the folder itself there; the run folder as a whole may lie elsewhere",
+                    "%s is a link or a file, not the folder of the run's checkpoints", folder);
+}
+
+static sgm_status point_latest(const char *folder, const char *name, sgm_error *error) {
+    char *link = sgm_path_join(folder, "latest");
+    sgm_status status = link ? sgm_link_replace(name, link, error) : no_memory(error);
+    sgm_free(link);
+    return status;
+}
+
+/* ---- save -------------------------------------------------------------------------------------------------------- */
+
+/* The folder that holds a corpus's tokenizer.json. */
+static char *tokenizer_folder(const sgm_corpus *corpus) {
+    char *path = sgm_strdup(sgm_corpus_tokenizer_path(corpus));
+    if (path && !sgm_path_is_folder(path)) {
+        char *slash = strrchr(path, '/');
+        if (slash)
+            *slash = '\0';
+    }
+    return path;
+}
+
+static sgm_status write_state(const char *folder, const sgm_stepper *stepper, const sgm_loader *loader,
+                              const sgm_corpus *corpus, sgm_error *error) {
+    char *state = sgm_path_join(folder, "state");
+    sgm_status status = state ? sgm_folder_make(state, error) : no_memory(error);
+    if (!status)
+        status = sgm_checkpoint_state_write(state, stepper, loader, sgm_corpus_hash(corpus), error);
+    int moments = stepper->settings->optimizer->moments;
+    if (!status && stepper->updates > 0 && moments > 0) /* before the first update they are zero and left out */
+        status = write_arrays(state, "optimizer.safetensors", "moment", moments, SGM_F32, stepper->model->elements,
+                              stepper->moments, error);
+    if (!status)
+        status = write_balance(state, stepper->balance, error);
+    sgm_free(state);
+    return status;
+}
+
+static sgm_status write_all(const char *folder, const sgm_stepper *stepper, const sgm_loader *loader,
+                            const sgm_corpus *corpus, sgm_error *error) {
+    char *tokenizer = tokenizer_folder(corpus), *state = sgm_path_join(folder, "state");
+    sgm_status status = tokenizer && state ? sgm_folder_make(folder, error) : no_memory(error);
+    if (!status)
+        status = sgm_model_set_selection_bias(stepper->model, sgm_balance_set_bias(stepper->balance), error);
+    if (!status)
+        status = sgm_model_folder_save(stepper->model, stepper->experts_per_token, tokenizer, folder, error);
+    if (!status)
+        status = write_state(folder, stepper, loader, corpus, error);
+    if (!status)
+        status = write_checksums(folder, error);
+    if (!status)
+        status = sgm_folder_sync(state, error);
+    if (!status)
+        status = sgm_folder_sync(folder, error);
+    sgm_free(tokenizer);
+    sgm_free(state);
+    return status;
+}
+
+sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, const sgm_loader *loader,
+                               const sgm_corpus *corpus, int64_t keep, char **out, sgm_error *error) {
+    char *folder = sgm_path_join(run, "checkpoints"), *name = sgm_format("step-%06" PRId64, stepper->step);
+    char *hidden = name ? sgm_format(".tmp-%s", name) : NULL;
+    char *temporary = folder && hidden ? sgm_path_join(folder, hidden) : NULL;
+    char *final = folder && name ? sgm_path_join(folder, name) : NULL;
+    sgm_status status = temporary && final ? check_folder(folder, error) : no_memory(error);
+    if (!status)
+        status = sgm_folder_make(folder, error);
+    if (!status)
+        status = sgm_folder_remove(temporary, error);
+    if (!status) {
+        status = write_all(temporary, stepper, loader, corpus, error);
+        if (!status && is_ours(folder, name)) /* anything else of that name makes the rename fail */
+            status = remove_checkpoint(folder, name, error);
+        if (!status)
+            status = sgm_folder_rename(temporary, final, error);
+        if (status)
+            sgm_folder_remove(temporary, NULL);
+    }
+    if (!status)
+        status = point_latest(folder, name, error);
+    if (!status)
+        status = prune(folder, keep, error);
+    if (!status && out) {
+        *out = final;
+        final = NULL;
+    }
+    sgm_free(folder);
+    sgm_free(name);
+    sgm_free(hidden);
+    sgm_free(temporary);
+    sgm_free(final);
+    return status;
+}
+
+/* ---- find and load ----------------------------------------------------------------------------------------------- */
+
+static void note(const sgm_notes *notes, char *text) {
+    if (text && notes->note)
+        notes->note(notes->context, text);
+    sgm_free(text);
+}
+
+/* A damaged checkpoint leaves the way free for its successor but is not thrown away. */
+static sgm_status put_aside(const char *folder, const char *name, const sgm_error *why, const sgm_notes *notes,
+                            sgm_error *error) {
+    char *from = sgm_path_join(folder, name), *hidden = sgm_format(".damaged-%s", name);
+    char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
+    sgm_status status = from && to ? sgm_folder_remove(to, error) : no_memory(error);
+    if (!status)
+        status = sgm_folder_rename(from, to, error);
+    if (!status)
+        note(notes, sgm_format("%s; it is now called %s", why->message, hidden));
+    sgm_free(from);
+    sgm_free(hidden);
+    sgm_free(to);
+    return status;
+}
+
+static sgm_status remove_leftovers(const char *folder, sgm_error *error) {
+    char **names = NULL;
+    size_t count = 0;
+    sgm_status status = sgm_folder_list(folder, &names, &count, error);
+    for (size_t i = 0; i < count && !status; i++) {
+        bool link = strncmp(names[i], "latest.partial-", 15) == 0;
+        if (!link && strncmp(names[i], ".tmp-", 5) != 0 && strncmp(names[i], ".old-", 5) != 0)
+            continue;
+        char *path = sgm_path_join(folder, names[i]);
+        if (!path)
+            status = no_memory(error);
+        else if (link)
+            unlink(path);
+        else
+            status = sgm_folder_remove(path, error);
+        sgm_free(path);
+    }
+    sgm_free(names);
+    return status;
+}
+
+/* Bytes that are wrong or gone. Anything else (no memory, no permission, a disk that fails) may be over tomorrow: it must
+ * neither cost a good checkpoint its name nor the run the steps since an earlier one. */
+static bool is_damage(sgm_status status) {
+    return status == SGM_EFORMAT || status == SGM_ENOTFOUND;
+}
+
+/* The first of `names` whose checksums hold into *found; `count` when none do. why[i]: what is wrong with the ones before. */
+static sgm_status find_good(const char *folder, char *const *names, size_t count, sgm_error *why, size_t *found,
+                            sgm_error *error) {
+    for (*found = 0; *found < count; ++*found) {
+        char *path = sgm_path_join(folder, names[*found]);
+        if (!path)
+            return no_memory(error);
+        sgm_status status = sgm_checkpoint_verify(path, &why[*found]);
+        sgm_free(path);
+        if (!status)
+            return SGM_OK;
+        if (!is_damage(status)) {
+            if (error)
+                *error = why[*found];
+            return status;
+        }
+    }
+    return SGM_OK;
+}
+
+/* Nothing is renamed before a good one is found and `latest` points at it: where all are damaged, each try says so again,
+ * and a person decides. */
+static sgm_status choose(const char *run, const char *folder, char *const *names, size_t count, const sgm_notes *notes,
+                         char **out, sgm_error *error) {
+    size_t good = count;
+    sgm_error *why = sgm_alloc((count + 1) * sizeof *why);
+    sgm_status status = why ? find_good(folder, names, count, why, &good, error) : no_memory(error);
+    if (!status && good == count)
+        status = sgm_fail(error, SGM_EFORMAT, "start a new run; or begin this one again: remove its folder checkpoints",
+                          "%s: all %zu checkpoints are damaged, the latest: %.300s", run, count, why[0].message);
+    if (!status)
+        status = point_latest(folder, names[good], error);
+    for (size_t i = 0; !status && i < good; i++)
+        status = put_aside(folder, names[i], &why[i], notes, error);
+    if (!status && !(*out = sgm_path_join(folder, names[good])))
+        status = no_memory(error);
+    sgm_free(why);
+    return status;
+}
+
+sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char **out, sgm_error *error) {
+    char *folder = sgm_path_join(run, "checkpoints"), **names = NULL;
+    size_t count = 0;
+    *out = NULL;
+    sgm_status status = folder ? check_folder(folder, error) : no_memory(error);
+    if (!status && sgm_path_is_folder(folder)) {
+        status = remove_leftovers(folder, error);
+        if (!status)
+            status = list_checkpoints(folder, &names, &count, error);
+    }
+    if (!status && count)
+        status = choose(run, folder, names, count, notes, out, error);
+    sgm_free(names);
+    sgm_free(folder);
+    return status;
+}
+
+sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loader *loader, const sgm_corpus *corpus,
+                               const sgm_notes *notes, sgm_error *error) {
+    char *state = sgm_path_join(folder, "state");
+    sgm_status status = state ? sgm_checkpoint_state_read(state, stepper, loader, sgm_corpus_hash(corpus), notes, error)
+                              : no_memory(error);
+    if (!status)
+        status = sgm_model_folder_load_weights(folder, stepper->model, error);
+    int moments = stepper->settings->optimizer->moments;
+    if (!status && stepper->updates > 0 && moments > 0)
+        status = read_arrays(state, "optimizer.safetensors", "moment", moments, SGM_F32, stepper->model->elements,
+                             stepper->moments, error);
+    if (!status)
+        status = read_balance(state, stepper->balance, error);
+    sgm_free(state);
+    return status;
+}

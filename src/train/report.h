@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The pieces of a run's HTML page: what is read from run.sqlite, the page being written, and its drawings.
+ *
+ * The page fetches nothing and holds no script: drawings are inline SVG coloured by CSS variables, so that light and
+ * dark both work, and choosing a point in time is a set of radio buttons. */
+#ifndef SGM_TRAIN_REPORT_H
+#define SGM_TRAIN_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/memory.h"
+#include "sigmoe/error.h"
+
+/* ---- data (report_data.c) -------------------------------------------------------------------------------------- */
+
+typedef struct sgm_report_evals {
+    char *domain; /* "" is all of them together */
+    double *step, *loss, *bits_per_byte;
+    size_t count, capacity;
+} sgm_report_evals;
+
+/* Load of all layers at one time: counts summed over a few steps up to it. */
+typedef struct sgm_report_snapshot {
+    int64_t step;
+    double *share; /* (L, E) of the layer's fair share: 1 = even; NaN: no row */
+} sgm_report_snapshot;
+
+typedef struct sgm_report_sample {
+    int64_t step;
+    char *prompt, *text;
+    size_t text_size;
+} sgm_report_sample;
+
+enum { SGM_REPORT_SNAPSHOTS = 12, SGM_REPORT_BUCKETS = 160 };
+
+typedef struct sgm_report_data {
+    size_t steps; /* rows; arrays of that length */
+    double *step, *loss, *balance_loss, *gradient_norm, *learning_rate, *tokens_per_second;
+    double tokens, seconds, skipped;
+
+    sgm_report_evals *evals; /* the row of all domains, if any, comes first */
+    size_t eval_series;
+
+    int64_t layers, experts;
+    size_t buckets; /* of time; (L, buckets) below, NaN where there is no row */
+    double *bucket_step, *dead, *experts_per_token, *entropy, *probability_entropy, *max_over_mean;
+    sgm_report_snapshot snapshot[SGM_REPORT_SNAPSHOTS];
+    size_t snapshots;
+
+    sgm_report_sample *sample; /* the last ones, oldest first */
+    size_t samples;
+} sgm_report_data;
+
+/* Read `path` (run.sqlite), also while a run is writing to it. */
+sgm_status sgm_report_read(const char *path, sgm_report_data *data, sgm_error *error);
+void sgm_report_data_free(sgm_report_data *data);
+
+/* ---- the page -------------------------------------------------------------------------------------------------- */
+
+/* Text that grows; the first failure (no memory) sticks. */
+typedef struct sgm_page {
+    sgm_buffer buffer;
+    sgm_status status;
+} sgm_page;
+
+#define PUT(page, ...)                                                                                                 \
+    do {                                                                                                               \
+        if (!(page)->status)                                                                                           \
+            (page)->status = sgm_buffer_print(&(page)->buffer, __VA_ARGS__);                                           \
+    } while (0)
+
+/* Text with &, <, >, " escaped; bytes that are not UTF-8 and control characters become U+FFFD. */
+void sgm_page_text(sgm_page *page, const char *text, size_t size);
+
+/* ---- drawings (report_svg.c, report_map.c) ------------------------------------------------------------------------
+ */
+
+typedef struct sgm_svg_series {
+    const double *x, *y; /* NaN y: a gap */
+    size_t count;
+    const char *label; /* NULL: none */
+    int colour;        /* 0… categorical; with `depth` ≥ 0 ignored */
+    double depth;      /* 0…1: colour by layer depth; negative: categorical */
+    bool faint, points;
+} sgm_svg_series;
+
+typedef struct sgm_svg_chart {
+    const char *title, *note; /* note: a line under the title; may be NULL */
+    const sgm_svg_series *series;
+    size_t count;
+    double x_min, x_max;
+    double y_low, y_high; /* include these; NaN: whatever the data needs */
+    bool log_y;
+    bool depth_key; /* a key from the first to the last layer */
+} sgm_svg_chart;
+void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart);
+
+/* (layers, buckets) values as coloured cells, layers downwards, time to the right. */
+typedef struct sgm_svg_grid {
+    const char *title, *note;
+    const double *value; /* (rows, columns) */
+    int64_t rows, columns;
+    double low, high; /* of the sequential colour scale; whole numbers are shown as such */
+    const char *unit;
+    double x_first, x_last;
+} sgm_svg_grid;
+void sgm_svg_grid_write(sgm_page *page, const sgm_svg_grid *grid);
+
+/* One snapshot as a (layers, experts) map on a diverging scale around the fair share. */
+void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts);
+void sgm_svg_load_key(sgm_page *page);
+
+/* About `wanted` round positions between low and high; returns how many were written (≤ 12). */
+size_t sgm_svg_ticks(double low, double high, int wanted, double *ticks);
+
+/* The style sheet, in one string (report_style.c). */
+extern const char sgm_report_style[];
+
+#endif
