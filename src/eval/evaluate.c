@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Bits per byte of text under a model, and the load of its experts there.
+ *
+ * A document is read as end-of-text followed by its tokens, in windows of the model's context that overlap by half; the
+ * second half of a window is scored (all of the first window), so that every byte is scored once, with at least half a
+ * context before it. The closing end-of-text is not scored: it is no text. Windows are packed into batches as segments;
+ * a row's loss does not depend on the packing. The load counts each scored row once. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "data/documents.h"
+#include "data/loader.h"
+#include "infer/engine.h"
+#include "sigmoe/stats.h"
+
+enum { BATCH_ROWS = 512 };
+
+typedef struct evaluator {
+    sgm_engine *engine; /* model, team, kernels, tokenizer; its step is not used */
+    int64_t rows_most, limit;
+    int64_t context;
+    int32_t *tokens, *positions, *targets; /* (rows_most) */
+    sgm_segment *segments;                 /* (rows_most) */
+    float *row_loss;                       /* (rows_most) */
+    int64_t rows, segment_count;           /* of the batch being filled */
+    char *values;
+    sgm_load *load; /* (L), arrays behind */
+    double nats;
+    int64_t scored, bytes;
+} evaluator;
+
+/* ---- one batch ----------------------------------------------------------------------------------------------------- */
+
+static void walk_loss(sgm_walk *walk, evaluator *e) {
+    sgm_rows rows = {.rows = e->rows,
+                     .tokens = e->tokens,
+                     .positions = e->positions,
+                     .targets = e->targets,
+                     .segments = e->segments,
+                     .segment_count = e->segment_count};
+    sgm_pass pass = {
+        .experts_per_token = e->engine->experts_per_token, .load = e->load, .loss_scale = 1, .row_loss = e->row_loss};
+    sgm_transformer_loss(walk, e->engine->model, &rows, &pass);
+}
+
+static void run(sgm_worker *worker, void *argument) {
+    evaluator *e = argument;
+    sgm_walk walk = {.worker = worker, .kernels = e->engine->kernels, .values = e->values};
+    walk_loss(&walk, e);
+}
+
+static sgm_status flush(evaluator *e, sgm_error *error) {
+    if (e->rows == 0)
+        return SGM_OK;
+    sgm_team_run(e->engine->team, run, e);
+    for (int64_t i = 0; i < e->rows; i++)
+        if (e->targets[i] >= 0)
+            e->nats += (double)e->row_loss[i];
+    e->rows = e->segment_count = 0;
+    if (isfinite(e->nats))
+        return SGM_OK;
+    return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
+                    "the loss of model %s is not finite", e->engine->info.folder);
+}
+
+/* ---- documents ----------------------------------------------------------------------------------------------------- */
+
+/* `tokens` (count) begin with the token that the first byte is predicted from; `bytes` of text in the others. */
+static sgm_status add_document(evaluator *e, const int32_t *tokens, int64_t count, int64_t bytes, sgm_error *error) {
+    int64_t begin, end, score, first = e->scored, vocabulary = e->engine->model->settings.vocabulary;
+    for (int64_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || tokens[i] >= vocabulary)
+            return sgm_fail(error, SGM_EARGUMENT, "use the tokenizer that the model was trained with",
+                            "token %d is outside the model's vocabulary of %" PRId64, (int)tokens[i], vocabulary);
+    sgm_status status = SGM_OK;
+    for (int64_t w = 0; !status && sgm_evaluation_window(count, e->context, w, &begin, &end, &score); w++) {
+        if (e->limit && e->scored >= e->limit)
+            break;
+        if (e->rows + end - begin > e->rows_most)
+            status = flush(e, error);
+        if (status)
+            break;
+        e->segments[e->segment_count++] = (sgm_segment){.row = e->rows, .rows = end - begin};
+        for (int64_t r = begin; r < end; r++, e->rows++) {
+            bool counts = r >= score && (!e->limit || e->scored < e->limit);
+            e->tokens[e->rows] = tokens[r];
+            e->positions[e->rows] = (int32_t)(r - begin);
+            e->targets[e->rows] = counts ? tokens[r + 1] : -1;
+            e->scored += counts;
+        }
+    }
+    /* A document that was cut short by the limit: the bytes of the tokens that were scored. */
+    int64_t scored = e->scored - first;
+    for (int64_t i = 1; scored < count - 1 && i <= scored; i++) {
+        size_t size = 0;
+        if (e->engine->tokenizer)
+            (void)sgm_tokenizer_bytes_of(e->engine->tokenizer, tokens[i], &size);
+        e->bytes += (int64_t)size;
+    }
+    if (scored == count - 1)
+        e->bytes += bytes;
+    return status;
+}
+
+/* One document of a text file. */
+static sgm_status add_piece(void *context, const char *text, size_t size, sgm_error *error) {
+    evaluator *e = context;
+    const sgm_tokenizer *tokenizer = e->engine->tokenizer;
+    if (e->limit && e->scored >= e->limit)
+        return SGM_OK;
+    size_t capacity = size + 9, count = 0, skipped = 0;
+    int32_t start = sgm_tokenizer_end_of_text(tokenizer), *tokens = sgm_alloc(capacity * sizeof *tokens);
+    size_t lead = start >= 0; /* without an end-of-text token the first token can only be read, not scored */
+    if (!tokens)
+        return sgm_fail(error, SGM_EMEMORY, "evaluate smaller files", "no memory for the tokens of %zu bytes", size);
+    sgm_status status =
+        sgm_tokenizer_encode(tokenizer, text, size, false, tokens + lead, capacity - lead, &count, error);
+    if (status == SGM_ESPACE) { /* rare: normalising made the text longer */
+        sgm_free(tokens);
+        capacity = count + lead;
+        tokens = sgm_alloc(capacity * sizeof *tokens);
+        status = tokens ? sgm_tokenizer_encode(tokenizer, text, size, false, tokens + lead, count, &count, error)
+                        : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for %zu tokens", capacity);
+    }
+    if (!status && lead)
+        tokens[0] = start;
+    else if (!status && count)
+        (void)sgm_tokenizer_bytes_of(tokenizer, tokens[0], &skipped);
+    if (!status)
+        status = add_document(e, tokens, (int64_t)(count + lead), (int64_t)(size - skipped), error);
+    sgm_free(tokens);
+    return status;
+}
+
+/* A file is a document, or several where it holds the line that parts them: as `data build` reads it. */
+static sgm_status add_text(evaluator *e, const char *path, sgm_error *error) {
+    const sgm_source_visitor visitor = {.context = e, .document = add_piece};
+    sgm_mapping file;
+    if (!e->engine->tokenizer)
+        return sgm_fail(error, SGM_EARGUMENT, "add its tokenizer.json to the model folder",
+                        "text cannot be evaluated: the model %s has no tokenizer", e->engine->info.folder);
+    sgm_status status = sgm_map_open(path, &file, error);
+    if (status)
+        return status;
+    status = sgm_text_visit((const char *)file.data, file.size, SGM_DOCUMENT_SEPARATOR, &visitor, error);
+    sgm_map_close(&file);
+    return status;
+}
+
+/* Shards hold token numbers: they mean the same only to the same tokenizer. */
+static sgm_status same_tokenizer(const evaluator *e, const sgm_corpus *corpus, const char *path, sgm_error *error) {
+    const char *of_data = sgm_corpus_tokenizer_path(corpus);
+    char *theirs = sgm_path_is_folder(of_data) ? sgm_path_join(of_data, "tokenizer.json") : sgm_strdup(of_data);
+    char *ours = sgm_path_join(e->engine->info.folder, "tokenizer.json");
+    sgm_mapping a = {0}, b = {0};
+    sgm_status status = theirs && ours ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read %s", path);
+    if (!status)
+        status = sgm_map_open(theirs, &a, error);
+    if (!status && e->engine->tokenizer) {
+        status = sgm_map_open(ours, &b, error);
+        if (!status && (a.size != b.size || memcmp(a.data, b.data, a.size) != 0))
+            status = sgm_fail(error, SGM_EARGUMENT, "give the text files themselves",
+                              "%s was made with another tokenizer than the model %s", path, e->engine->info.folder);
+        if (b.data)
+            sgm_map_close(&b);
+    }
+    if (a.data)
+        sgm_map_close(&a);
+    sgm_free(theirs);
+    sgm_free(ours);
+    return status;
+}
+
+static sgm_status add_heldout(evaluator *e, const sgm_corpus *corpus, size_t domain, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    int64_t documents = sgm_corpus_documents(corpus, SGM_HELDOUT, domain);
+    for (int64_t d = 0; !status && d < documents && !(e->limit && e->scored >= e->limit); d++) {
+        int64_t count = 0, bytes = 0;
+        const int32_t *document = sgm_corpus_document(corpus, SGM_HELDOUT, domain, d, &count, &bytes);
+        if (!document || count < 2)
+            continue;
+        /* Its closing end-of-text goes to the front. */
+        int32_t *tokens = sgm_alloc((size_t)count * sizeof *tokens);
+        if (!tokens)
+            return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a document");
+        tokens[0] = document[count - 1];
+        memcpy(tokens + 1, document, (size_t)(count - 1) * sizeof *tokens);
+        status = add_document(e, tokens, count, bytes, error);
+        sgm_free(tokens);
+    }
+    return status;
+}
+
+static sgm_status add_corpus(evaluator *e, const char *path, sgm_error *error) {
+    sgm_corpus *corpus;
+    sgm_status status = sgm_corpus_open(path, &corpus, error);
+    if (status)
+        return status;
+    status = same_tokenizer(e, corpus, path, error);
+    for (size_t d = 0; !status && d < sgm_corpus_domains(corpus); d++)
+        status = add_heldout(e, corpus, d, error);
+    sgm_corpus_close(corpus);
+    return status;
+}
+
+static sgm_status add_path(evaluator *e, const char *path, sgm_error *error) {
+    if (!sgm_path_exists(path))
+        return sgm_fail(error, SGM_ENOTFOUND, "give text files or a data folder", "there is no file %s", path);
+    return sgm_path_is_folder(path) ? add_corpus(e, path, error) : add_text(e, path, error);
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------------------- */
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, "use a smaller batch (batch_tokens)", "not enough memory to evaluate");
+}
+
+static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_options *options, sgm_error *error) {
+    sgm_engine_options own = options ? *options : (sgm_engine_options){0};
+    int64_t wanted = own.batch_tokens ? own.batch_tokens : BATCH_ROWS;
+    own.batch_tokens = own.kv_tokens = 1; /* no sessions here */
+    sgm_status status = sgm_engine_open(model, &own, &e->engine, error);
+    if (status)
+        return status;
+    const sgm_model_settings *s = &e->engine->model->settings;
+    e->context = s->context;
+    e->rows_most = wanted > s->context ? wanted : s->context;
+    size_t rows = (size_t)e->rows_most, layers = (size_t)s->layers, experts = (size_t)s->experts;
+    e->tokens = sgm_alloc(rows * sizeof *e->tokens);
+    e->positions = sgm_alloc(rows * sizeof *e->positions);
+    e->targets = sgm_alloc(rows * sizeof *e->targets);
+    e->segments = sgm_alloc(rows * sizeof *e->segments);
+    e->row_loss = sgm_alloc(rows * sizeof *e->row_loss);
+    e->load = sgm_alloc(layers * sizeof *e->load);
+    int64_t *count = sgm_alloc(layers * experts * sizeof *count);
+    double *probability = sgm_alloc(layers * experts * sizeof *probability);
+    if (e->load)
+        e->load[0] = (sgm_load){.count = count, .probability = probability}; /* owned from here on */
+    if (!e->load || !count || !probability || !e->tokens || !e->positions || !e->targets || !e->segments ||
+        !e->row_loss) {
+        if (!e->load) {
+            sgm_free(count);
+            sgm_free(probability);
+        }
+        return no_memory(error);
+    }
+    for (size_t l = 0; l < layers; l++)
+        e->load[l] =
+            (sgm_load){.experts = s->experts, .count = count + l * experts, .probability = probability + l * experts};
+    e->rows = e->rows_most;
+    e->segments[0] = (sgm_segment){.rows = e->rows};
+    e->segment_count = 1;
+    sgm_worker worker = {.threads = sgm_team_threads(e->engine->team), .team = e->engine->team};
+    sgm_walk dry = {.worker = &worker, .kernels = e->engine->kernels, .dry = true, .error = error};
+    walk_loss(&dry, e);
+    e->rows = e->segment_count = 0;
+    if (dry.status)
+        return dry.status;
+    status = sgm_memory_check(dry.peak, "the activations of a batch", error);
+    if (status)
+        return status;
+    e->values = sgm_alloc(dry.peak);
+    return e->values ? SGM_OK : no_memory(error);
+}
+
+static void release(evaluator *e) {
+    if (e->load) {
+        sgm_free(e->load[0].count);
+        sgm_free(e->load[0].probability);
+    }
+    sgm_free(e->load);
+    sgm_free(e->tokens);
+    sgm_free(e->positions);
+    sgm_free(e->targets);
+    sgm_free(e->segments);
+    sgm_free(e->row_loss);
+    sgm_free(e->values);
+    sgm_engine_close(e->engine);
+}
+
+static sgm_status report(evaluator *e, sgm_evaluation *out, sgm_error *error) {
+    const sgm_model_settings *s = &e->engine->model->settings;
+    if (e->scored == 0)
+        return sgm_fail(error, SGM_EARGUMENT, "give a longer text", "there is nothing to evaluate: the text is empty");
+    size_t numbers = (size_t)(s->layers * s->experts);
+    *out = (sgm_evaluation){.tokens = e->scored, .bytes = e->bytes, .layers = s->layers, .experts = s->experts};
+    out->loss_nats_per_token = e->nats / (double)e->scored;
+    out->perplexity = exp(out->loss_nats_per_token);
+    out->bits_per_byte = e->bytes > 0 ? e->nats / M_LN2 / (double)e->bytes : (double)NAN;
+    out->layer = sgm_alloc((size_t)s->layers * sizeof *out->layer);
+    out->load = sgm_alloc(numbers * sizeof *out->load);
+    if (!out->layer || !out->load) {
+        sgm_evaluation_free(out);
+        return no_memory(error);
+    }
+    memcpy(out->load, e->load[0].count, numbers * sizeof *out->load);
+    for (int64_t l = 0; l < s->layers; l++) {
+        sgm_load_summary sum;
+        sgm_load_summarise(&e->load[l], &sum);
+        out->layer[l] = (sgm_layer_stats){
+            .tokens = sum.tokens,
+            .dead_experts = sum.dead_experts,
+            .min_over_mean = sum.min_over_mean,
+            .max_over_mean = sum.max_over_mean,
+            .max_violation = sum.max_violation,
+            .entropy_over_log_e = sum.entropy_over_log_e,
+            .probability_entropy_over_log_e = sum.probability_entropy_over_log_e,
+            .coefficient_of_variation = sum.coefficient_of_variation,
+            .correlation = sum.correlation,
+            .noise_floor = sum.noise_floor,
+        };
+    }
+    return SGM_OK;
+}
+
+sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, const char *const *paths, size_t count,
+                        int64_t token_limit, sgm_evaluation *evaluation, sgm_error *error) {
+    *evaluation = (sgm_evaluation){0};
+    if (count == 0 || token_limit < 0)
+        return sgm_fail(error, SGM_EARGUMENT, "give text files or a data folder, and a limit of 0 or more",
+                        count ? "the token limit is negative" : "there is nothing to evaluate: no file was named");
+    evaluator e = {.limit = token_limit};
+    sgm_status status = prepare(&e, model, options, error);
+    for (size_t i = 0; !status && i < count && !(token_limit && e.scored >= token_limit); i++)
+        status = add_path(&e, paths[i], error);
+    if (!status)
+        status = flush(&e, error);
+    if (!status)
+        status = report(&e, evaluation, error);
+    release(&e);
+    return status;
+}
+
+void sgm_evaluation_free(sgm_evaluation *evaluation) {
+    sgm_free(evaluation->layer);
+    sgm_free(evaluation->load);
+    *evaluation = (sgm_evaluation){0};
+}
