@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sigmoe eval and sigmoe stats: how well a model predicts a text, and how evenly its experts work on it. */
+#include <stdlib.h>
+
+#include "commands.h"
+
+static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
+    size_t count;
+    const char *const *paths = cli_many(args, "data", &count);
+    int code = cli_check_inputs(paths, count);
+    if (code != CLI_DONE)
+        return code;
+    cli_note_threads(args);
+    sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"), .kernels = cli_text(args, "kernels")};
+    sgm_error error = {0};
+    if (sgm_evaluate(cli_text(args, "model"), &options, paths, count, cli_integer(args, "limit"), evaluation, &error))
+        return cli_fail(&error);
+    return CLI_DONE;
+}
+
+#define EVALUATION_FLAGS                                                                                               \
+    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, or run folder (its latest checkpoint)"},     \
+        {"data", CLI_MANY, "FILE…", NULL, 0, 0, true, "text files, or a data folder (its held-out split)"},            \
+        {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens; 0: all"},                       \
+        {"threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"},                           \
+        {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},                    \
+        {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"}, {                                                 \
+        0                                                                                                              \
+    }
+
+static const cli_flag eval_flags[] = {EVALUATION_FLAGS};
+static const cli_flag stats_flags[] = {EVALUATION_FLAGS};
+
+static int run_eval(const cli_args *args) {
+    sgm_evaluation e = {0};
+    int code = evaluate(args, &e);
+    if (code == CLI_DONE && cli_switch(args, "json"))
+        code = cli_json_print(json_pack("{s:I, s:I, s:o, s:o, s:o}", "tokens", (json_int_t)e.tokens, "bytes",
+                                        (json_int_t)e.bytes, "loss_nats_per_token",
+                                        cli_json_real(e.loss_nats_per_token), "perplexity", cli_json_real(e.perplexity),
+                                        "bits_per_byte", cli_json_real(e.bits_per_byte)));
+    else if (code == CLI_DONE) {
+        printf("bits per byte   %.4f\n", e.bits_per_byte);
+        printf("loss            %.4f nats per token\n", e.loss_nats_per_token);
+        printf("perplexity      %.3f per token\n", e.perplexity);
+        printf("text            %s in %s tokens\n", cli_bytes_label((double)e.bytes).text, cli_grouped(e.tokens).text);
+    }
+    sgm_evaluation_free(&e);
+    return code;
+}
+
+const cli_command cli_eval = {
+    .name = "eval",
+    .group = "use",
+    .summary = "bits per byte, loss and perplexity of a model on text",
+    .flags = eval_flags,
+    .details = "Windows overlap by half and every byte is scored once. Each file is a document.",
+    .example =
+        "sigmoe eval --model runs/demo --data runs/demo/data\nsigmoe eval --model runs/demo --data book.txt --json",
+    .run = run_eval,
+};
+
+static json_t *layer_json(const sgm_evaluation *e, int64_t layer) {
+    const sgm_layer_stats *s = &e->layer[layer];
+    json_t *load = json_array();
+    for (int64_t i = 0; i < e->experts; i++)
+        json_array_append_new(load, json_integer(e->load[layer * e->experts + i]));
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
+                     "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
+                     cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
+                     (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
+                     "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
+                     "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
+                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", load);
+}
+
+static int run_stats(const cli_args *args) {
+    sgm_evaluation e = {0};
+    int code = evaluate(args, &e);
+    if (code == CLI_DONE && cli_switch(args, "json")) {
+        json_t *layers = json_array();
+        for (int64_t l = 0; l < e.layers; l++)
+            json_array_append_new(layers, layer_json(&e, l));
+        code = cli_json_print(json_pack("{s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e.tokens, "bytes",
+                                        (json_int_t)e.bytes, "experts", (json_int_t)e.experts, "bits_per_byte",
+                                        cli_json_real(e.bits_per_byte), "layers", layers));
+    } else if (code == CLI_DONE) {
+        printf("%lld experts a layer on %s tokens; even load: min and max 1.00, entropy 1.000\n\n",
+               (long long)e.experts, cli_grouped(e.tokens).text);
+        printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation\n");
+        for (int64_t l = 0; l < e.layers; l++) {
+            const sgm_layer_stats *s = &e.layer[l];
+            printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f  %12.3f  %11.2f\n", (long long)l,
+                   (long long)s->dead_experts, s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor,
+                   s->entropy_over_log_e, s->probability_entropy_over_log_e, s->correlation);
+        }
+        printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
+               "here.\n");
+    }
+    sgm_evaluation_free(&e);
+    return code;
+}
+
+const cli_command cli_stats = {
+    .name = "stats",
+    .group = "study",
+    .summary = "how evenly each layer's experts work on a text",
+    .flags = stats_flags,
+    .details =
+        "entropy of f: of the share of tokens each expert got, over log E; of p: of the mean router probability.\n"
+        "A layer whose violation is near its noise is as even as chance allows.",
+    .example =
+        "sigmoe stats --model runs/demo --data runs/demo/data\nsigmoe stats --model runs/demo --data book.txt --json",
+    .run = run_stats,
+};

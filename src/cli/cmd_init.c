@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sigmoe init: a model folder with random weights. */
+#include <string.h>
+
+#include "commands.h"
+
+/* The byte vocabulary needs no file: give such a model its tokenizer so that it can generate. */
+static int add_byte_tokenizer(const char *folder) {
+    sgm_tokenizer *tokenizer = NULL;
+    sgm_error error = {0};
+    if (sgm_tokenizer_bytes(&tokenizer, &error))
+        return cli_fail(&error);
+    int code = sgm_tokenizer_save(tokenizer, folder, &error) ? cli_fail(&error) : CLI_DONE;
+    sgm_tokenizer_close(tokenizer);
+    return code;
+}
+
+static int report(const cli_args *args, const char *folder) {
+    sgm_model_info info;
+    sgm_error error = {0};
+    if (sgm_model_inspect(folder, &info, &error))
+        return cli_fail(&error);
+    if (cli_switch(args, "json"))
+        return cli_json_print(json_pack("{s:s, s:I, s:I, s:I, s:s}", "path", folder, "total_parameters",
+                                        (json_int_t)info.counts.total_parameters, "active_parameters",
+                                        (json_int_t)info.counts.active_parameters, "bytes", (json_int_t)info.file_bytes,
+                                        "dtype", info.dtype));
+    printf("%s: %s parameters, %s active per token, %s\n", folder,
+           cli_count_label((double)info.counts.total_parameters).text,
+           cli_count_label((double)info.counts.active_parameters).text, cli_bytes_label((double)info.file_bytes).text);
+    return CLI_DONE;
+}
+
+static int run(const cli_args *args) {
+    sgm_config *config = NULL;
+    int code = cli_config(args, &config);
+    if (code != CLI_DONE)
+        return code;
+    const char *folder = cli_text(args, "out"), *tokenizer = cli_text(args, "tokenizer");
+    sgm_model_settings settings;
+    sgm_error error = {0};
+    if (sgm_model_settings_from_config(config, &settings, &error) ||
+        sgm_model_init(config, tokenizer, (uint64_t)cli_integer(args, "seed"), cli_text(args, "type"), folder, &error))
+        code = cli_fail(&error);
+    else if (!tokenizer && settings.vocabulary == 257)
+        code = add_byte_tokenizer(folder);
+    sgm_config_free(config);
+    return code == CLI_DONE ? report(args, folder) : code;
+}
+
+static const cli_flag flags[] = {
+    CLI_CONFIG_FLAGS,
+    {"type", CLI_TEXT, "T", "f32", 0, 0, false, "number format of the weights"},
+    {"tokenizer", CLI_TEXT, "PATH", NULL, 0, 0, false, "a tokenizer.json to put beside the weights"},
+    {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "of the random weights"},
+    {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "the model folder to make"},
+    {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
+    {0},
+};
+
+const cli_command cli_init = {
+    .name = "init",
+    .group = "make",
+    .summary = "make a model folder with random weights",
+    .flags = flags,
+    .example = "sigmoe init --preset pico --out models/pico\n"
+               "sigmoe init --preset nano --set model.experts=32 --tokenizer tokenizer.json --out models/nano32",
+    .run = run,
+};
