@@ -1,0 +1,20 @@
+# Text that is missing, empty, binary or not UTF-8.
+expect 3 data build --data nowhere --out c; hints "nowhere"
+: >empty.txt
+expect 3 data build --data empty.txt --out c; hints "empty"
+expect 3 train "${PICO[@]}" --data empty.txt --run r; hints "empty"
+expect 3 train "${PICO[@]}" --data nowhere --run r; hints "nowhere"
+head -c 20000 /dev/zero >zero.bin
+expect 3 data build --data zero.bin --out c; hints "binary"
+[ ! -e c ] && [ ! -e r ] || fail "a folder was left behind"
+# Bytes that are not UTF-8 are legal and come back as they were.
+small_text
+for i in $(seq 1 40); do printf 'caf\351 %d \377\376 na\357ve %d\n' $i $((i * i)); done >text/latin.txt
+expect 0 data build --data text --vocabulary 300 --heldout-share 0 --keep-duplicates --out c --json
+json path hash bytes tokens domains.0.train.documents
+expect 0 data text c --split train --domain latin
+cmp "$out" text/latin.txt || fail "the text did not come back"
+expect 2 data build --data text --out c; hints "c"
+expect 2 data text c --domain nothing; hints "data info"
+expect 2 data text c --split both
+expect 0 data info c; says "latin"

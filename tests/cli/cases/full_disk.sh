@@ -1,0 +1,22 @@
+# A limit on the size of files is an error with a message, not a signal.
+small_text
+(ulimit -f 100
+ expect 1 train "${PICO[@]}" --data text --run limited --steps 2 2>/dev/null; hints "ulimit -f"; hints "hint: ")
+# The disk fills up during a checkpoint: exit 1, the previous checkpoint stays usable.
+small_run a 10 --checkpoint-every 10
+used=$(du -sk a | cut -f 1)
+if [ "$(id -u)" -eq 0 ] && mkdir disk && mount -t tmpfs -o size=$((used + 300))k none disk 2>/dev/null; then
+    trap 'umount disk' EXIT
+    cp -r a disk/a
+    code=0; "$SIGMOE" train --resume disk/a --steps 30 >"$out" 2>"$err" </dev/null || code=$?
+    [ $code -eq 1 ] || fail "a full disk: exit $code"
+    grep -q '^error: ' "$err" || fail "no error line"
+    rm -f disk/filler
+    expect 0 inspect disk/a --json; json step total_parameters
+    expect 0 generate --model disk/a --prompt "a" --tokens 4
+else
+    (ulimit -f $(($(size a/checkpoints/latest/model.safetensors) / 2048))
+     code=0; "$SIGMOE" train --resume a --steps 30 >"$out" 2>"$err" </dev/null || code=$?
+     [ $code -eq 1 ]) || fail "a file size limit did not end with 1"
+    expect 0 inspect a --json; json step
+fi

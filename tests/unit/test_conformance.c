@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What every router, balancer and sparsity schedule must do, found through the registries: a new one is tested by its
+ * line in list.h alone. */
+#include <ctype.h>
+#include <math.h>
+
+#include "moe/sparsity/sparsity.h"
+#include "routing_helper.h"
+
+enum { T = 150, E = 12, K = 2 };
+
+/* A well-formed table: names, help, defaults that parse and land inside the settings. */
+static void check_plugin(const sgm_plugin *p) {
+    assert_true(p->name && p->summary && p->paper && *p->name && *p->summary);
+    for (const char *c = p->name; *c; c++)
+        assert_true(islower((unsigned char)*c) || isdigit((unsigned char)*c) || *c == '_');
+    for (size_t i = 0; i < p->param_count; i++) {
+        const sgm_param *a = &p->params[i];
+        assert_true(a->name && a->fallback && a->unit && a->help && *a->help);
+        assert_true(a->offset < p->settings_bytes);
+        assert_true(a->type != SGM_PARAM_ENUM || a->choices);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(a->name, p->params[j].name);
+    }
+    sgm_free(settings_new(p));
+}
+
+static void tables(void **state) {
+    (void)state;
+    size_t routers = 0, balancers = 0, sparsities = 0;
+    for (; sgm_router_at(routers); routers++) {
+        const sgm_router_plugin *p = sgm_router_at(routers);
+        check_plugin(&p->plugin);
+        assert_ptr_equal(sgm_router_find(p->plugin.name, NULL), p);
+        assert_true(p->check && p->score && p->select && p->backward);
+    }
+    for (; sgm_balance_at(balancers); balancers++) {
+        const sgm_balance_plugin *p = sgm_balance_at(balancers);
+        check_plugin(&p->plugin);
+        assert_ptr_equal(sgm_balance_find(p->plugin.name, NULL), p);
+        assert_true(!p->sum_count == !p->accumulate);
+        assert_true(!p->gradient || (p->value && p->coefficient));
+        assert_true(p->value || p->after_step);
+        assert_true(!p->selection_bias || p->state_count);
+    }
+    for (; sgm_sparsity_at(sparsities); sparsities++) {
+        const sgm_sparsity_plugin *p = sgm_sparsity_at(sparsities);
+        check_plugin(&p->plugin);
+        assert_ptr_equal(sgm_sparsity_find(p->plugin.name, NULL), p);
+    }
+    assert_true(routers && balancers && sparsities);
+}
+
+/* ---- routers ---- */
+
+/* Does this ENUM or BOOL parameter have a choice number `value`? Sets it. */
+static bool choose(const sgm_plugin *p, void *settings, size_t param, int value) {
+    const sgm_param *a = &p->params[param];
+    if (a->type == SGM_PARAM_BOOL && value < 2) {
+        *(bool *)(void *)((char *)settings + a->offset) = value;
+        return true;
+    }
+    int choices = 1;
+    for (const char *c = a->choices; a->type == SGM_PARAM_ENUM && *c; c++)
+        choices += *c == '|';
+    if (a->type != SGM_PARAM_ENUM || value >= choices)
+        return false;
+    *(int *)(void *)((char *)settings + a->offset) = value;
+    return true;
+}
+
+typedef struct routing_work {
+    const sgm_router *router;
+    sgm_routing *record;
+} routing_work;
+
+static void route_work(sgm_worker *worker, void *argument) {
+    routing_work *w = argument;
+    int64_t begin, end;
+    sgm_split(worker, w->record->items, 1, &begin, &end);
+    w->router->plugin->score(w->router->settings, reference_kernels(), w->record, begin, end);
+    w->router->plugin->select(w->router->settings, w->record, begin, end);
+    w->router->plugin->backward(w->router->settings, w->record, begin, end);
+    sgm_barrier(worker);
+    sgm_routing_sort(worker, w->record);
+}
+
+static void check_router(const sgm_router *router) {
+    size_t places = (size_t)(T * K), scores = (size_t)(T * E);
+    sgm_routing first = record_new(T, E, K);
+    for (int threads = 1; threads <= 3; threads++) {
+        sgm_routing own = record_new(T, E, K), *r = threads == 1 ? &first : &own;
+        r->sigmoid = router->plugin->sigmoid && router->plugin->sigmoid(router->settings);
+        random_logits(r, 3, 2);
+        for (size_t i = 0; i < places; i++)
+            r->d_weight[i] = (sgm_real)sgm_rng_normal_at(4, 5, i);
+        on_team(threads, route_work, &(routing_work){router, r});
+        for (size_t i = 0; i < places; i++)
+            assert_true(r->expert[i] >= -1 && r->expert[i] < E && (r->expert[i] < 0 || isfinite(r->weight[i])));
+        for (size_t i = 0; i < places; i++) /* an expert once at most for each item */
+            for (size_t j = i / K * K; j < i; j++)
+                assert_true(r->expert[i] < 0 || r->expert[j] != r->expert[i]);
+        assert_memory_equal(r->probabilities, first.probabilities, scores * sizeof(sgm_real));
+        assert_memory_equal(r->expert, first.expert, places * sizeof *r->expert);
+        assert_memory_equal(r->weight, first.weight, places * sizeof(sgm_real));
+        assert_memory_equal(r->position, first.position, places * sizeof *r->position);
+        assert_memory_equal(r->d_logits, first.d_logits, scores * sizeof(sgm_real));
+        record_free(&own);
+    }
+    /* One NaN logit: no crash, experts in range, and its item shows it in a weight and in its gradient. */
+    first.logits[5 * E + 3] = (sgm_real)NAN;
+    on_team(2, route_work, &(routing_work){router, &first});
+    bool weight = false, gradient = false;
+    for (int64_t k = 0; k < K; k++) {
+        assert_true(first.expert[5 * K + k] >= -1 && first.expert[5 * K + k] < E);
+        weight |= isnan(first.weight[5 * K + k]);
+    }
+    for (int64_t e = 0; e < E; e++)
+        gradient |= isnan(first.d_logits[5 * E + e]);
+    assert_true(weight && gradient);
+    for (int64_t k = 0; k < K; k++)
+        assert_true(isfinite(first.weight[6 * K + k]) != 0);
+    record_free(&first);
+}
+
+static void routers(void **state) {
+    (void)state;
+    for (size_t i = 0; sgm_router_at(i); i++) {
+        const sgm_router_plugin *p = sgm_router_at(i);
+        sgm_router router = {p, settings_new(&p->plugin)};
+        assert_int_equal(p->check(router.settings, E, K, NULL), SGM_OK);
+        assert_int_not_equal(p->check(router.settings, E, E + 1, NULL), SGM_OK);
+        check_router(&router);
+        for (size_t param = 0; param < p->plugin.param_count; param++) {
+            sgm_free(router.settings);
+            router.settings = settings_new(&p->plugin);
+            for (int value = 0; choose(&p->plugin, router.settings, param, value); value++)
+                check_router(&router);
+        }
+        sgm_free(router.settings);
+    }
+}
+
+/* ---- balancers ---- */
+
+typedef struct step {
+    sgm_balance_set *set;
+    sgm_routing *record;
+} step;
+
+static void step_work(sgm_worker *worker, void *argument) {
+    step *s = argument;
+    sgm_balance_set_before_select(worker, s->set, s->record);
+    sgm_balance_set_after_route(worker, s->set, s->record);
+    sgm_balance_set_gradient(worker, s->set, s->record);
+}
+
+static const int64_t starts[] = {0, 40, 41, 150};
+
+static sgm_routing routed(uint64_t seed) {
+    sgm_router router = router_new("top_k");
+    sgm_routing r = record_new(T, E, K);
+    random_logits(&r, seed, 1);
+    route(&router, &r);
+    r.sequence_start = starts;
+    r.sequence_count = 3;
+    sgm_free(router.settings);
+    return r;
+}
+
+static void one_step(sgm_balance_set *set, sgm_routing *record, int threads) {
+    const int64_t slots = K;
+    memset(record->d_logits, 0, (size_t)(T * E) * sizeof(sgm_real));
+    sgm_balance_set_begin_step(set, T, 1, &slots);
+    on_team(threads, step_work, &(step){set, record});
+    sgm_balance_set_end_step(set);
+}
+
+/* Settings with the choices of two parameters (scope, mode) set; NULL when there is no such choice. */
+static void *variant(const sgm_balance_plugin *p, int scope, int mode) {
+    void *settings = settings_new(&p->plugin);
+    bool fine = true;
+    for (size_t i = 0; i < p->plugin.param_count; i++)
+        if (!strcmp(p->plugin.params[i].name, "scope"))
+            fine = choose(&p->plugin, settings, i, scope);
+        else if (!strcmp(p->plugin.params[i].name, "mode"))
+            fine = fine && choose(&p->plugin, settings, i, mode);
+    if (fine)
+        return settings;
+    sgm_free(settings);
+    return NULL;
+}
+
+static sgm_balance_set *one_member(const sgm_balance_plugin *p, int scope, int mode) {
+    sgm_balance_set *set = NULL;
+    sgm_balance_member member = {p, variant(p, scope, mode)};
+    assert_non_null(member.settings);
+    assert_int_equal(sgm_balance_set_new(&member, 1, 1, E, 3, 3, &set, NULL), SGM_OK);
+    return set;
+}
+
+static void check_balancer(const sgm_balance_plugin *p, int scope, int mode) {
+    sgm_routing r = routed(1), other = routed(2);
+    sgm_real gradient[T * E];
+    double values[3 * E + 8], again[3 * E + 8], value = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        sgm_balance_set *set = one_member(p, scope, mode);
+        int64_t count = sgm_balance_set_state_count(set);
+        assert_true(count >= 0 && count <= 3 * E + 8);
+        one_step(set, &r, threads);
+        one_step(set, &other, threads);
+        sgm_balance_set_state_get(set, threads == 1 ? values : again);
+        double own = sgm_balance_set_value(set, 0, 0);
+        if (threads == 1) {
+            memcpy(gradient, other.d_logits, sizeof gradient);
+            value = own;
+        }
+        assert_memory_equal(other.d_logits, gradient, sizeof gradient);
+        assert_memory_equal(&own, &value, sizeof own);
+        if (threads > 1)
+            assert_memory_equal(again, values, (size_t)count * sizeof *values);
+        assert_true(isfinite(own) == (p->value != NULL));
+        /* Saved and loaded into a fresh set: the same state, and the same next step. */
+        sgm_balance_set *copy = one_member(p, scope, mode);
+        assert_int_equal(sgm_balance_set_state_put(copy, values, count, NULL), SGM_OK);
+        sgm_real next[T * E];
+        one_step(set, &r, threads);
+        memcpy(next, r.d_logits, sizeof next);
+        one_step(copy, &r, threads);
+        assert_memory_equal(r.d_logits, next, sizeof next);
+        sgm_balance_set_free(copy);
+        sgm_balance_set_free(set);
+    }
+    record_free(&r);
+    record_free(&other);
+}
+
+static void check_nan(const sgm_balance_plugin *p) {
+    sgm_router router = router_new("top_k");
+    sgm_routing r = routed(1);
+    r.logits[17] = (sgm_real)NAN;
+    route(&router, &r);
+    sgm_balance_set *set = one_member(p, SGM_SCOPE_GLOBAL, SGM_MODE_EXACT);
+    one_step(set, &r, 2);
+    assert_false(p->value && !isnan(sgm_balance_set_value(set, 0, 0)));
+    sgm_balance_set_free(set);
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+static void balancers(void **state) {
+    (void)state;
+    for (size_t i = 0; sgm_balance_at(i); i++) {
+        const sgm_balance_plugin *p = sgm_balance_at(i);
+        for (int scope = 0; scope < 3; scope++)
+            for (int mode = 0; mode < 3; mode++)
+                check_balancer(p, scope, mode);
+        check_nan(p);
+    }
+}
+
+/* ---- sparsity schedules ---- */
+
+static void sparsities(void **state) {
+    (void)state;
+    for (size_t i = 0; sgm_sparsity_at(i); i++) {
+        const sgm_sparsity_plugin *p = sgm_sparsity_at(i);
+        void *settings = settings_new(&p->plugin);
+        for (int64_t layers = 1; layers <= 100; layers += 3) {
+            assert_int_equal(p->check(settings, layers, 96, 1, NULL), SGM_OK);
+            for (int64_t layer = 0; layer < layers; layer++) {
+                int rises = 0, falls = 0;
+                for (int64_t at = 0, before = 0; at < 20; at++) {
+                    int64_t k = p->experts_per_token(settings, layer, layers, 96, 1, at, 20);
+                    assert_true(k >= 1 && k <= 96);
+                    rises += at && k > before;
+                    falls += at && k < before;
+                    before = k;
+                    if (at == 19) /* whatever the way, the end is the target */
+                        assert_int_equal(k, 1);
+                }
+                assert_true(!rises || !falls);
+            }
+        }
+        assert_int_not_equal(p->check(settings, 4, 4, 5, NULL), SGM_OK);
+        sgm_free(settings);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables),
+        cmocka_unit_test(routers),
+        cmocka_unit_test(balancers),
+        cmocka_unit_test(sparsities),
+    };
+    return cmocka_run_group_tests_name("plug-in conformance", tests, NULL, NULL);
+}

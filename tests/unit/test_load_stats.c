@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Load statistics against hand-worked cases, and the noise floor against simulation and published values. */
+#include <math.h>
+
+#include "routing_helper.h"
+
+static void close_to(double value, double expected, double tolerance) {
+    if (!(fabs(value - expected) <= tolerance))
+        fail_msg("%.9g, expected %.9g ± %g", value, expected, tolerance);
+}
+
+static void by_hand(void **state) {
+    (void)state;
+    int64_t count[] = {6, 2, 0, 0};
+    double probability[] = {4, 2, 1, 1};
+    sgm_load load = {.tokens = 8, .experts = 4, .count = count, .probability = probability};
+    sgm_load_summary s;
+    sgm_load_summarise(&load, &s);
+    assert_int_equal(s.tokens, 8);
+    assert_int_equal(s.dead_experts, 2);
+    close_to(s.min_over_mean, 0, 0);
+    close_to(s.max_over_mean, 3, 1e-15);
+    close_to(s.max_violation, 2, 1e-15);
+    /* f = 3/4, 1/4: H = 0.75 ln(4/3) + 0.25 ln 4 */
+    close_to(s.entropy_over_log_e, (0.75 * log(4.0 / 3) + 0.25 * log(4)) / log(4), 1e-14);
+    close_to(s.probability_entropy_over_log_e, (0.5 * log(2) + 0.25 * log(4) + 0.25 * log(8)) / log(4), 1e-14);
+    /* deviations 4, 0, −2, −2: variance 24/4 = 6, mean 2; p deviations 2, 0, −1, −1 are half of them */
+    close_to(s.coefficient_of_variation, sqrt(6) / 2, 1e-14);
+    close_to(s.correlation, 1, 1e-14);
+}
+
+/* Dead is below 1 % of the fair share, not only at 0. */
+static void dead(void **state) {
+    (void)state;
+    int64_t count[] = {0, 1, 4, 2995};
+    double probability[4] = {1, 1, 1, 1};
+    sgm_load load = {.tokens = 3000, .experts = 4, .count = count, .probability = probability};
+    sgm_load_summary s;
+    sgm_load_summarise(&load, &s);
+    assert_int_equal(s.dead_experts, 3);
+    close_to(s.correlation, 0, 0); /* p is even */
+    close_to(s.probability_entropy_over_log_e, 1, 1e-14);
+}
+
+static void even_and_empty(void **state) {
+    (void)state;
+    int64_t count[] = {5, 5}, none[] = {0, 0};
+    double probability[] = {5, 5};
+    sgm_load load = {.tokens = 10, .experts = 2, .count = count, .probability = probability};
+    sgm_load_summary s;
+    sgm_load_summarise(&load, &s);
+    close_to(s.max_violation, 0, 0);
+    close_to(s.entropy_over_log_e, 1, 1e-15);
+    load.count = none;
+    load.tokens = 0;
+    sgm_load_summarise(&load, &s);
+    assert_int_equal(s.dead_experts, 0);
+    close_to(s.max_violation, 0, 0);
+}
+
+/* The mean over draws of max/mean − 1 when every item picks K distinct of E experts evenly. */
+static double simulate(int64_t T, int64_t E, int64_t K, int draws) {
+    int64_t *count = calloc((size_t)E, sizeof *count), *order = calloc((size_t)E, sizeof *order);
+    sgm_rng rng = sgm_rng_at(1, 2, 0);
+    double sum = 0;
+    for (int64_t e = 0; e < E; e++)
+        order[e] = e;
+    for (int d = 0; d < draws; d++) {
+        memset(count, 0, (size_t)E * sizeof *count);
+        int64_t most = 0;
+        for (int64_t t = 0; t < T; t++)
+            for (int64_t k = 0; k < K; k++) {
+                int64_t other = k + (int64_t)sgm_rng_below(&rng, (uint64_t)(E - k)), swap = order[k];
+                order[k] = order[other];
+                order[other] = swap;
+                count[order[k]]++;
+            }
+        for (int64_t e = 0; e < E; e++)
+            most = count[e] > most ? count[e] : most;
+        sum += (double)most * (double)E / (double)(T * K) - 1;
+    }
+    free(count);
+    free(order);
+    return sum / draws;
+}
+
+static double noise_floor(int64_t T, int64_t E, int64_t K) {
+    int64_t *count = calloc((size_t)E, sizeof *count);
+    double *probability = calloc((size_t)E, sizeof *probability);
+    for (int64_t i = 0; i < T * K; i++)
+        count[i % E]++;
+    sgm_load load = {.tokens = T, .experts = E, .count = count, .probability = probability};
+    sgm_load_summary s;
+    sgm_load_summarise(&load, &s);
+    free(count);
+    free(probability);
+    return s.noise_floor;
+}
+
+static void noise(void **state) {
+    (void)state;
+    const int64_t cases[][3] = {{128, 96, 1}, {4096, 96, 1}, {512, 16, 2}, {60, 2, 1}, {64, 8, 4}, {30000, 4, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int64_t *c = cases[i];
+        double simulated = simulate(c[0], c[1], c[2], c[0] > 10000 ? 200 : 600);
+        close_to(noise_floor(c[0], c[1], c[2]) / simulated, 1, c[0] > 10000 ? 0.1 : 0.05);
+    }
+    close_to(noise_floor(512, 16, 2), 0.21, 0.01); /* about 0.21: the reference of arXiv 2408.15664's toy setting */
+    close_to(noise_floor(10, 4, 4), 0, 0);         /* everybody picks everybody */
+    close_to(noise_floor(10, 1, 1), 0, 0);
+    /* The two formulas meet where one hands over to the other (a mean count of 2000). */
+    close_to(noise_floor(1999 * 64, 64, 1) / noise_floor(2001 * 64, 64, 1), 1, 0.02);
+}
+
+typedef struct adding {
+    sgm_load *load;
+    const sgm_routing *record;
+    const int32_t *targets;
+} adding;
+
+static void add_work(sgm_worker *worker, void *argument) {
+    adding *a = argument;
+    sgm_load_add(worker, a->load, a->record, a->targets);
+}
+
+/* The same bytes for any number of threads; entropy in nats where asked for. */
+static void accumulation(void **state) {
+    (void)state;
+    enum { T = 200, E = 24, K = 2 };
+    sgm_router router = router_new("top_k");
+    sgm_routing r = record_new(T, E, K);
+    random_logits(&r, 5, 1);
+    for (int e = 0; e < E; e++)
+        r.logits[e] = 1; /* item 0 is even: its entropy is ln 24 */
+    route(&router, &r);
+    double first[E], entropy = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        int64_t count[E] = {0}, expected[E];
+        double probability[E] = {0};
+        sgm_load load = {.experts = E, .count = count, .probability = probability, .wants_entropy = threads == 1};
+        on_team(threads, add_work, &(adding){&load, &r, NULL});
+        assert_int_equal(load.tokens, T);
+        sgm_routing_counts(&r, expected);
+        assert_memory_equal(count, expected, sizeof count);
+        if (threads == 1) {
+            memcpy(first, probability, sizeof first);
+            entropy = load.entropy;
+        } else {
+            assert_memory_equal(first, probability, sizeof first);
+            close_to(load.entropy, 0, 0);
+        }
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < T * E; i++)
+        sum -= (double)r.probabilities[i] * log((double)r.probabilities[i]);
+    close_to(entropy, sum, 1e-3);
+    r.items = 1;
+    int64_t count[E] = {0};
+    double probability[E] = {0};
+    sgm_load load = {.experts = E, .count = count, .probability = probability, .wants_entropy = true};
+    on_team(1, add_work, &(adding){&load, &r, NULL});
+    close_to(load.entropy, log(24), 1e-6);
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+/* Rows without a target are context: they were counted where they were scored. */
+static void only_scored_rows(void **state) {
+    (void)state;
+    enum { T = 9, E = 8 };
+    sgm_router router = router_new("top_k");
+    sgm_routing r = record_new(T, E, 1);
+    random_logits(&r, 5, 1);
+    route(&router, &r);
+    const int32_t targets[T] = {-1, 3, -1, 0, 7, -1, -1, 2, -1};
+    int64_t count[E] = {0}, expected[E] = {0};
+    double probability[E] = {0}, expected_probability[E] = {0};
+    for (int t = 0; t < T; t++)
+        for (int e = 0; e < E && targets[t] >= 0; e++) {
+            expected[e] += r.expert[t] == e;
+            expected_probability[e] += (double)r.probabilities[t * E + e];
+        }
+    sgm_load load = {.experts = E, .count = count, .probability = probability};
+    on_team(2, add_work, &(adding){&load, &r, targets});
+    assert_int_equal(load.tokens, 4);
+    assert_memory_equal(count, expected, sizeof count);
+    assert_memory_equal(probability, expected_probability, sizeof probability);
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(by_hand), cmocka_unit_test(dead),         cmocka_unit_test(even_and_empty),
+        cmocka_unit_test(noise),   cmocka_unit_test(accumulation), cmocka_unit_test(only_scored_rows),
+    };
+    return cmocka_run_group_tests_name("load statistics", tests, NULL, NULL);
+}
