@@ -213,8 +213,8 @@ static void test_a_folder_that_cannot_be_written(void **state) {
 static void test_numbers_that_are_none(void **state) {
     fixture *f = *state;
     static const char *const edits[] = {
-        "UPDATE load SET dead_experts=9e999, experts_per_token=9e999, entropy_over_log_e=9e999,"
-        "probability_entropy_over_log_e=-9e999, max_over_mean=9e999 WHERE step=2",
+        "UPDATE load SET dead_experts=9e999, experts_per_token=9e999, entropy_over_log_e=9e999 WHERE step=2",
+        "UPDATE load SET probability_entropy_over_log_e=-9e999, max_over_mean=9e999 WHERE step=2",
         "UPDATE load SET entropy_over_log_e=1.7e308, probability_entropy_over_log_e=-1.7e308 WHERE step=3",
         "UPDATE load SET entropy_over_log_e=CASE step WHEN 4 THEN -1.7e308 ELSE 1.7e308 END",
         "UPDATE load SET dead_experts=-9e999, experts_per_token=9e999, entropy_over_log_e=9e999",
