@@ -22,12 +22,29 @@
 
 #include "base/real.h"
 #include "sigmoe/error.h"
+#include "tensor/matrix.h"
 
 typedef struct sgm_adamw_step {
     double learning_rate, beta1, beta2, epsilon, weight_decay;
     double correction1, correction2; /* 1 - beta^t */
     double gradient_scale;           /* clipping factor, applied to the gradient first */
 } sgm_adamw_step;
+
+typedef void sgm_matmul(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
+                        sgm_real *C, int64_t ldc, bool add);
+
+/* In which numbers products are multiplied; sums, and everything that is no product, stay f32. */
+typedef enum sgm_compute { SGM_COMPUTE_F32, SGM_COMPUTE_BF16, SGM_COMPUTES } sgm_compute;
+
+/* Rows of activations for products with weights of a storage type. Types of integers read q, scale and sum, which
+ * `quantise` makes; types of floats read x. K is a multiple of 32 wherever q is used. */
+typedef struct sgm_activations {
+    const float *x; /* (M, K), row stride ldx */
+    int64_t ldx;
+    int8_t *q;    /* (M, K): round to nearest even of x / scale, in -127 … 127 */
+    float *scale; /* (M, K/32): largest |x| of 32 elements / 127; 0 for zeros */
+    int32_t *sum; /* (M, K/32): sum of those 32 q */
+} sgm_activations;
 
 typedef struct sgm_kernels {
     const char *name;     /* "ref", "avx2", "avx512" */
@@ -43,6 +60,21 @@ typedef struct sgm_kernels {
     /* C (M,N) = or += A (K,M)ᵀ · B (K,N).   backward: dW = dyᵀ x, K tokens in order */
     void (*matmul_tn)(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                       sgm_real *C, int64_t ldc, bool add);
+
+    /* The same three with A and B rounded to bf16 (nearest even) on the way in and f32 sums, for training in bf16: memory
+     * holds f32 throughout. The specification multiplies and adds in f32, k in order; a table with bf16 dot products adds
+     * pairs (2k, 2k+1) and flushes denormals. An element depends on K alone here too, but a sum over K that is cut at an odd
+     * place has other pairs, so `add` continues a sum to the byte only from even cuts. */
+    sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
+
+    /* x (rows, cols) → a->q, scale, sum. The same bytes in every table. cols: a multiple of 32. */
+    void (*quantise)(int64_t rows, int64_t cols, const float *x, int64_t ldx, const sgm_activations *a);
+    /* C (M,N) = or += A (M,K) · B (N,K)ᵀ, B in storage type `type` with `stride` bytes between rows, read where it lies.
+     * Integer types: per 32 elements the integer dot product is exact, times scales in f32, fused into the sum in order of k:
+     * the same bytes in every table. f32, f16: products and sums in f32, k in order, fused. bf16: A is rounded to bf16 as in
+     * matmul_nt_bf16. C and A are f32 in every build. */
+    void (*matmul_typed)(int64_t M, int64_t N, int64_t K, const sgm_activations *A, sgm_type type, const void *B,
+                         size_t stride, float *C, int64_t ldc, bool add);
 
     /* RMSNorm of `rows` rows of `cols`, row strides ldx/ldy: y = x · inv · gain, inv = 1/sqrt(mean(x²) + epsilon).
      * inv (rows) is written for the backward pass; may be NULL. */

@@ -8,6 +8,7 @@
 
 #include "base/real.h"
 #include "sigmoe/error.h"
+#include "tensor/matrix.h"
 
 /* One SwiGLU expert: y = down · (silu(gate · x) ∘ (up · x)). Matrices as rows of the output: gate, up (F, D), down (D, F),
  * each with its row stride. Borrowed between acquire and release. */
@@ -16,6 +17,8 @@ typedef struct sgm_expert {
     const sgm_real *gate, *up, *down;
     int64_t gate_stride, up_stride, down_stride; /* elements between rows */
     sgm_real *d_gate, *d_up, *d_down;            /* gradients, same strides; NULL in inference */
+    /* Inference: the same three as their file holds them, each in its own type; .data NULL: the pointers above count. */
+    sgm_matrix stored_gate, stored_up, stored_down;
 } sgm_expert;
 
 typedef struct sgm_expert_bank {

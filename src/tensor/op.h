@@ -30,6 +30,7 @@
 #include "base/team.h"
 #include "kernel/kernels.h"
 #include "sigmoe/error.h"
+#include "tensor/matrix.h"
 
 /* Packed rows of activations: (rows, cols) row-major, no padding. A value, copied freely; `data` belongs to the walk. */
 typedef struct sgm_tensor {
@@ -42,7 +43,8 @@ typedef struct sgm_tensor {
 typedef struct sgm_weight {
     char *name; /* as in the model file: "model.layers.3.mlp.gate.weight" */
     int64_t rows, cols;
-    sgm_real *data;
+    sgm_real *data;    /* NULL: only `stored` is there */
+    sgm_matrix stored; /* inference: the weight as its file holds it; stored.data NULL: `data` is all there is */
     sgm_real *gradient;
     bool decay;              /* weight decay applies */
     double init_std;         /* 0: filled with ones (norm gains) */
@@ -98,6 +100,7 @@ typedef struct sgm_plan {
 struct sgm_walk {
     sgm_worker *worker;
     const sgm_kernels *kernels;
+    sgm_compute compute; /* of the products in the layers and the head; the router is always f32 */
     bool dry;
     char *values;          /* block of plan->value_bytes; NULL in a dry walk */
     size_t used, peak;     /* bytes of it */
