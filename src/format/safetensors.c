@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/half.h"
 #include "base/memory.h"
 #include "format/safetensors_internal.h"
 
@@ -447,18 +448,6 @@ const char *sgm_safetensors_metadata(const sgm_safetensors *file, const char *ke
     return value;
 }
 
-static float from_f16(uint16_t bits) {
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = (bits >> 10) & 31, fraction = bits & 1023;
-    float value;
-    if (exponent == 0) { /* zero or denormal: fraction · 2^-24 is exact in f32 */
-        value = (float)fraction * 0x1p-24f;
-        return sign ? -value : value;
-    }
-    uint32_t wide = sign | (exponent == 31 ? 255u << 23 : (exponent + 112) << 23) | fraction << 13;
-    memcpy(&value, &wide, sizeof value);
-    return value;
-}
-
 void sgm_tensor_entry_to_f32(const sgm_tensor_entry *entry, float *out) {
     const unsigned char *from = entry->data;
     size_t n = entry->bytes / sgm_dtype_bytes(entry->dtype);
@@ -482,7 +471,7 @@ void sgm_tensor_entry_to_f32(const sgm_tensor_entry *entry, float *out) {
         }
         break;
     case SGM_F16:
-        CONVERT(uint16_t, from_f16(x));
+        CONVERT(uint16_t, sgm_f16_widen(x));
     case SGM_F64:
         CONVERT(double, (float)x);
     case SGM_I64:

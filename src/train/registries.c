@@ -10,10 +10,11 @@
 #include "moe/sparsity/sparsity.h"
 #include "op/ops.h"
 #include "optim/optimizer.h"
+#include "quant/quant.h"
 #include "schedule/schedule.h"
 #include "train/presets.h"
 
-/* Ops and kernel tables have no parameters and are no sgm_plugin; their entries here are filled once. */
+/* Ops, kernel tables and storage types have no parameters and are no sgm_plugin; their entries here are filled once. */
 enum {
 #define SGM_OP(symbol) +1
     OPS = 0
@@ -25,7 +26,7 @@ enum {
 #include "kernel/list.h"
 #undef SGM_KERNELS
 };
-static sgm_plugin ops[OPS + 1], kernels[KERNELS + 1];
+static sgm_plugin ops[OPS + 1], kernels[KERNELS + 1], types[SGM_TYPES];
 static pthread_once_t filled = PTHREAD_ONCE_INIT;
 
 static void fill(void) {
@@ -33,6 +34,8 @@ static void fill(void) {
         ops[i] = (sgm_plugin){.name = sgm_op_at(i)->name, .summary = sgm_op_at(i)->summary, .paper = ""};
     for (size_t i = 0; i < KERNELS && sgm_kernels_at(i); i++)
         kernels[i] = (sgm_plugin){.name = sgm_kernels_at(i)->name, .summary = sgm_kernels_at(i)->summary, .paper = ""};
+    for (size_t i = 0; i < SGM_TYPES; i++)
+        types[i] = (sgm_plugin){.name = sgm_quant_at(i)->name, .summary = sgm_quant_at(i)->summary, .paper = ""};
 }
 
 static const sgm_plugin *router(size_t index) {
@@ -63,13 +66,17 @@ static const sgm_plugin *kernel(size_t index) {
     pthread_once(&filled, fill);
     return index < KERNELS && kernels[index].name ? &kernels[index] : NULL;
 }
+static const sgm_plugin *type(size_t index) {
+    pthread_once(&filled, fill);
+    return index < SGM_TYPES ? &types[index] : NULL;
+}
 
 static const struct {
     const char *name;
     const sgm_plugin *(*at)(size_t index);
 } registries[] = {
-    {"router", router},     {"balance", balance}, {"sparsity", sparsity}, {"optimizer", optimizer},
-    {"schedule", schedule}, {"op", op},           {"kernel", kernel},     {"preset", sgm_preset_at},
+    {"router", router}, {"balance", balance}, {"sparsity", sparsity}, {"optimizer", optimizer},  {"schedule", schedule},
+    {"op", op},         {"kernel", kernel},   {"type", type},         {"preset", sgm_preset_at},
 };
 enum { REGISTRIES = sizeof registries / sizeof registries[0] };
 
