@@ -5,8 +5,16 @@
 #include <stdio.h>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
+/* clang 14 does not know the name. What the system saves is asked with AVX2. */
+static bool has_f16c(void) {
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 bool sgm_cpu_has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 bool sgm_cpu_has_avx512(void) {

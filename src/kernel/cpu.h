@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-bool sgm_cpu_has_avx2(void);   /* AVX2 and FMA */
+bool sgm_cpu_has_avx2(void);   /* AVX2, FMA and F16C */
 bool sgm_cpu_has_avx512(void); /* AVX-512 F, BW, VL, DQ */
 /* Names of the instruction sets that matter to us, separated by blanks; cut to `capacity`. */
 void sgm_cpu_features(char *text, size_t capacity);

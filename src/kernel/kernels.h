@@ -46,6 +46,15 @@ typedef struct sgm_activations {
     int32_t *sum; /* (M, K/32): sum of those 32 q */
 } sgm_activations;
 
+/* A tile of attention scores: rows of queries against the keys of one block. Heads that share keys stand side by side: row i
+ * belongs to query i / group, and sees the first min(cols, seen + i / group) keys. */
+typedef struct sgm_score_tile {
+    int64_t rows, cols; /* cols <= 64 */
+    int64_t seen, group;
+    sgm_real scale;                       /* of the scores: 1/sqrt(S) */
+    const float *key_scale, *value_scale; /* (cols) of keys and values stored as integers; NULL: 1 */
+} sgm_score_tile;
+
 typedef struct sgm_kernels {
     const char *name;     /* "ref", "avx2", "avx512" */
     const char *summary;  /* one line for `sigmoe doctor` */
@@ -94,6 +103,26 @@ typedef struct sgm_kernels {
     sgm_real (*max)(int64_t n, const sgm_real *x);
     /* y = exp(scale·x − shift); returns Σ y in a fixed order. In place allowed. */
     sgm_real (*exp_sum)(int64_t n, const sgm_real *x, sgm_real scale, sgm_real shift, sgm_real *y);
+
+    /* Attention (src/attention). One step of the online softmax (arXiv 1805.02867), in place. With x = score · key_scale and n
+     * the keys a row sees: top = the larger of largest[i] and scale · max x; score = exp(scale · x − top) · value_scale, 0 for
+     * the keys it does not see; rescale[i] = exp(largest[i] − top), sum[i] = sum[i] · rescale[i] + Σ exp(…) in a fixed order;
+     * largest[i] = top. NaN goes through. */
+    void (*softmax_step)(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *largest, sgm_real *sum,
+                         sgm_real *rescale);
+    /* Its gradient: p holds scores, dp the gradient of the probabilities. p = exp(scale · p − shift[i · stride]) and
+     * dp = p · (dp − dot[i · stride]) · scale; both 0 for the keys a row does not see. Key and value scales are not read. */
+    void (*softmax_step_backward)(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld,
+                                  const sgm_real *shift, const sgm_real *dot, int64_t stride);
+    /* y (cols, rows) = x (rows, cols) transposed. */
+    void (*transpose)(int64_t rows, int64_t cols, const sgm_real *x, int64_t ldx, sgm_real *y, int64_t ldy);
+    /* Storage of keys and values; the same bytes in every table. f16 rounds to nearest even (base/half.h); integers are
+     * round(x · 127 / largest |x|) and the scale largest |x| / 127 is returned: NaN where x has a value that is not finite, 0
+     * where all are below 2^-120. Widening an integer does not multiply by the scale. */
+    void (*f16_round)(int64_t n, const sgm_real *x, uint16_t *y);
+    void (*f16_widen)(int64_t n, const uint16_t *x, sgm_real *y);
+    float (*int8_round)(int64_t n, const sgm_real *x, int8_t *y);
+    void (*int8_widen)(int64_t n, const int8_t *x, sgm_real *y);
 
     /* h = silu(gate) · up;  dgate, dup from dh (in place over gate/up allowed). */
     void (*swiglu)(int64_t n, const sgm_real *gate, const sgm_real *up, sgm_real *h);

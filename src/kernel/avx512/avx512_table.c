@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The AVX-512 table: the shared vector kernels at 16 floats. This file is compiled with the flags of its instruction
  * set, so nothing in it may run before `usable` (compiled without them) said yes. */
+#include "base/half.h"
 #include "kernel/cpu.h"
 #include "kernel/kernels.h"
 #include "kernel/peak.h"
+#include "kernel/ref/ref.h"
 
 #include "kernel/avx512/vec_avx512.h"
 
 #include "kernel/simd/simd_matmul.h"
 #include "kernel/simd/simd_peak.h"
 #include "kernel/simd/simd_vector.h"
+
+#include "kernel/simd/simd_attention.h"
 
 int64_t sgm_peak_avx512(int64_t rounds, sgm_real *sink) {
     return multiply_add_peak(rounds, sink);
@@ -21,4 +25,5 @@ const sgm_kernels sgm_kernels_avx512 = {
     .summary = "AVX-512 (F, BW, VL, DQ), 16 floats at a time",
     .usable = sgm_cpu_has_avx512,
     SIMD_ENTRIES,
+    SIMD_ATTENTION_ENTRIES,
 };

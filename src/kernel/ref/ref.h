@@ -49,6 +49,15 @@ void sgm_ref_rms_norm_gain(int64_t rows, int64_t cols, const sgm_real *x, int64_
 void sgm_ref_softmax(int64_t rows, int64_t cols, const sgm_real *x, int64_t ldx, sgm_real *y, int64_t ldy);
 sgm_real sgm_ref_max(int64_t n, const sgm_real *x);
 sgm_real sgm_ref_exp_sum(int64_t n, const sgm_real *x, sgm_real scale, sgm_real shift, sgm_real *y);
+void sgm_ref_softmax_step(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *largest, sgm_real *sum,
+                          sgm_real *rescale);
+void sgm_ref_softmax_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld,
+                                   const sgm_real *shift, const sgm_real *dot, int64_t stride);
+void sgm_ref_transpose(int64_t rows, int64_t cols, const sgm_real *x, int64_t ldx, sgm_real *y, int64_t ldy);
+void sgm_ref_f16_round(int64_t n, const sgm_real *x, uint16_t *y);
+void sgm_ref_f16_widen(int64_t n, const uint16_t *x, sgm_real *y);
+float sgm_ref_int8_round(int64_t n, const sgm_real *x, int8_t *y);
+void sgm_ref_int8_widen(int64_t n, const int8_t *x, sgm_real *y);
 void sgm_ref_swiglu(int64_t n, const sgm_real *gate, const sgm_real *up, sgm_real *h);
 void sgm_ref_swiglu_backward(int64_t n, const sgm_real *gate, const sgm_real *up, const sgm_real *dh, sgm_real *dgate,
                              sgm_real *dup);

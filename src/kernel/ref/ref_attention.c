@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reference kernels of attention: the online softmax's step, its gradient, and how keys and values are stored. */
+#include "kernel/ref/ref.h"
+
+#include "base/elementary_inline.h"
+#include "base/half.h"
+
+/* Keys that row i of the tile sees. */
+static int64_t keys_seen(const sgm_score_tile *tile, int64_t i) {
+    int64_t n = tile->seen + i / tile->group;
+    return n < tile->cols ? n : tile->cols;
+}
+
+void sgm_ref_softmax_step(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *largest, sgm_real *sum,
+                          sgm_real *rescale) {
+    for (int64_t i = 0; i < tile->rows; i++) {
+        sgm_real *row = score + i * ld;
+        int64_t n = keys_seen(tile, i);
+        for (int64_t c = 0; tile->key_scale && c < n; c++)
+            row[c] *= (sgm_real)tile->key_scale[c];
+        sgm_real top = sgm_ref_max(n, row) * tile->scale;
+        top = top > largest[i] || top != top ? top : largest[i];
+        rescale[i] = sgm_exp_inline(largest[i] - top);
+        sum[i] = sum[i] * rescale[i] + sgm_ref_exp_sum(n, row, tile->scale, top, row);
+        largest[i] = top;
+        for (int64_t c = 0; tile->value_scale && c < n; c++)
+            row[c] *= (sgm_real)tile->value_scale[c];
+        for (int64_t c = n; c < tile->cols; c++)
+            row[c] = 0;
+    }
+}
+
+void sgm_ref_softmax_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld,
+                                   const sgm_real *shift, const sgm_real *dot, int64_t stride) {
+    for (int64_t i = 0; i < tile->rows; i++) {
+        sgm_real *row = p + i * ld, *gradient = dp + i * ld, less = dot[i * stride];
+        int64_t n = keys_seen(tile, i);
+        (void)sgm_ref_exp_sum(n, row, tile->scale, shift[i * stride], row);
+        for (int64_t c = 0; c < n; c++)
+            gradient[c] = row[c] * (gradient[c] - less) * tile->scale;
+        for (int64_t c = n; c < tile->cols; c++)
+            row[c] = gradient[c] = 0;
+    }
+}
+
+void sgm_ref_transpose(int64_t rows, int64_t cols, const sgm_real *restrict x, int64_t ldx, sgm_real *restrict y,
+                       int64_t ldy) {
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            y[j * ldy + i] = x[i * ldx + j];
+}
+
+void sgm_ref_f16_round(int64_t n, const sgm_real *x, uint16_t *y) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = sgm_f16_round((float)x[i]);
+}
+
+void sgm_ref_f16_widen(int64_t n, const uint16_t *x, sgm_real *y) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (sgm_real)sgm_f16_widen(x[i]);
+}
+
+float sgm_ref_int8_round(int64_t n, const sgm_real *x, int8_t *y) {
+    float largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float size = fabsf((float)x[i]);
+        largest = size > largest || size != size ? size : largest; /* once NaN, it stays */
+    }
+    bool finite = largest < INFINITY;
+    float factor = finite && largest >= 0x1p-120F ? 127.0F / largest : 0;
+    for (int64_t i = 0; i < n; i++) {
+        float value = factor > 0 ? (float)x[i] * factor : 0;
+        y[i] = (int8_t)(value + SGM_ROUND_F - SGM_ROUND_F);
+    }
+    return !finite ? NAN : factor > 0 ? largest / 127.0F : 0;
+}
+
+void sgm_ref_int8_widen(int64_t n, const int8_t *x, sgm_real *y) {
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (sgm_real)x[i];
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Attention's kernels for any vector width: included after simd_matmul.h and simd_vector.h. A row of scores (at most 64) is
+ * held in registers from the maximum to the sum; sums run over the lanes of one vector, then by halves, as in exp_sum. */
+#define SCORE_VECTORS (64 / WIDTH)
+
+INLINE int64_t keys_seen(const sgm_score_tile *tile, int64_t i) {
+    int64_t n = tile->seen + i / tile->group;
+    return n < tile->cols ? n : tile->cols;
+}
+
+/* Lanes v·WIDTH … of a row of n; `other` past its end. */
+INLINE vec get_scores(const float *row, int64_t n, int v, vec other) {
+    int64_t left = n - v * WIDTH;
+    if (left >= WIDTH)
+        return v_load(row + v * WIDTH);
+    if (left <= 0)
+        return other;
+    vmask mask = v_mask(left);
+    return v_select(other, v_load_tail(row + v * WIDTH, mask), mask);
+}
+
+/* The first n lanes of x, and zeros up to `cols`. */
+INLINE void put_scores(float *row, int64_t n, int64_t cols, int v, vec x) {
+    int64_t left = n - v * WIDTH, room = cols - v * WIDTH;
+    if (room <= 0)
+        return;
+    if (left < WIDTH)
+        x = left > 0 ? v_select(v_set(0), x, v_mask(left)) : v_set(0);
+    put(row + v * WIDTH, room, x);
+}
+
+/* One row; `n` is 64 at compile time in whole blocks. */
+INLINE void step_row(const sgm_score_tile *tile, int64_t n, float *row, float *largest, float *sum, float *rescale) {
+    const vec none = v_set(-INFINITY), zero = v_set(0);
+    vec x[SCORE_VECTORS], most = none;
+    bool nan = false;
+    UNROLL
+    for (int v = 0; v < SCORE_VECTORS; v++) {
+        x[v] = get_scores(row, n, v, none);
+        if (tile->key_scale && n > v * WIDTH) {
+            x[v] = v_mul(x[v], get_scores(tile->key_scale, n, v, v_set(1)));
+        }
+        nan |= v_any_nan(x[v]);
+        most = v_max(most, x[v]);
+    }
+    float top = nan ? NAN : v_largest(most) * tile->scale;
+    top = top > *largest || top != top ? top : *largest;
+    const vec s = v_set(tile->scale), t = v_set(top);
+    vec total = zero;
+    UNROLL
+    for (int v = 0; v < SCORE_VECTORS; v++) {
+        int64_t left = n - v * WIDTH;
+        if (left <= 0) {
+            put_scores(row, n, tile->cols, v, zero);
+            continue;
+        }
+        vec value = v_exp(v_sub(v_mul(x[v], s), t));
+        if (left < WIDTH)
+            value = v_select(zero, value, v_mask(left));
+        total = v_add(total, value);
+        if (tile->value_scale)
+            value = v_mul(value, get_scores(tile->value_scale, n, v, zero));
+        put_scores(row, n, tile->cols, v, value);
+    }
+    float factor = *largest == top ? 1.0F : sgm_expf_inline(*largest - top);
+    *rescale = factor;
+    *sum = *sum * factor + v_total(total);
+    *largest = top;
+}
+
+static void softmax_step(const sgm_score_tile *tile, float *score, int64_t ld, float *largest, float *sum,
+                         float *rescale) {
+    for (int64_t i = 0; i < tile->rows; i++) {
+        int64_t n = keys_seen(tile, i);
+        if (n == 64)
+            step_row(tile, 64, score + i * ld, largest + i, sum + i, rescale + i);
+        else
+            step_row(tile, n, score + i * ld, largest + i, sum + i, rescale + i);
+    }
+}
+
+static void softmax_step_backward(const sgm_score_tile *tile, float *p, float *dp, int64_t ld, const float *shift,
+                                  const float *dot_of, int64_t stride) {
+    const vec s = v_set(tile->scale), zero = v_set(0);
+    for (int64_t i = 0; i < tile->rows; i++) {
+        const vec t = v_set(shift[i * stride]), less = v_set(dot_of[i * stride]);
+        float *row = p + i * ld, *gradient = dp + i * ld;
+        int64_t n = keys_seen(tile, i);
+        for (int v = 0; v * WIDTH < tile->cols; v++) {
+            vec value = zero, change = zero;
+            if (n > v * WIDTH) {
+                value = v_exp(v_sub(v_mul(get_scores(row, n, v, zero), s), t));
+                change = v_mul(v_mul(value, v_sub(get_scores(gradient, n, v, zero), less)), s);
+            }
+            put_scores(row, n, tile->cols, v, value);
+            put_scores(gradient, n, tile->cols, v, change);
+        }
+    }
+}
+
+static void transpose(int64_t rows, int64_t cols, const float *x, int64_t ldx, float *y, int64_t ldy) {
+    for (int64_t i = 0; i < rows; i += WIDTH)
+        for (int64_t j = 0; j < cols; j += WIDTH) {
+            int64_t height = rows - i < WIDTH ? rows - i : WIDTH, width = cols - j < WIDTH ? cols - j : WIDTH;
+            vec square[WIDTH];
+            load_square(height, width, x + i * ldx + j, ldx, square);
+            v_transpose(square);
+            float *to = y + j * ldy + i;
+            if (height == WIDTH && width == WIDTH) {
+                UNROLL
+                for (int r = 0; r < WIDTH; r++)
+                    v_store(to + r * ldy, square[r]);
+            } else {
+                for (int r = 0; r < (int)width; r++)
+                    v_store_tail(to + r * ldy, v_mask(height), square[r]);
+            }
+        }
+}
+
+static void f16_widen(int64_t n, const uint16_t *x, float *y) {
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH)
+        v_store(y + i, v_load_f16(x + i));
+    for (; i < n; i++)
+        y[i] = sgm_f16_widen(x[i]);
+}
+
+static void f16_round(int64_t n, const float *x, uint16_t *y) {
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH)
+        v_store_f16(y + i, v_load(x + i));
+    for (; i < n; i++)
+        y[i] = sgm_f16_round(x[i]);
+}
+
+static void int8_widen(int64_t n, const int8_t *x, float *y) {
+    int64_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH)
+        v_store(y + i, v_load_int8(x + i));
+    for (; i < n; i++)
+        y[i] = (float)x[i];
+}
+
+#define SIMD_ATTENTION_ENTRIES                                                                                         \
+    .softmax_step = softmax_step, .softmax_step_backward = softmax_step_backward, .transpose = transpose,              \
+    .f16_round = f16_round, .f16_widen = f16_widen, .int8_round = sgm_ref_int8_round, .int8_widen = int8_widen
