@@ -41,8 +41,9 @@ typedef enum sgm_compute { SGM_COMPUTE_F32, SGM_COMPUTE_BF16, SGM_COMPUTES } sgm
 typedef struct sgm_activations {
     const float *x; /* (M, K), row stride ldx */
     int64_t ldx;
-    int8_t *q;    /* (M, K): round to nearest even of x / scale, in -127 … 127 */
-    float *scale; /* (M, K/32): largest |x| of 32 elements / 127; 0 for zeros */
+    int8_t *q; /* (M, K): nearest even of x · (127 / largest |x| of its 32), in -127 … 127 */
+    float *
+        scale; /* (M, K/32): largest |x| of 32 elements / 127; 0 where it is below 2^-100, NaN where one is not finite */
     int32_t *sum; /* (M, K/32): sum of those 32 q */
 } sgm_activations;
 
@@ -76,11 +77,11 @@ typedef struct sgm_kernels {
      * place has other pairs, so `add` continues a sum to the byte only from even cuts. */
     sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
 
-    /* x (rows, cols) → a->q, scale, sum. The same bytes in every table. cols: a multiple of 32. */
+    /* x (rows, cols) → a->q, scale, sum. The same bytes in every table. cols: a multiple of 32. ref/ref_typed.c has the rule. */
     void (*quantise)(int64_t rows, int64_t cols, const float *x, int64_t ldx, const sgm_activations *a);
     /* C (M,N) = or += A (M,K) · B (N,K)ᵀ, B in storage type `type` with `stride` bytes between rows, read where it lies.
      * Integer types: per 32 elements the integer dot product is exact, times scales in f32, fused into the sum in order of k:
-     * the same bytes in every table. f32, f16: products and sums in f32, k in order, fused. bf16: A is rounded to bf16 as in
+     * the same bytes in every table (the formulas: ref/ref_typed.c). f32, f16: products and sums in f32, k in order, fused. bf16: A is rounded to bf16 as in
      * matmul_nt_bf16. C and A are f32 in every build. */
     void (*matmul_typed)(int64_t M, int64_t N, int64_t K, const sgm_activations *A, sgm_type type, const void *B,
                          size_t stride, float *C, int64_t ldc, bool add);

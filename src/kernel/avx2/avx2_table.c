@@ -24,6 +24,8 @@ const sgm_kernels sgm_kernels_avx2 = {
     .name = "avx2",
     .summary = "AVX2 and FMA, 8 floats at a time",
     .usable = sgm_cpu_has_avx2,
+    .quantise = sgm_ref_quantise,
+    .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
 };

@@ -24,6 +24,8 @@ const sgm_kernels sgm_kernels_avx512 = {
     .name = "avx512",
     .summary = "AVX-512 (F, BW, VL, DQ), 16 floats at a time",
     .usable = sgm_cpu_has_avx512,
+    .quantise = sgm_ref_quantise,
+    .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
 };
