@@ -9,6 +9,7 @@
 #define SGM_FORMAT_GGUF_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "sigmoe/error.h"
@@ -26,14 +27,22 @@ typedef struct sgm_gguf_tensor {
     uint64_t bytes;   /* 0 when the type is none of ours */
 } sgm_gguf_tensor;
 
-/* SGM_EFORMAT: damaged, truncated, another version or byte order; SGM_EIO: cannot be opened. */
+/* SGM_EFORMAT: damaged or truncated; SGM_EUNSUPPORTED: another version or byte order, an array of arrays. Opening reads the
+ * header alone: its cost does not depend on the size of the tensors. Version 2 is read too. */
 sgm_status sgm_gguf_open(const char *path, sgm_gguf **file, sgm_error *error);
+/* The same of bytes in memory, which stay the caller's and outlive the file. */
+sgm_status sgm_gguf_parse(const unsigned char *bytes, size_t size, sgm_gguf **file, sgm_error *error);
 void sgm_gguf_close(sgm_gguf *file); /* unmaps: pointers into it end here. NULL is fine */
 uint64_t sgm_gguf_bytes(const sgm_gguf *file);
 int64_t sgm_gguf_tensor_count(const sgm_gguf *file);
 const sgm_gguf_tensor *sgm_gguf_tensor_at(const sgm_gguf *file, int64_t index);
 const sgm_gguf_tensor *sgm_gguf_tensor_find(const sgm_gguf *file, const char *name); /* NULL: none */
 
+/* Keys in the file's order; NULL past the last. */
+const char *sgm_gguf_key_at(const sgm_gguf *file, int64_t index);
+bool sgm_gguf_has(const sgm_gguf *file, const char *key);
+/* A value as it stands in the file, behind its type (sgm_gguf_put_copy). */
+bool sgm_gguf_raw(const sgm_gguf *file, const char *key, uint32_t *type, const void **bytes, size_t *size);
 /* Values by key. False: no such key, or of another kind (any integer kind serves for get_int). */
 bool sgm_gguf_get_int(const sgm_gguf *file, const char *key, int64_t *value);
 bool sgm_gguf_get_float(const sgm_gguf *file, const char *key, double *value);
@@ -58,6 +67,8 @@ void sgm_gguf_put_texts(sgm_gguf_writer *writer, const char *key, int64_t count,
                         const size_t *sizes);
 void sgm_gguf_put_i32s(sgm_gguf_writer *writer, const char *key, int64_t count, const int32_t *values);
 void sgm_gguf_put_f32s(sgm_gguf_writer *writer, const char *key, int64_t count, const float *values);
+/* A key of another file, whatever its type. */
+void sgm_gguf_put_copy(sgm_gguf_writer *writer, const sgm_gguf *from, const char *key);
 void sgm_gguf_put_tensor(sgm_gguf_writer *writer, const char *name, sgm_type type, int dimensions,
                          const int64_t *shape);
 sgm_status sgm_gguf_writer_begin(sgm_gguf_writer *writer, sgm_error *error);
