@@ -150,7 +150,7 @@ static void pack_block(const float *x, sgm_q4_k_block *block) {
         uint8_t *q = block->q + j / 2 * SUB;
         for (int i = 0; i < SUB; i++) {
             uint8_t value = (uint8_t)nearest_step((sub[i] + shift) * inverse);
-            q[i] = j % 2 ? (uint8_t)(q[i] | value << 4) : value;
+            q[i] = (uint8_t)(j % 2 ? q[i] | value << 4 : value);
         }
     }
     put_scales(block->scales, scale, minimum);
