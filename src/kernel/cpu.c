@@ -22,6 +22,10 @@ bool sgm_cpu_has_avx512(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+bool sgm_cpu_has_avx512_bf16(void) {
+    return sgm_cpu_has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+
 void sgm_cpu_features(char *text, size_t capacity) {
     snprintf(text, capacity, "sse2%s%s%s%s%s%s%s%s%s%s", __builtin_cpu_supports("sse4.2") ? " sse4.2" : "",
              __builtin_cpu_supports("avx") ? " avx" : "", __builtin_cpu_supports("avx2") ? " avx2" : "",
@@ -38,6 +42,10 @@ bool sgm_cpu_has_avx2(void) {
 }
 
 bool sgm_cpu_has_avx512(void) {
+    return false;
+}
+
+bool sgm_cpu_has_avx512_bf16(void) {
     return false;
 }
 

@@ -6,8 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-bool sgm_cpu_has_avx2(void);   /* AVX2, FMA and F16C */
-bool sgm_cpu_has_avx512(void); /* AVX-512 F, BW, VL, DQ */
+bool sgm_cpu_has_avx2(void);        /* AVX2, FMA and F16C */
+bool sgm_cpu_has_avx512(void);      /* AVX-512 F, BW, VL, DQ */
+bool sgm_cpu_has_avx512_bf16(void); /* those, VNNI and BF16 */
 /* Names of the instruction sets that matter to us, separated by blanks; cut to `capacity`. */
 void sgm_cpu_features(char *text, size_t capacity);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Kernels: the single-thread inner loops that everything is made of, one table per instruction set.
  *
- * `ref` is portable C and the specification; `avx2` and `avx512` replace entries of it and are tested against it within
+ * `ref` is portable C and the specification; the vector tables replace entries of it and are tested against it within
  * docs/numerics.md. The table is chosen at run time and passed along (sgm_walk.kernels); nothing is global.
  *
  * All matrices are row-major; `ld…` is the distance between rows in elements. Rules that every table keeps:
@@ -57,7 +57,7 @@ typedef struct sgm_score_tile {
 } sgm_score_tile;
 
 typedef struct sgm_kernels {
-    const char *name;     /* "ref", "avx2", "avx512" */
+    const char *name;     /* "ref", "avx2", "avx512", "avx512_bf16" */
     const char *summary;  /* one line for `sigmoe doctor` */
     bool (*usable)(void); /* does this CPU (and OS) have what it needs */
 

@@ -5,4 +5,5 @@ SGM_KERNELS(ref)
 #if defined(__x86_64__) && !defined(SGM_REAL_IS_DOUBLE)
 SGM_KERNELS(avx2)
 SGM_KERNELS(avx512)
+SGM_KERNELS(avx512_bf16)
 #endif

@@ -28,7 +28,9 @@ static void test_description(void **unused) {
         if (strcmp(name, "ref") == 0)
             assert_true(usable);
         else
-            assert_int_equal(usable, strstr(machine.features, strcmp(name, "avx2") == 0 ? "avx2" : "avx512f") != NULL);
+            assert_int_equal(usable, strstr(machine.features, strcmp(name, "avx2") == 0     ? "avx2"
+                                                              : strcmp(name, "avx512") == 0 ? "avx512f"
+                                                                                            : "avx512bf16") != NULL);
     }
     assert_true(found && count >= 1);
     assert_false(sgm_machine_kernels(-1, &name, &summary, &usable));

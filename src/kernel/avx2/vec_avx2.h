@@ -64,6 +64,14 @@ static inline vec v_max(vec a, vec b) {
 static inline vec v_round(vec a) {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/* To the nearest bf16, ties to even; a NaN stays a NaN. */
+static inline vec v_round_bf16(vec x) {
+    const __m256i u = _mm256_castps_si256(x), half = _mm256_set1_epi32(0x7FFF), one = _mm256_set1_epi32(1);
+    __m256i r = _mm256_add_epi32(u, _mm256_add_epi32(half, _mm256_and_si256(_mm256_srli_epi32(u, 16), one)));
+    __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+    r = _mm256_blendv_epi8(r, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(r, 16), 16));
+}
 /* a 2^n for an integral n with |n| < 250: two factors, so one rounding, also into the denormals. */
 static inline vec v_scale2(vec a, vec n) {
     __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);

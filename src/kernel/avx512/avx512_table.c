@@ -10,6 +10,7 @@
 #include "kernel/avx512/vec_avx512.h"
 
 #include "kernel/simd/simd_matmul.h"
+#include "kernel/simd/simd_matmul_bf16.h"
 #include "kernel/simd/simd_peak.h"
 #include "kernel/simd/simd_vector.h"
 
@@ -27,5 +28,6 @@ const sgm_kernels sgm_kernels_avx512 = {
     .quantise = sgm_ref_quantise,
     .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
+    SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
 };

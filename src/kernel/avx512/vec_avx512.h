@@ -68,6 +68,13 @@ static inline vec v_round(vec a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 #pragma GCC diagnostic pop
+/* To the nearest bf16, ties to even; a NaN stays a NaN. */
+static inline vec v_round_bf16(vec x) {
+    const __m512i u = _mm512_castps_si512(x), half = _mm512_set1_epi32(0x7FFF), one = _mm512_set1_epi32(1);
+    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(half, _mm512_and_si512(_mm512_srli_epi32(u, 16), one)));
+    r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(r, 16), 16));
+}
 /* a 2^n for an integral n: one rounding, also into the denormals. */
 static inline vec v_scale2(vec a, vec n) {
     return _mm512_scalef_ps(a, n);

@@ -155,15 +155,20 @@ static bool nothing_to_sum(int64_t M, int64_t N, int64_t K, float *C, int64_t ld
     return true;
 }
 
-/* packed (depth, PANEL) = `count` columns of B. */
-static void pack_straight(int64_t count, int64_t depth, const float *B, int64_t ldb, float *packed) {
-    for (int64_t k = 0; k < depth; k++, B += ldb, packed += PANEL) {
+/* packed (rows, stride) = `count` elements of each row, rounded up to whole vectors with zeros. */
+static void pack_rows(int64_t count, int64_t rows, const float *from, int64_t ld, int64_t stride, float *packed) {
+    for (int64_t r = 0; r < rows; r++, from += ld, packed += stride) {
         int64_t n = 0;
         for (; n + WIDTH <= count; n += WIDTH)
-            v_store(packed + n, v_load(B + n));
+            v_store(packed + n, v_load(from + n));
         if (n < count)
-            v_store(packed + n, v_load_tail(B + n, v_mask(count - n)));
+            v_store(packed + n, v_load_tail(from + n, v_mask(count - n)));
     }
+}
+
+/* packed (depth, PANEL) = `count` columns of B. */
+static void pack_straight(int64_t count, int64_t depth, const float *B, int64_t ldb, float *packed) {
+    pack_rows(count, depth, B, ldb, PANEL, packed);
 }
 
 /* Columns of the next panel: panels follow the tiles, so that six vectors become 3 + 3 and not 4 + 2. */
@@ -212,15 +217,7 @@ static void matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, int64_t l
         int64_t depth = K - k < DEPTH ? K - k : DEPTH;
         for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
             int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-            for (int64_t q = 0; q < depth; q++) {
-                const float *from = A + (k + q) * lda + i;
-                float *to = packed + q * BLOCK_ROWS;
-                int64_t j = 0;
-                for (; j + WIDTH <= rows; j += WIDTH)
-                    v_store(to + j, v_load(from + j));
-                if (j < rows)
-                    v_store(to + j, v_load_tail(from + j, v_mask(rows - j)));
-            }
+            pack_rows(rows, depth, A + k * lda + i, lda, BLOCK_ROWS, packed);
             operands o = {packed, 1, BLOCK_ROWS, B + k * ldb, ldb, C + i * ldc, ldc, depth, add || k > 0};
             columns(&o, rows, N);
         }

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Matrix products in bf16 by vdpbf16ps, which adds two products to each of 16 sums in f32.
+ *
+ * Memory holds f32. A block of A and a panel of up to 64 columns of B are rounded to bf16 (nearest even) and packed on the
+ * stack as pairs (k, k+1), so that a lane of B's vector is one column's pair and A's pair is broadcast to all lanes. All
+ * three products run the same register tile; they differ in how the operands become pairs: what lies in rows of k is
+ * converted as it is (A of nt and nn) or transposed 16 x 16 pairs at a time (B of nt), what lies in columns is interleaved
+ * from two rows. Blocks over k are even, so that pairs never straddle them; the last pair of an odd K has a zero. So an
+ * element of C is one chain over the pairs 0, 1, 2, … from the value in C: its order depends on K alone. The instruction
+ * flushes denormals of its operands, sums and results to zero, and infinities and NaN propagate.
+ *
+ * Packing B costs about as much as multiplying it by 4 rows of A (nn, tn) or by 7 (nt); see bench_kernels. */
+#include "kernel/avx512/vec_avx512.h"
+#include "kernel/avx512_bf16/bf16_matmul.h"
+
+#define VECTORS 4                /* widest tile, in vectors */
+#define PANEL (VECTORS * WIDTH)  /* columns of B packed at once */
+#define DEPTH 256                /* k per block, a multiple of 32 */
+#define PAIRS (DEPTH / 2)        /* pairs of k per block: a panel of B takes 32 KiB */
+#define BLOCK_ROWS 256           /* rows of A packed at once: 128 KiB */
+#define A_STEP (BLOCK_ROWS + 16) /* pairs between two k of a packed Aᵀ: an odd number of cache lines */
+#define A_PAIRS (PAIRS * A_STEP) /* largest packed A */
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef uint32_t pair; /* two bf16: the even k in the low half */
+
+/* One block: A packed by rows (pair q of row i at i · PAIRS + q) or by columns (at q · A_STEP + i), a panel of B (pair q of
+ * column n at q · PANEL + n). */
+typedef struct operands {
+    const pair *a, *b;
+    float *c;
+    int64_t ldc, pairs;
+    bool add;
+} operands;
+
+static inline __m512i to_pairs(vec high, vec low) {
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* One tile. `rows`, `vectors` and `by_rows` are compile-time constants, so the sums live in registers. The mask is that of
+ * the last vector; lanes beyond the columns of C hold sums of zeros. */
+INLINE void tile(const operands *o, int64_t i, const int rows, const int vectors, const bool by_rows, vmask mask) {
+    vec sum[8][VECTORS];
+    const int64_t row = by_rows ? PAIRS : 1, step = by_rows ? 1 : A_STEP, ldc = o->ldc;
+    const pair *a = o->a + i * row, *b = o->b;
+    float *c = o->c + i * ldc;
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const float *from = c + r * ldc + v * WIDTH;
+        sum[r][v] = !o->add ? v_set(0) : v + 1 == vectors ? v_load_tail(from, mask) : v_load(from);
+    }
+    for (int64_t q = o->pairs; q > 0; q--) {
+        __m512i x[VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            x[v] = _mm512_load_si512((const void *)(b + v * WIDTH));
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            const __m512i y = _mm512_set1_epi32((int)a[r * row]);
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)y, (__m512bh)x[v]);
+        }
+        a += step;
+        b += PANEL;
+    }
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+    for (int v = 0; v < vectors; v++) {
+        float *to = c + r * ldc + v * WIDTH;
+        if (v + 1 == vectors)
+            v_store_tail(to, mask, sum[r][v]);
+        else
+            v_store(to, sum[r][v]);
+    }
+}
+
+/* All rows of a panel of `vectors` vectors, in tiles of nearly equal height. */
+INLINE void panel_of_tiles(const operands *o, int64_t M, const int most, const int vectors, const bool by_rows,
+                           vmask mask) {
+    for (int64_t i = 0, tiles = (M + most - 1) / most; tiles > 0; tiles--) {
+        int rows = (int)((M - i + tiles - 1) / tiles);
+        switch (rows) {
+#define ROWS(count)                                                                                                    \
+    case count:                                                                                                        \
+        if (count <= most)                                                                                             \
+            tile(o, i, count <= most ? count : 1, vectors, by_rows, mask);                                             \
+        break;
+            ROWS(1)
+            ROWS(2)
+            ROWS(3)
+            ROWS(4)
+            ROWS(5)
+            ROWS(6)
+            ROWS(7)
+            ROWS(8)
+#undef ROWS
+        default:
+            break;
+        }
+        i += rows;
+    }
+}
+
+#define PANEL_FUNCTIONS(vectors, most)                                                                                 \
+    static __attribute__((noinline)) void rows_##vectors(const operands *o, int64_t M, vmask mask) {                   \
+        panel_of_tiles(o, M, most, vectors, true, mask);                                                               \
+    }                                                                                                                  \
+    static __attribute__((noinline)) void columns_##vectors(const operands *o, int64_t M, vmask mask) {                \
+        panel_of_tiles(o, M, most, vectors, false, mask);                                                              \
+    }
+PANEL_FUNCTIONS(1, ROWS_1)
+PANEL_FUNCTIONS(2, ROWS_2)
+PANEL_FUNCTIONS(3, ROWS_3)
+PANEL_FUNCTIONS(4, ROWS_4)
+
+static void multiply_panel(const operands *o, int64_t M, int64_t width, bool by_rows) {
+    static void (*const function[2][VECTORS])(const operands *, int64_t, vmask) = {
+        {columns_1, columns_2, columns_3, columns_4}, {rows_1, rows_2, rows_3, rows_4}};
+    const int64_t vectors = (width + WIDTH - 1) / WIDTH;
+    function[by_rows][vectors - 1](o, M, v_mask(width - (vectors - 1) * WIDTH));
+}
+
+/* Columns of the next panel, so that six vectors become 3 + 3 and not 4 + 2. */
+static int64_t panel_width(int64_t N) {
+    const int64_t left = (N + WIDTH - 1) / WIDTH;
+    const int64_t take = left == 5 || left == 6 || left == 9 ? 3 : left < VECTORS ? left : VECTORS;
+    return take * WIDTH < N ? take * WIDTH : N;
+}
+
+/* ---- packing ---- */
+
+/* 32 floats of a row, of which `count` exist (32 or more: all), as 16 pairs; the rest zeros. */
+INLINE __m512i row_pairs(const float *from, int64_t count) {
+    if (count >= 2 * WIDTH)
+        return to_pairs(v_load(from + WIDTH), v_load(from));
+    const vmask low = v_mask(count < WIDTH ? count : WIDTH), high = v_mask(count < WIDTH ? 0 : count - WIDTH);
+    return to_pairs(v_load_tail(from + WIDTH, high), v_load_tail(from, low));
+}
+
+/* packed (rows, PAIRS) = `depth` elements of each row. */
+static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, pair *packed) {
+    for (int64_t r = 0; r < rows; r++, from += ld, packed += PAIRS)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH)
+            _mm512_store_si512((void *)(packed + k / 2), row_pairs(from + k, depth - k));
+}
+
+/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
+static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
+    static const _Alignas(64) uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i interleave = _mm512_load_si512((const void *)order);
+    for (int64_t k = 0; k < depth; k += 2, from += 2 * ld, packed += stride)
+        for (int64_t n = 0; n < count; n += WIDTH) {
+            const vmask mask = v_mask(count - n < WIDTH ? count - n : WIDTH);
+            const vec low = v_load_tail(from + n, mask), high = v_load_tail(from + ld + n, k + 1 < depth ? mask : 0);
+            _mm512_store_si512((void *)(packed + n), _mm512_permutexvar_epi16(interleave, to_pairs(high, low)));
+        }
+}
+
+/* packed (pairs, PANEL) = the transpose of the pairs of `count` rows, rounded up to whole vectors with zeros. Writes whole
+ * squares of 16 pairs. */
+static void pack_transposed(int64_t count, int64_t depth, const float *from, int64_t ld, pair *packed) {
+    for (int64_t n = 0; n < count; n += WIDTH)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
+            vec square[WIDTH];
+            const float *corner = from + n * ld + k;
+            if (count - n >= WIDTH && depth - k >= 2 * WIDTH) {
+                UNROLL
+                for (int r = 0; r < WIDTH; r++)
+                    square[r] = _mm512_castsi512_ps(row_pairs(corner + r * ld, 2 * WIDTH));
+            } else {
+                for (int r = 0; r < WIDTH; r++)
+                    square[r] = r < count - n ? _mm512_castsi512_ps(row_pairs(corner + r * ld, depth - k)) : v_set(0);
+            }
+            v_transpose(square);
+            pair *to = packed + k / 2 * PANEL + n;
+            UNROLL
+            for (int r = 0; r < WIDTH; r++)
+                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
+        }
+}
+
+/* ---- the products ---- */
+
+typedef enum kind { NT, NN, TN } kind;
+
+INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
+                     int64_t ldb, float *C, int64_t ldc, bool add) {
+    _Alignas(64) pair a[A_PAIRS], b[PAIRS * PANEL];
+    if (M <= 0 || N <= 0 || K <= 0) { /* nothing to compute, or an empty sum */
+        for (int64_t i = 0; i < M && !add; i++)
+            for (int64_t n = 0; n < N; n++)
+                C[i * ldc + n] = 0;
+        return;
+    }
+    for (int64_t k = 0; k < K; k += DEPTH) {
+        const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
+        for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
+            const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
+            if (what == TN)
+                pack_columns(rows, depth, A + k * lda + i, lda, A_STEP, a);
+            else
+                pack_rows(rows, depth, A + i * lda + k, lda, a);
+            for (int64_t n = 0; n < N;) {
+                const int64_t width = panel_width(N - n);
+                if (what == NT)
+                    pack_transposed(width, depth, B + n * ldb + k, ldb, b);
+                else
+                    pack_columns(width, depth, B + k * ldb + n, ldb, PANEL, b);
+                const operands o = {a, b, C + i * ldc + n, ldc, (depth + 1) / 2, add || k > 0};
+                multiply_panel(&o, rows, width, what != TN);
+                n += width;
+            }
+        }
+    }
+}
+
+void sgm_avx512_bf16_matmul_nt(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
+                               int64_t ldb, float *C, int64_t ldc, bool add) {
+    multiply(NT, M, N, K, A, lda, B, ldb, C, ldc, add);
+}
+
+void sgm_avx512_bf16_matmul_nn(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
+                               int64_t ldb, float *C, int64_t ldc, bool add) {
+    multiply(NN, M, N, K, A, lda, B, ldb, C, ldc, add);
+}
+
+void sgm_avx512_bf16_matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
+                               int64_t ldb, float *C, int64_t ldc, bool add) {
+    multiply(TN, M, N, K, A, lda, B, ldb, C, ldc, add);
+}
