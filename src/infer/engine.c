@@ -13,6 +13,7 @@
 
 #include "base/memory.h"
 #include "model/model_folder.h"
+#include "op/operand.h"
 
 enum { BATCH_DEFAULT = 512, THREADS_MOST = 1024 };
 
@@ -41,6 +42,10 @@ static void walk_model(sgm_walk *walk, const step *s) {
     if (walk->status)
         return;
     sgm_tensor rows = sgm_walk_tensor(walk, s->wanted, D);
+    sgm_matrix head = sgm_weight_matrix(model->head);
+    sgm_operand operand = {.rows = s->wanted, .cols = D, .integers = sgm_matrix_is_integer(&head)};
+    int threads = walk->worker->threads;
+    void *activations = sgm_walk_alloc(walk, sgm_operand_bytes(&operand, threads));
     if (walk->dry)
         return;
     const sgm_worker *worker = walk->worker;
@@ -48,11 +53,12 @@ static void walk_model(sgm_walk *walk, const step *s) {
     for (int64_t i = begin; i < end; i++)
         memcpy(rows.data + i * D, hidden.data + engine->wanted[i] * D, (size_t)D * sizeof(sgm_real));
     sgm_barrier(walk->worker);
+    sgm_stored_product product = {.M = s->wanted, .B = head, .C = s->logits, .ldc = V};
+    product.A = sgm_operand_make(walk, &operand, rows.data, activations);
+    sgm_stored_products_run(walk, &product, 1);
+    sgm_barrier(walk->worker);
     sgm_split(worker, V, 64, &begin, &end);
     bool finite = true;
-    if (end > begin)
-        walk->kernels->matmul_nt(s->wanted, end - begin, D, rows.data, D, model->head->data + begin * D, D,
-                                 s->logits + begin, V, false);
     for (int64_t i = 0; i < s->wanted; i++)
         for (int64_t j = begin; j < end; j++)
             finite = finite && s->logits[i * V + j] - s->logits[i * V + j] == 0;

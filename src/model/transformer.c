@@ -10,13 +10,12 @@ static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_
                                   sgm_tensor x) {
     const sgm_model_settings *s = &model->settings;
     const sgm_layer *layer = &model->layers[index];
-    sgm_tensor h = sgm_rms_norm(walk, x, layer->attention_norm, s->norm_epsilon);
-    sgm_tensor q = sgm_linear(walk, h, layer->q);
-    sgm_tensor k = sgm_linear(walk, h, layer->k);
-    sgm_tensor v = sgm_linear(walk, h, layer->v);
-    q = sgm_rope(walk, q, layer->q_norm, s->heads, s->norm_epsilon, &model->rope, rows);
-    k = sgm_rope(walk, k, layer->k_norm, s->kv_heads, s->norm_epsilon, &model->rope, rows);
-    sgm_tensor y = sgm_causal_attention(walk, q, k, v, s->heads, s->kv_heads, index, rows);
+    sgm_tensor qkv[3];
+    sgm_norm_projections(walk, x, layer->attention_norm, s->norm_epsilon,
+                         (const sgm_weight *const[3]){layer->q, layer->k, layer->v}, qkv);
+    sgm_tensor q = sgm_rope(walk, qkv[0], layer->q_norm, s->heads, s->norm_epsilon, &model->rope, rows);
+    sgm_tensor k = sgm_rope(walk, qkv[1], layer->k_norm, s->kv_heads, s->norm_epsilon, &model->rope, rows);
+    sgm_tensor y = sgm_causal_attention(walk, q, k, qkv[2], s->heads, s->kv_heads, index, rows);
     return sgm_linear_residual(walk, y, layer->o, x);
 }
 
@@ -24,7 +23,6 @@ static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_
 static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t index, const sgm_rows *rows,
                             const sgm_pass *pass, sgm_tensor x) {
     const sgm_layer *layer = &model->layers[index];
-    sgm_tensor h = sgm_rms_norm(walk, x, layer->ffn_norm, model->settings.norm_epsilon);
     sgm_moe_args moe = {
         .layer = index,
         .router = &model->router,
@@ -39,33 +37,20 @@ static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t inde
         .observer = pass->observer,
         .rows = rows,
     };
-    return sgm_moe_ffn(walk, h, x, &moe);
+    return sgm_norm_moe_ffn(walk, x, layer->ffn_norm, model->settings.norm_epsilon, &moe);
 }
 
-/* Without a tape a layer's memory is given back: its output moves to the front of what it used. */
-static sgm_tensor keep_only(sgm_walk *walk, size_t mark, sgm_tensor x) {
-    if (walk->tape)
-        return x;
-    sgm_walk_release(walk, mark);
-    sgm_tensor kept = sgm_walk_tensor(walk, x.rows, x.cols);
-    if (walk->dry || walk->status)
-        return kept;
-    /* The two may overlap: thread 0 moves, the others wait. */
-    sgm_barrier(walk->worker);
-    if (walk->worker->thread == 0)
-        __builtin_memmove(kept.data, x.data, (size_t)(x.rows * x.cols) * sizeof(sgm_real));
-    sgm_barrier(walk->worker);
-    return kept;
-}
-
+/* Without a tape x stays where it is, every layer adds to it in place, and a layer's memory is given back. */
 static sgm_tensor layers(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass) {
-    size_t mark = sgm_walk_mark(walk);
     sgm_tensor x = sgm_embedding(walk, rows, model->embedding);
+    size_t mark = sgm_walk_mark(walk);
+    walk->in_place = true;
     for (int64_t l = 0; l < model->settings.layers; l++) {
         x = attention_block(walk, model, l, rows, x);
         x = moe_block(walk, model, l, rows, pass, x);
-        x = keep_only(walk, mark, x);
+        sgm_walk_release(walk, mark);
     }
+    walk->in_place = false;
     return x;
 }
 

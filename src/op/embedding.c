@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "op/op_case.h"
+#include "op/operand.h"
 #include "op/ops.h"
+#include "quant/quant.h"
 
 typedef struct embedding_args {
     const sgm_rows *rows;
@@ -11,19 +13,23 @@ typedef struct embedding_args {
 } embedding_args;
 
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
-    (void)error;
     const embedding_args *a = node->args;
     out[0].rows = a->rows->rows;
     out[0].cols = a->table->cols;
-    return SGM_OK;
+    return node->recorded ? sgm_weight_check_data(node, a->table, error) : SGM_OK;
 }
 
 static void forward(sgm_walk *walk, sgm_node *node) {
     const embedding_args *a = node->args;
     int64_t D = a->table->cols, begin, end;
     sgm_split(walk->worker, a->rows->rows, 1, &begin, &end);
-    for (int64_t t = begin; t < end; t++)
-        memcpy(node->out[0].data + t * D, a->table->data + a->rows->tokens[t] * D, (size_t)D * sizeof(sgm_real));
+    for (int64_t t = begin; t < end; t++) {
+        sgm_real *to = node->out[0].data + t * D;
+        if (a->table->data)
+            memcpy(to, a->table->data + a->rows->tokens[t] * D, (size_t)D * sizeof(sgm_real));
+        else
+            sgm_matrix_unpack_row(&a->table->stored, a->rows->tokens[t], (float *)(void *)to);
+    }
 }
 
 /* Threads split the columns: a token's gradient is summed over rows in order. */

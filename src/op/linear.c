@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Linear maps, y = x Wᵀ, with or without a residual that is added on the way. */
-#include <string.h>
-
 #include "base/memory.h"
 #include "op/op_case.h"
+#include "op/operand.h"
 #include "op/ops.h"
-#include "tensor/products.h"
 
 typedef struct linear_args {
     const sgm_weight *weight; /* (N, D) */
@@ -24,22 +22,45 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
                         (long long)a->weight->rows);
     out[0].rows = x->rows;
     out[0].cols = a->weight->rows;
-    return SGM_OK;
+    return node->recorded ? sgm_weight_check_data(node, a->weight, error) : SGM_OK;
+}
+
+/* Activations of a weight that has no f32 data. */
+static sgm_operand operand(const sgm_node *node) {
+    const linear_args *a = node->args;
+    sgm_matrix matrix = sgm_weight_matrix(a->weight);
+    return (sgm_operand){
+        .rows = node->in[0].rows, .cols = node->in[0].cols, .integers = sgm_matrix_is_integer(&matrix)};
+}
+
+static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
+    sgm_operand o = operand(node);
+    return backward ? 0 : sgm_operand_bytes(&o, threads);
 }
 
 static void forward(sgm_walk *walk, sgm_node *node) {
     const linear_args *a = node->args;
     const sgm_tensor *x = &node->in[0], *y = &node->out[0];
-    bool residual = node->op->residual == 1;
-    if (residual) {
-        int64_t begin, end;
-        sgm_split(walk->worker, y->rows * y->cols, 64, &begin, &end);
-        if (end > begin)
-            memcpy(y->data + begin, node->in[1].data + begin, (size_t)(end - begin) * sizeof(sgm_real));
-        sgm_barrier(walk->worker);
+    const sgm_real *residual = node->op->residual == 1 ? node->in[1].data : NULL;
+    if (!a->weight->data) {
+        sgm_operand o = operand(node);
+        sgm_stored_product product = {
+            .M = x->rows, .B = a->weight->stored, .C = y->data, .ldc = y->cols, .residual = residual};
+        product.A = sgm_operand_make(walk, &o, x->data, node->workspace);
+        sgm_stored_products_run(walk, &product, 1);
+        return;
     }
-    sgm_product product = {SGM_NT,          x->rows, a->weight->rows, x->cols, x->data, x->cols,
-                           a->weight->data, x->cols, y->data,         y->cols, residual};
+    sgm_product product = {.kind = SGM_NT,
+                           .M = x->rows,
+                           .N = a->weight->rows,
+                           .K = x->cols,
+                           .A = x->data,
+                           .lda = x->cols,
+                           .B = a->weight->data,
+                           .ldb = x->cols,
+                           .C = y->data,
+                           .ldc = y->cols,
+                           .residual = residual};
     sgm_products_run(walk, &product, 1);
 }
 
@@ -53,11 +74,11 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     sgm_product products[2];
     int count = 0;
     if (w->gradient)
-        products[count++] =
-            (sgm_product){SGM_TN, w->rows, w->cols, x->rows, dy, w->rows, x->data, x->cols, w->gradient, w->cols, true};
+        products[count++] = (sgm_product){SGM_TN,  w->rows, w->cols,     x->rows, dy,   w->rows,
+                                          x->data, x->cols, w->gradient, w->cols, true, NULL};
     if (dx)
         products[count++] =
-            (sgm_product){SGM_NN, x->rows, w->cols, w->rows, dy, w->rows, w->data, w->cols, dx, x->cols, add};
+            (sgm_product){SGM_NN, x->rows, w->cols, w->rows, dy, w->rows, w->data, w->cols, dx, x->cols, add, NULL};
     sgm_products_run(walk, products, count);
 }
 
@@ -88,6 +109,7 @@ const sgm_op sgm_op_linear = {
     .args_bytes = sizeof(linear_args),
     .residual = -1,
     .shape = shape,
+    .workspace_bytes = workspace_bytes,
     .forward = forward,
     .backward = backward,
     .cases = &cases,
@@ -101,6 +123,7 @@ const sgm_op sgm_op_linear_residual = {
     .args_bytes = sizeof(linear_args),
     .residual = 1,
     .shape = shape,
+    .workspace_bytes = workspace_bytes,
     .forward = forward,
     .backward = backward,
     .cases = &cases,

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "op/moe_inference.h"
 #include "op/ops.h"
 #include "tensor/products.h"
 
@@ -87,9 +88,10 @@ static size_t saved_bytes(const sgm_node *node) {
     return place_kept(&m, NULL, &arrays);
 }
 
-/* Without a tape nothing is saved: the kept part is workspace too. */
+/* Without a tape nothing is saved: the kept part is workspace too (balancers may look on). */
 static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
-    (void)threads;
+    if (!backward && sgm_moe_is_inference(node))
+        return sgm_moe_inference_bytes(node, threads);
     moe m = sizes(node);
     if (backward)
         return place_backward(&m, NULL);
@@ -119,7 +121,7 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
     sgm_status status = a->router->plugin->check(a->router->settings, a->gate->rows, a->experts_per_token, error);
     out[0].rows = x->rows;
     out[0].cols = x->cols;
-    return status;
+    return status ? status : sgm_moe_check_weights(node, error);
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
@@ -341,6 +343,10 @@ static void begin_record(const moe *m) {
 }
 
 static void forward(sgm_walk *walk, sgm_node *node) {
+    if (sgm_moe_is_inference(node)) {
+        sgm_moe_inference_forward(walk, node);
+        return;
+    }
     moe m = sizes(node);
     m.worker = walk->worker;
     m.kernels = walk->kernels;
@@ -354,7 +360,7 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         *m.record = mine;
         begin_record(&m);
     }
-    sgm_product logits = {SGM_NT, m.T, m.E, m.D, m.x, m.D, m.args->gate->data, m.D, mine.logits, m.E, false};
+    sgm_product logits = {SGM_NT, m.T, m.E, m.D, m.x, m.D, m.args->gate->data, m.D, mine.logits, m.E, false, NULL};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(m.worker);
     route(&m);
@@ -463,10 +469,11 @@ static void input_backward(sgm_walk *walk, const sgm_node *node, const moe *m) {
     sgm_product products[2];
     int count = 0;
     if (dx)
-        products[count++] = (sgm_product){SGM_NN, m->T, m->D, m->E, m->d_logits, m->E, gate->data, m->D, dx, m->D, add};
+        products[count++] =
+            (sgm_product){SGM_NN, m->T, m->D, m->E, m->d_logits, m->E, gate->data, m->D, dx, m->D, add, NULL};
     if (gate->gradient)
         products[count++] =
-            (sgm_product){SGM_TN, m->E, m->D, m->T, m->d_logits, m->E, m->x, m->D, gate->gradient, m->D, true};
+            (sgm_product){SGM_TN, m->E, m->D, m->T, m->d_logits, m->E, m->x, m->D, gate->gradient, m->D, true, NULL};
     sgm_products_run(walk, products, count);
     if (!dx)
         return;

@@ -22,6 +22,11 @@ sgm_tensor sgm_linear(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight);
 /* The same, plus a residual (T, N): y = residual + x Wᵀ. */
 sgm_tensor sgm_linear_residual(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, sgm_tensor residual);
 
+/* (T, D) → three of (T, N): norm(x) Wᵀ for three weights (N, D), each with its own N. With a tape rms_norm and three linears;
+ * without one a single op. */
+void sgm_norm_projections(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon,
+                          const sgm_weight *const weight[3], sgm_tensor out[3]);
+
 /* Sines and cosines of every position: angle position · theta^(−2i/S). Source: arXiv 2104.09864. */
 typedef struct sgm_rope_table {
     int64_t positions, half; /* half = S / 2 */
@@ -58,8 +63,15 @@ typedef struct sgm_moe_args {
     void (*observe)(void *observer, const sgm_routing *record);
     void *observer;
     const sgm_rows *rows;
+    const sgm_weight
+        *norm; /* x is normalised with this gain (1, D) first; inference only; NULL: it comes as it shall be */
+    double norm_epsilon;
 } sgm_moe_args;
 sgm_tensor sgm_moe_ffn(sgm_walk *walk, sgm_tensor x, sgm_tensor residual, const sgm_moe_args *args);
+
+/* x + moe_ffn(norm(x)): with a tape (or balancers, or a communicator) rms_norm and moe_ffn, otherwise a single op. */
+sgm_tensor sgm_norm_moe_ffn(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon,
+                            const sgm_moe_args *args);
 
 /* (T, D) → (1, 1): Σ over rows with a target of −log softmax(x Wᵀ)[target], times `scale`; W (V, D). In chunks of rows,
  * never (T, V) at once. `row_loss` (T), optional: each row's unscaled loss in nats, 0 without a target. It is a root: with a

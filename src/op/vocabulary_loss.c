@@ -10,8 +10,8 @@
 #include "base/elementary.h"
 #include "base/memory.h"
 #include "op/op_case.h"
+#include "op/operand.h"
 #include "op/ops.h"
-#include "tensor/products.h"
 
 typedef struct loss_args {
     const sgm_weight *weight; /* (V, D) */
@@ -35,21 +35,36 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
                         (long long)node->in[0].rows, (long long)node->in[0].cols, (long long)a->weight->rows,
                         (long long)a->weight->cols);
     out[0].rows = out[0].cols = 1;
-    return SGM_OK;
+    return node->recorded ? sgm_weight_check_data(node, a->weight, error) : SGM_OK;
 }
 
 static size_t saved_bytes(const sgm_node *node) {
     return (size_t)(node->in[0].rows * node->in[0].cols) * sizeof(sgm_real);
 }
 
-/* A chunk's logits, and every row's loss. */
-static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
-    (void)threads;
+/* A chunk's rows, for a head that has no f32 data. */
+static sgm_operand operand(const sgm_node *node, int64_t rows) {
     const loss_args *a = node->args;
+    sgm_matrix head = sgm_weight_matrix(a->weight);
+    return (sgm_operand){.rows = rows, .cols = node->in[0].cols, .integers = sgm_matrix_is_integer(&head)};
+}
+
+static size_t logits_bytes(const sgm_node *node) {
+    const loss_args *a = node->args;
+    return sgm_round_up((size_t)(chunk_rows(node) * a->weight->rows) * sizeof(sgm_real));
+}
+
+static size_t loss_bytes(const sgm_node *node) {
+    return sgm_round_up((size_t)node->in[0].rows * sizeof(double));
+}
+
+/* A chunk's logits, every row's loss, a chunk's activations (a short last chunk may be copied by every thread). */
+static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
     if (backward)
         return 0;
-    return sgm_round_up((size_t)(chunk_rows(node) * a->weight->rows) * sizeof(sgm_real)) +
-           (size_t)node->in[0].rows * sizeof(double);
+    sgm_operand whole = operand(node, chunk_rows(node)), few = operand(node, SGM_OPERAND_FEW);
+    size_t most = sgm_operand_bytes(&whole, threads), least = sgm_operand_bytes(&few, threads);
+    return logits_bytes(node) + loss_bytes(node) + (most > least ? most : least);
 }
 
 /* logits → loss, and in place scale · (softmax − one-hot). */
@@ -74,12 +89,20 @@ static void forward(sgm_walk *walk, sgm_node *node) {
     const loss_args *a = node->args;
     int64_t T = node->in[0].rows, D = node->in[0].cols, V = a->weight->rows, C = chunk_rows(node), begin, end;
     sgm_real *logits = node->workspace, *dx = node->saved;
-    double *loss = (double *)(void *)((char *)node->workspace + sgm_round_up((size_t)(C * V) * sizeof(sgm_real)));
+    double *loss = (double *)(void *)((char *)node->workspace + logits_bytes(node));
+    char *activations = (char *)loss + loss_bytes(node);
     const sgm_real *x = node->in[0].data;
     for (int64_t first = 0; first < T; first += C) {
         int64_t n = T - first < C ? T - first : C;
-        sgm_product head = {SGM_NT, n, V, D, x + first * D, D, a->weight->data, D, logits, V, false};
-        sgm_products_run(walk, &head, 1);
+        if (a->weight->data) {
+            sgm_product head = {SGM_NT, n, V, D, x + first * D, D, a->weight->data, D, logits, V, false, NULL};
+            sgm_products_run(walk, &head, 1);
+        } else {
+            sgm_operand o = operand(node, n);
+            sgm_stored_product head = {.M = n, .B = a->weight->stored, .C = logits, .ldc = V};
+            head.A = sgm_operand_make(walk, &o, x + first * D, activations);
+            sgm_stored_products_run(walk, &head, 1);
+        }
         sgm_barrier(walk->worker);
         sgm_split(walk->worker, n, 1, &begin, &end);
         for (int64_t i = begin; i < end; i++)
@@ -89,8 +112,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         sgm_barrier(walk->worker);
         if (!walk->tape)
             continue;
-        sgm_product back[2] = {{SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false},
-                               {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, true}};
+        sgm_product back[2] = {{SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false, NULL},
+                               {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, true, NULL}};
         sgm_products_run(walk, back, a->weight->gradient ? 2 : 1);
         sgm_barrier(walk->worker);
     }

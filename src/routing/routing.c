@@ -95,14 +95,17 @@ static void clear_positions(sgm_routing *record, int64_t begin, int64_t end) {
             record->position[place] = -1;
 }
 
+void sgm_routing_sort_alone(sgm_routing *record) {
+    count_rows(record, 0, record->experts);
+    start_rows(record);
+    fill_rows(record, 0, record->experts);
+    clear_positions(record, 0, record->items);
+}
+
 void sgm_routing_sort(sgm_worker *worker, sgm_routing *record) {
     if (record->items * record->slots <= SORT_ALONE) {
-        if (worker->thread == 0) {
-            count_rows(record, 0, record->experts);
-            start_rows(record);
-            fill_rows(record, 0, record->experts);
-            clear_positions(record, 0, record->items);
-        }
+        if (worker->thread == 0)
+            sgm_routing_sort_alone(record);
         sgm_barrier(worker);
         return;
     }

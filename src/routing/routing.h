@@ -60,6 +60,8 @@ void sgm_routing_place(sgm_routing *record, void *block, int64_t items, int64_t 
 /* Build the by-expert order from the by-item one. All threads call it, after a barrier that follows the selection; ends in
  * a barrier. The record is shared by the threads. Stable: items ascend within an expert. Cost O(T K + E). */
 void sgm_routing_sort(sgm_worker *worker, sgm_routing *record);
+/* The same by one thread, of a record of its own. */
+void sgm_routing_sort_alone(sgm_routing *record);
 
 /* counts (E) = assignments of each expert, null and dropped ones included (f is about what the router chose). */
 void sgm_routing_counts(const sgm_routing *record, int64_t *counts);

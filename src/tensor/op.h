@@ -83,6 +83,7 @@ struct sgm_node {
     sgm_tensor in[SGM_OP_INPUTS], out[SGM_OP_OUTPUTS];
     void *saved;     /* op->saved_bytes, kept until the tape is reset */
     void *workspace; /* op->workspace_bytes, valid during forward or backward only */
+    bool recorded;   /* a tape keeps this application: its backward pass will run */
 };
 
 /* Fixed memory of a walk, shared by the team's threads, made once from a dry walk. */
@@ -105,7 +106,10 @@ struct sgm_walk {
     char *values;          /* block of plan->value_bytes; NULL in a dry walk */
     size_t used, peak;     /* bytes of it */
     struct sgm_tape *tape; /* NULL: compute only */
-    sgm_status status;     /* first failure (dry walks only); later ops do nothing */
+    /* Compute only: output 0 of an op with a residual takes over the residual's memory, as the caller has no more use for
+     * that input. Ignored while recording. */
+    bool in_place;
+    sgm_status status; /* first failure (dry walks only); later ops do nothing */
     sgm_error *error;
 };
 

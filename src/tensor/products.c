@@ -2,6 +2,8 @@
 /* Tiles for matrix products: large enough to reuse a tile's operands from the cache, enough of them for every thread. */
 #include "tensor/products.h"
 
+#include <string.h>
+
 enum { TILE_ROWS = 64, TILE_COLS = 512, DEPTH = 256, MINIMUM_COLS = 16 };
 
 typedef struct tiling {
@@ -31,19 +33,29 @@ static tiling tile(const sgm_product *p, int threads) {
     return t;
 }
 
+/* The residual of a tile comes into C first, where the product is then added. */
+static void copy_residual(const sgm_real *residual, sgm_real *C, int64_t ldc, int64_t M, int64_t N) {
+    if (residual != C)
+        for (int64_t i = 0; i < M; i++)
+            memcpy(C + i * ldc, residual + i * ldc, (size_t)N * sizeof *C);
+}
+
 static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t, int64_t index) {
     int64_t r = index / t->across * t->rows, c = index % t->across * t->cols;
     int64_t M = p->M - r < t->rows ? p->M - r : t->rows, N = p->N - c < t->cols ? p->N - c : t->cols;
     sgm_real *C = p->C + r * p->ldc + c;
+    bool sum = p->add || p->residual;
+    if (p->residual)
+        copy_residual(p->residual + r * p->ldc + c, C, p->ldc, M, N);
     if (p->kind == SGM_NT) {
-        k->matmul_nt(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, p->add);
+        k->matmul_nt(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, sum);
         return;
     }
     /* The other two run over K in order from the value in C, so K may be cut where the cache wants it. */
     int64_t depth = 0;
     do {
         int64_t K = p->K - depth < DEPTH ? p->K - depth : DEPTH;
-        bool add = p->add || depth > 0;
+        bool add = sum || depth > 0;
         if (p->kind == SGM_NN)
             k->matmul_nn(M, N, K, p->A + r * p->lda + depth, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);
         else
@@ -60,6 +72,68 @@ void sgm_products_run(sgm_walk *walk, const sgm_product *products, int count) {
         int64_t tiles = t.down * t.across;
         for (; drawn < first + tiles; drawn = sgm_task(walk->worker))
             run_tile(walk->kernels, &products[i], &t, drawn - first);
+        first += tiles;
+    }
+}
+
+/* ---- weights as they are stored ----------------------------------------------------------------------------------- */
+
+enum {
+    FEW_ROWS = 8, /* up to here a product is the reading of its weights */
+    PIECES_PER_THREAD =
+        2 /* then: runs of weights per thread, so that a thread that was held up leaves some to others */
+};
+enum { STORED_ROWS = 128, STORED_COLS = 128 }; /* a tile otherwise: its rows of A stay in the second-level cache */
+
+sgm_activations sgm_activations_from(const sgm_activations *a, int64_t K, int64_t row) {
+    sgm_activations from = {.x = (const float *)(const void *)((const sgm_real *)(const void *)a->x + row * a->ldx),
+                            .ldx = a->ldx};
+    if (a->q) {
+        from.q = a->q + row * K;
+        from.scale = a->scale + row * (K / 32);
+        from.sum = a->sum + row * (K / 32);
+    }
+    return from;
+}
+
+void sgm_stored_product_tile(const sgm_walk *walk, const sgm_stored_product *p, int64_t row, int64_t rows, int64_t col,
+                             int64_t cols) {
+    const sgm_kernels *k = walk->kernels;
+    int64_t K = p->B.cols;
+    const void *B = sgm_matrix_row(&p->B, col);
+    sgm_real *C = p->C + row * p->ldc + col;
+    sgm_activations A = sgm_activations_from(&p->A, K, row);
+    if (p->residual)
+        copy_residual(p->residual + row * p->ldc + col, C, p->ldc, rows, cols);
+    if (p->B.type == SGM_TYPE_F32)
+        k->matmul_nt(rows, cols, K, (const sgm_real *)(const void *)A.x, A.ldx, B,
+                     (int64_t)(p->B.stride / sizeof(sgm_real)), C, p->ldc, p->residual != NULL);
+    else
+        k->matmul_typed(rows, cols, K, &A, p->B.type, B, p->B.stride, (float *)(void *)C, p->ldc, p->residual != NULL);
+}
+
+static tiling stored_tile(const sgm_stored_product *p, int64_t total_cols, int threads) {
+    int64_t rows = p->M < STORED_ROWS ? p->M : STORED_ROWS, cols = p->B.rows < STORED_COLS ? p->B.rows : STORED_COLS;
+    if (p->M <= FEW_ROWS)
+        cols = divide_up(total_cols, (int64_t)PIECES_PER_THREAD * threads);
+    cols = divide_up(cols, MINIMUM_COLS) * MINIMUM_COLS;
+    return (tiling){rows, cols, p->M ? divide_up(p->M, rows) : 0, divide_up(p->B.rows, cols)};
+}
+
+void sgm_stored_products_run(sgm_walk *walk, const sgm_stored_product *products, int count) {
+    int64_t total = 0, drawn = sgm_task(walk->worker), first = 0;
+    for (int i = 0; i < count; i++)
+        total += products[i].B.rows;
+    for (int i = 0; i < count; i++) {
+        const sgm_stored_product *p = &products[i];
+        tiling t = stored_tile(p, total, walk->worker->threads);
+        int64_t tiles = t.down * t.across;
+        for (; drawn < first + tiles; drawn = sgm_task(walk->worker)) {
+            /* Columns on the outside: the tiles of one run of weights follow one another. */
+            int64_t row = (drawn - first) % t.down * t.rows, col = (drawn - first) / t.down * t.cols;
+            sgm_stored_product_tile(walk, p, row, p->M - row < t.rows ? p->M - row : t.rows, col,
+                                    p->B.rows - col < t.cols ? p->B.rows - col : t.cols);
+        }
         first += tiles;
     }
 }

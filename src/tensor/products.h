@@ -19,9 +19,37 @@ typedef struct sgm_product {
     sgm_real *C;
     int64_t ldc;
     bool add;
+    const sgm_real *residual; /* (M, N), row stride ldc: added (then `add` is not read); NULL: none; may be C */
 } sgm_product;
 
 /* Run all products on the team; the caller's barrier follows. Uses this phase's task numbers. */
 void sgm_products_run(sgm_walk *walk, const sgm_product *products, int count);
+
+/* C (M, N) = A (M, K) · Bᵀ with B (N, K) as it is stored; inference. A's rows are whole: x, q, scale and sum of row 0. */
+typedef struct sgm_stored_product {
+    int64_t M;
+    sgm_activations A; /* x is sgm_real in every build; types of integers, which exist in f32 only, read the rest */
+    sgm_matrix B;
+    sgm_real *C;
+    int64_t ldc;
+    const sgm_real *residual; /* (M, N), row stride ldc: C = residual + the product; NULL: none; may be C */
+} sgm_stored_product;
+
+/* Rows [row, row + rows) and columns [col, col + cols) of C, by the calling thread. */
+void sgm_stored_product_tile(const sgm_walk *walk, const sgm_stored_product *p, int64_t row, int64_t rows, int64_t col,
+                             int64_t cols);
+/* As sgm_products_run. Few rows (decoding): each task reads a run of consecutive weights, all threads at once. */
+void sgm_stored_products_run(sgm_walk *walk, const sgm_stored_product *products, int count);
+
+/* The activations from `row` on, with K elements a row. */
+sgm_activations sgm_activations_from(const sgm_activations *a, int64_t K, int64_t row);
+
+/* A weight as a matrix: what its file holds, or its f32 data. */
+static inline sgm_matrix sgm_weight_matrix(const sgm_weight *weight) {
+    if (!weight->data)
+        return weight->stored;
+    return (sgm_matrix){SGM_TYPE_F32, weight->rows, weight->cols, weight->data,
+                        (size_t)weight->cols * sizeof(sgm_real)};
+}
 
 #endif

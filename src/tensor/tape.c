@@ -155,7 +155,7 @@ static bool record(sgm_tape *tape, sgm_node *node) {
 }
 
 void sgm_apply(sgm_walk *walk, const sgm_op *op, const void *args, const sgm_tensor *in, sgm_tensor *out) {
-    sgm_node node = {.op = op, .args = args};
+    sgm_node node = {.op = op, .args = args, .recorded = walk->tape != NULL};
     for (int i = 0; i < op->inputs; i++)
         node.in[i] = in[i];
     for (int i = 0; i < op->outputs; i++)
@@ -164,8 +164,10 @@ void sgm_apply(sgm_walk *walk, const sgm_op *op, const void *args, const sgm_ten
         walk->status = op->shape(&node, node.out, walk->error);
     if (walk->status)
         return;
+    bool in_place = walk->in_place && !walk->tape && op->residual >= 0;
     for (int i = 0; i < op->outputs; i++)
-        node.out[i].data = sgm_walk_alloc(walk, tensor_bytes(node.out[i].rows, node.out[i].cols));
+        node.out[i].data = i == 0 && in_place ? in[op->residual].data
+                                              : sgm_walk_alloc(walk, tensor_bytes(node.out[i].rows, node.out[i].cols));
     if (walk->tape && op->saved_bytes)
         node.saved = sgm_walk_alloc(walk, op->saved_bytes(&node));
     sgm_node *kept = &node;

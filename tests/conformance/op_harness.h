@@ -195,11 +195,12 @@ static inline void harness_thread(sgm_worker *worker, void *argument) {
 }
 
 /* Run the case `repeats` times (the last one's results stay). With `tape`, gradients of inputs and variables are left in the
- * harness, zeroed before each repeat. */
+ * harness, zeroed before each repeat. An op that has no backward pass runs without one. */
 static inline sgm_status harness_run_case(harness *h, const sgm_kernels *kernels, int threads, bool tape, int repeats,
                                           double (*clock)(void), double *forward, double *backward) {
     sgm_team *team = NULL;
     h->error = (sgm_error){0};
+    tape = tape && h->op->backward;
     if (threads > HARNESS_THREADS)
         return SGM_EARGUMENT;
     sgm_status status = sgm_team_new(threads, &team, &h->error);

@@ -35,7 +35,7 @@ static void gradients_match(void **state) {
     for (size_t o = 0; sgm_op_at(o); o++) {
         const sgm_op *op = sgm_op_at(o);
         harness h;
-        for (int index = 0; harness_open(&h, op, index, false); index++) {
+        for (int index = 0; op->backward && harness_open(&h, op, index, false); index++) {
             assert_int_equal(harness_run_case(&h, sgm_kernels_at(0), 2, true, 1, NULL, NULL, NULL), SGM_OK);
             /* The forward runs of the differences clear the variables' gradients: copy them first. */
             sgm_real *kept[16];

@@ -75,15 +75,21 @@ static void check_threads(const sgm_op *op, int index) {
 }
 
 static void check_tape(const sgm_op *op, int index) {
-    const sgm_kernels *kernels = sgm_kernels_at(0);
-    harness with, without;
-    assert_true(harness_open(&with, op, index, false));
-    assert_true(harness_open(&without, op, index, false));
-    assert_int_equal(harness_run_case(&with, kernels, 2, true, 1, NULL, NULL, NULL), SGM_OK);
-    assert_int_equal(harness_run_case(&without, kernels, 2, false, 1, NULL, NULL, NULL), SGM_OK);
-    compare_bytes(&with, &without, false);
-    harness_close(&with);
-    harness_close(&without);
+    for (size_t k = 0; sgm_kernels_at(k); k++) {
+        const sgm_kernels *kernels = sgm_kernels_at(k);
+        if (!kernels->usable())
+            continue;
+        for (int threads = 1; threads <= 3; threads++) {
+            harness with, without;
+            assert_true(harness_open(&with, op, index, false));
+            assert_true(harness_open(&without, op, index, false));
+            assert_int_equal(harness_run_case(&with, kernels, threads, true, 1, NULL, NULL, NULL), SGM_OK);
+            assert_int_equal(harness_run_case(&without, kernels, threads, false, 1, NULL, NULL, NULL), SGM_OK);
+            compare_bytes(&with, &without, false);
+            harness_close(&with);
+            harness_close(&without);
+        }
+    }
 }
 
 static void check_tables(const sgm_op *op, int index) {
