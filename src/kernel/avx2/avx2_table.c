@@ -7,6 +7,7 @@
 #include "kernel/peak.h"
 #include "kernel/ref/ref.h"
 
+#include "kernel/avx2/ivec_avx2.h"
 #include "kernel/avx2/vec_avx2.h"
 
 #include "kernel/simd/simd_matmul.h"
@@ -15,6 +16,12 @@
 #include "kernel/simd/simd_vector.h"
 
 #include "kernel/simd/simd_attention.h"
+
+#include "kernel/simd/simd_typed_unpack.h"
+
+#include "kernel/simd/simd_typed.h"
+
+#include "kernel/simd/simd_quantise.h"
 
 int64_t sgm_peak_avx2(int64_t rounds, sgm_real *sink) {
     return multiply_add_peak(rounds, sink);
@@ -25,9 +32,8 @@ const sgm_kernels sgm_kernels_avx2 = {
     .name = "avx2",
     .summary = "AVX2 and FMA, 8 floats at a time",
     .usable = sgm_cpu_has_avx2,
-    .quantise = sgm_ref_quantise,
-    .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
     SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
+    SIMD_TYPED_ENTRIES,
 };

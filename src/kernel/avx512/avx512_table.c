@@ -7,6 +7,7 @@
 #include "kernel/peak.h"
 #include "kernel/ref/ref.h"
 
+#include "kernel/avx512/ivec_avx512.h"
 #include "kernel/avx512/vec_avx512.h"
 
 #include "kernel/simd/simd_matmul.h"
@@ -15,6 +16,12 @@
 #include "kernel/simd/simd_vector.h"
 
 #include "kernel/simd/simd_attention.h"
+
+#include "kernel/simd/simd_typed_unpack.h"
+
+#include "kernel/simd/simd_typed.h"
+
+#include "kernel/simd/simd_quantise.h"
 
 int64_t sgm_peak_avx512(int64_t rounds, sgm_real *sink) {
     return multiply_add_peak(rounds, sink);
@@ -25,9 +32,8 @@ const sgm_kernels sgm_kernels_avx512 = {
     .name = "avx512",
     .summary = "AVX-512 (F, BW, VL, DQ), 16 floats at a time",
     .usable = sgm_cpu_has_avx512,
-    .quantise = sgm_ref_quantise,
-    .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
     SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
+    SIMD_TYPED_ENTRIES,
 };

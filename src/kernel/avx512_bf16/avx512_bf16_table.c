@@ -8,6 +8,7 @@
 #include "kernel/peak.h"
 #include "kernel/ref/ref.h"
 
+#include "kernel/avx512/ivec_avx512.h"
 #include "kernel/avx512/vec_avx512.h"
 #include "kernel/avx512_bf16/bf16_matmul.h"
 
@@ -16,6 +17,12 @@
 #include "kernel/simd/simd_vector.h"
 
 #include "kernel/simd/simd_attention.h"
+
+#include "kernel/simd/simd_typed_unpack.h"
+
+#include "kernel/simd/simd_typed.h"
+
+#include "kernel/simd/simd_quantise.h"
 
 int64_t sgm_peak_avx512_bf16(int64_t rounds, sgm_real *sink) {
     return multiply_add_peak(rounds, sink);
@@ -26,10 +33,9 @@ const sgm_kernels sgm_kernels_avx512_bf16 = {
     .name = "avx512_bf16",
     .summary = "AVX-512 with VNNI and BF16: as avx512, and bf16 dot products",
     .usable = sgm_cpu_has_avx512_bf16,
-    .quantise = sgm_ref_quantise,
-    .matmul_typed = sgm_ref_matmul_typed,
     SIMD_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
+    SIMD_TYPED_ENTRIES,
     .matmul_nt_bf16 = sgm_avx512_bf16_matmul_nt,
     .matmul_nn_bf16 = sgm_avx512_bf16_matmul_nn,
     .matmul_tn_bf16 = sgm_avx512_bf16_matmul_tn,
