@@ -436,7 +436,6 @@ static sgm_status read_qwen3_moe(const reader *r, sgm_hf_config *config) {
         return sgm_fail(r->error, SGM_EFORMAT, "it must be true or false",
                         "%s: the value of 'norm_topk_prob' is impossible", r->label);
     }
-    /* Normalising a single weight makes it 1: transformers' graph then computes what we do not offer. */
     if (json_is_true(norm))
         set(router, "normalise", json_true());
     sgm_status status = router_read(r->label, "top_k", router, &config->router, r->error);

@@ -15,10 +15,11 @@ typedef struct sgm_layer {
     sgm_weight *expert_weights; /* (3 E): gate, up, down of each expert, in that order */
 } sgm_layer;
 
-/* Weights in memory. `weights` lists every one once, in file order; layers point into it. All data stand in one block, all
- * gradients in another, in the same order, each weight padded to 16 elements (the optimizer walks them as two flat arrays
- * of `elements`; padding stays zero). A tied head is a
- * weight of its own only as a gradient (weight.tied): its data are the embedding's. */
+/* A model. `weights` lists every weight once, in file order; layers point into it. In training all data stand in one block,
+ * all gradients in another, in the same order, each weight padded to 16 elements (the optimizer walks them as two flat arrays
+ * of `elements`; padding stays zero). A tied head is a weight of its own only as a gradient (weight.tied): its data are the
+ * embedding's. In inference weights are views of a mapped file (weight.stored, or weight.data where the file holds f32):
+ * `source` is that file, and `data` holds only what has to be f32 and is not (norm gains, routers). */
 typedef struct sgm_model {
     sgm_model_settings settings;
     sgm_router router;
@@ -31,6 +32,8 @@ typedef struct sgm_model {
     sgm_real *data, *gradients; /* (elements); gradients NULL without training */
     sgm_real *head_gradient;    /* tied head's own gradient; NULL otherwise */
     int64_t elements;
+    void *source; /* the mapped file that weights point into, and how to close it; NULL: none */
+    void (*source_close)(void *source);
     sgm_real *selection_bias; /* (L, E) added to the router's scores for selection (loss-free balancing); NULL: none */
 } sgm_model;
 
@@ -38,6 +41,12 @@ typedef struct sgm_model {
 sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, bool gradients, sgm_model **model,
                          sgm_error *error);
 void sgm_model_free(sgm_model *model);
+/* A model for inference without memory for its weights: the caller sets their `data` or `stored`, `source` and
+ * `source_close`, and then calls sgm_model_connect. */
+sgm_status sgm_model_new_views(const sgm_model_settings *settings, sgm_router router, sgm_model **model,
+                               sgm_error *error);
+/* Let the layers, their experts and the head point at the weights' data as they now are. */
+void sgm_model_connect(sgm_model *model);
 /* Take over a bias on selection (L, E), copied; NULL: none. */
 sgm_status sgm_model_set_selection_bias(sgm_model *model, const sgm_real *bias, sgm_error *error);
 /* Normal deviates: element i of weight w is a function of (seed, name of w, i) alone. Norm gains are 1. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A model's weights: their names, shapes and initial values, and the memory they live in.
+/* A model's weights: their names, shapes and initial values, and the memory they live in, or the file they are views of.
  *
  * `each` walks the list once, in file order, with the names transformers uses for Qwen3MoE; everything else (allocation,
  * layers' pointers, files) follows from that list. */
@@ -98,13 +98,13 @@ static sgm_status place_weight(void *context, const sgm_weight *weight, sgm_erro
     memcpy(f->names, weight->name, bytes);
     to->name = f->names;
     f->names += bytes;
-    to->data = f->model->data + f->elements;
+    to->data = f->model->data ? f->model->data + f->elements : NULL;
     to->gradient = f->model->gradients ? f->model->gradients + f->elements : NULL;
     f->elements += padded(weight);
     return SGM_OK;
 }
 
-static void connect_layers(sgm_model *model) {
+void sgm_model_connect(sgm_model *model) {
     const sgm_model_settings *s = &model->settings;
     sgm_weight *at = model->weights;
     model->embedding = at++;
@@ -129,6 +129,9 @@ static void connect_layers(sgm_model *model) {
                 .d_gate = at[0].gradient,
                 .d_up = at[1].gradient,
                 .d_down = at[2].gradient,
+                .stored_gate = at[0].stored,
+                .stored_up = at[1].stored,
+                .stored_down = at[2].stored,
             };
         sgm_expert_bank_resident(&layer->bank, s->experts, s->width, layer->experts);
     }
@@ -142,29 +145,36 @@ static void connect_layers(sgm_model *model) {
     model->head->tied = model->embedding;
 }
 
+typedef enum memory_kind { TRAINING, WEIGHTS, VIEWS } memory_kind;
+
 /* All that a model takes, by arithmetic alone: its tables of weights and rotations count too, and a model of very many very
  * small experts must be refused before its weights are gone through one by one. */
-static uint64_t memory_needed(const sgm_model_settings *s, bool gradients) {
+static uint64_t memory_needed(const sgm_model_settings *s, memory_kind kind) {
     enum { NAME_BYTES = 64, PADDING = 15 }; /* longest name; elements behind a weight */
     sgm_model_counts counts;
     sgm_model_count(s, 1, s->context, &counts);
     uint64_t experts = (uint64_t)s->layers * (uint64_t)s->experts;
     uint64_t weights = 3 * experts + LAYER_WEIGHTS * (uint64_t)s->layers + 3;
-    uint64_t numbers = ((uint64_t)counts.total_parameters + PADDING * weights) * (gradients ? 2 : 1);
-    numbers += gradients && s->tie_embeddings ? (uint64_t)counts.embedding_parameters : 0;
+    uint64_t copies = kind == TRAINING ? 2 : kind == WEIGHTS ? 1 : 0;
+    uint64_t numbers = ((uint64_t)counts.total_parameters + PADDING * weights) * copies;
+    numbers += kind == TRAINING && s->tie_embeddings ? (uint64_t)counts.embedding_parameters : 0;
     numbers += (uint64_t)s->context * (uint64_t)s->head_size; /* sines and cosines of half a head */
     return numbers * sizeof(sgm_real) + weights * (sizeof(sgm_weight) + NAME_BYTES) + experts * sizeof(sgm_expert) +
            (uint64_t)s->layers * sizeof(sgm_layer);
 }
 
-sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, bool gradients, sgm_model **out,
-                         sgm_error *error) {
+static sgm_status model_make(const sgm_model_settings *settings, sgm_router router, memory_kind kind, sgm_model **out,
+                             sgm_error *error) {
     sgm_status status = sgm_model_settings_check(settings, error);
     totals c = {0};
-    uint64_t needed = status ? 0 : memory_needed(settings, gradients);
+    bool gradients = kind == TRAINING, blocks = kind != VIEWS;
+    uint64_t needed = status ? 0 : memory_needed(settings, kind);
     if (!status)
-        status =
-            sgm_memory_check(needed, gradients ? "the model's weights and gradients" : "the model's weights", error);
+        status = sgm_memory_check(needed,
+                                  gradients ? "the model's weights and gradients"
+                                  : blocks  ? "the model's weights"
+                                            : "the model's tables",
+                                  error);
     if (!status)
         status = sgm_model_each_weight(settings, count_weight, &c, error);
     if (status)
@@ -174,12 +184,12 @@ sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, 
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
     model->settings = *settings;
     model->weight_count = c.weights;
-    model->elements = c.elements;
+    model->elements = blocks ? c.elements : 0;
     model->weights = sgm_alloc((size_t)c.weights * sizeof *model->weights);
     model->layers = sgm_alloc((size_t)settings->layers * sizeof *model->layers);
-    model->data = sgm_alloc((size_t)c.elements * sizeof(sgm_real));
+    model->data = blocks ? sgm_alloc((size_t)c.elements * sizeof(sgm_real)) : NULL;
     model->names = sgm_alloc(c.name_bytes);
-    bool fine = model->weights && model->layers && model->data && model->names;
+    bool fine = model->weights && model->layers && (model->data || !blocks) && model->names;
     if (fine) {
         model->layers[0].experts = sgm_alloc((size_t)(settings->layers * settings->experts) * sizeof(sgm_expert));
         fine = model->layers[0].experts != NULL;
@@ -207,10 +217,20 @@ sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, 
         sgm_model_free(model);
         return status;
     }
-    connect_layers(model);
+    sgm_model_connect(model);
     model->router = router;
     *out = model;
     return SGM_OK;
+}
+
+sgm_status sgm_model_new(const sgm_model_settings *settings, sgm_router router, bool gradients, sgm_model **out,
+                         sgm_error *error) {
+    return model_make(settings, router, gradients ? TRAINING : WEIGHTS, out, error);
+}
+
+sgm_status sgm_model_new_views(const sgm_model_settings *settings, sgm_router router, sgm_model **out,
+                               sgm_error *error) {
+    return model_make(settings, router, VIEWS, out, error);
 }
 
 void sgm_model_free(sgm_model *model) {
@@ -229,6 +249,8 @@ void sgm_model_free(sgm_model *model) {
     sgm_free(model->names);
     sgm_free(model->data);
     sgm_free(model->gradients);
+    if (model->source_close)
+        model->source_close(model->source);
     sgm_free(model);
 }
 

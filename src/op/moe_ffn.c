@@ -119,6 +119,8 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the communicator of a single machine",
                         "moe_ffn, layer %lld: experts spread over %d ranks", (long long)a->layer, a->comm->ranks);
     sgm_status status = a->router->plugin->check(a->router->settings, a->gate->rows, a->experts_per_token, error);
+    if (!status && a->gate->gradient && a->router->plugin->trains)
+        status = a->router->plugin->trains(a->router->settings, a->experts_per_token, error);
     out[0].rows = x->rows;
     out[0].cols = x->cols;
     return status ? status : sgm_moe_check_weights(node, error);

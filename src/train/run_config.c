@@ -189,7 +189,10 @@ static sgm_status check_router(const sgm_run_settings *settings, sgm_error *erro
     for (int64_t layer = 0; layer < settings->model.layers; layer++)
         for (int end = 0; end < 2 && !status; end++) {
             int64_t step = end ? settings->train.steps - 1 : 0;
-            status = router->plugin->check(router->settings, experts, experts_per_token(settings, layer, step), error);
+            int64_t k = experts_per_token(settings, layer, step);
+            status = router->plugin->check(router->settings, experts, k, error);
+            if (!status && router->plugin->trains)
+                status = router->plugin->trains(router->settings, k, error);
         }
     return status;
 }

@@ -259,7 +259,6 @@ static void refuses_wrong_configs(void **state) {
         {"\"mlp_only_layers\": []", "\"mlp_only_layers\": [0]", SGM_EUNSUPPORTED, "mlp_only_layers"},
         {"\"decoder_sparse_step\": 1", "\"decoder_sparse_step\": 2", SGM_EUNSUPPORTED, "decoder_sparse_step"},
         {"\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 2}", SGM_EUNSUPPORTED, "rope_scaling"},
-        {"\"norm_topk_prob\": false", "\"norm_topk_prob\": true", SGM_EUNSUPPORTED, "normalise"},
         {"\"norm_topk_prob\": false", "\"norm_topk_prob\": 0", SGM_EFORMAT, "norm_topk_prob"},
         {"\"vocab_size\"", "\"hidden_size\"", SGM_EFORMAT, "duplicate"},
         {"{", "[", SGM_EFORMAT, "JSON"},
@@ -296,6 +295,14 @@ static void reads_other_writers(void **state) {
     assert_true(config.settings.rope_theta == 1e6);
     assert_int_equal(config.experts_per_token[0], 2);
     sgm_hf_config_fini(&config);
+    /* One expert whose weight is normalised to 1 cannot be trained, but it can be run. */
+    char *single = sgm_strdup(json);
+    *strstr(strstr(single, "num_experts_per_tok"), ":2") = ':';
+    strstr(single, "num_experts_per_tok\":")[21] = '1';
+    assert_int_equal(sgm_hf_config_parse(single, sizeof json - 1, "config.json", &config, &error), SGM_OK);
+    assert_int_equal(config.experts_per_token[0], 1);
+    sgm_hf_config_fini(&config);
+    sgm_free(single);
 }
 
 static void notices_damage(void **state) {

@@ -10,6 +10,9 @@ typedef struct sgm_router_plugin {
     sgm_plugin plugin; /* first: the registry sees only this */
     /* Is this router possible for E experts, K active? */
     sgm_status (*check)(const void *settings, int64_t experts, int64_t experts_per_token, sgm_error *error);
+    /* Can it be trained with K active? SGM_EARGUMENT where no gradient would reach its scores; such a model still runs.
+     * NULL: it always can. */
+    sgm_status (*trains)(const void *settings, int64_t experts_per_token, sgm_error *error);
     /* Are the probabilities sigmoids (record->sigmoid)? NULL: a softmax over all experts. */
     bool (*sigmoid)(const void *settings);
     /* logits → probabilities, for items [begin, end). */

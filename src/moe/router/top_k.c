@@ -35,18 +35,23 @@ static const sgm_param params[] = {
      .fallback = "false",
      .min = 1,
      .unit = "",
-     .help = "divide the weights of a token by their sum (needs two or more experts per token)"},
+     .help = "divide the weights of a token by their sum (training needs two or more experts per token then)"},
 };
 
 /* Added to the sum of the chosen weights, so that sigmoids that all underflow do not divide by zero. */
 static const sgm_real NORMALISE_FLOOR = (sgm_real)1e-20;
 
 static sgm_status check(const void *settings, int64_t experts, int64_t experts_per_token, sgm_error *error) {
-    const top_k_settings *own = settings;
+    (void)settings;
     if (experts < 1 || experts_per_token < 1 || experts_per_token > experts)
         return sgm_fail(error, SGM_EARGUMENT, "experts per token must be between 1 and the number of experts",
                         "router top_k: %lld experts per token of %lld experts", (long long)experts_per_token,
                         (long long)experts);
+    return SGM_OK;
+}
+
+static sgm_status trains(const void *settings, int64_t experts_per_token, sgm_error *error) {
+    const top_k_settings *own = settings;
     if (own->normalise && experts_per_token == 1)
         return sgm_fail(error, SGM_EARGUMENT, "set router.normalise to false, or use two or more experts per token",
                         "router top_k: a single weight normalised to 1 gives the router no gradient");
@@ -173,6 +178,7 @@ const sgm_router_plugin sgm_router_top_k = {
                .param_count = sizeof params / sizeof *params,
                .settings_bytes = sizeof(top_k_settings)},
     .check = check,
+    .trains = trains,
     .sigmoid = is_sigmoid,
     .score = score,
     .select = select_experts,
