@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Times every op of the list on its declared benchmark case: forward and backward milliseconds and, where the op counts
- * its products, GFLOP/s. Usage: bench_ops [THREADS [TABLE [OP]]]; median and spread of five. */
+ * its products, GFLOP/s. Usage: bench_ops [THREADS [TABLE [OP|all [f32|bf16]]]]; median and spread of five. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -32,12 +32,16 @@ int main(int argc, char **argv) {
         fprintf(stderr, "error: %s\nhint: %s\n", error.message, error.hint);
         return 2;
     }
-    printf("%d threads, kernels %s; milliseconds: median (least–most) of %d\n", threads, kernels->name, REPEATS - 1);
+    bool bf16 = argc > 4 && strcmp(argv[4], "bf16") == 0;
+    printf("%d threads, kernels %s, %s; milliseconds: median (least–most) of %d\n", threads, kernels->name,
+           bf16 ? "bf16" : "f32", REPEATS - 1);
     for (size_t o = 0; sgm_op_at(o); o++) {
         const sgm_op *op = sgm_op_at(o);
         harness h;
-        if ((argc > 3 && strcmp(argv[3], op->name) != 0) || !harness_open(&h, op, 0, true))
+        if ((argc > 3 && strcmp(argv[3], "all") != 0 && strcmp(argv[3], op->name) != 0) ||
+            !harness_open(&h, op, 0, true))
             continue;
+        h.compute = bf16 ? SGM_COMPUTE_BF16 : SGM_COMPUTE_F32;
         double forward[REPEATS], backward[REPEATS];
         if (harness_run_case(&h, kernels, threads, true, REPEATS, now, forward, backward)) {
             fprintf(stderr, "error: %s: %s\n", op->name, h.error.message);

@@ -60,7 +60,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
                            .ldb = x->cols,
                            .C = y->data,
                            .ldc = y->cols,
-                           .residual = residual};
+                           .residual = residual,
+                           .compute = walk->compute};
     sgm_products_run(walk, &product, 1);
 }
 
@@ -74,11 +75,11 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     sgm_product products[2];
     int count = 0;
     if (w->gradient)
-        products[count++] = (sgm_product){SGM_TN,  w->rows, w->cols,     x->rows, dy,   w->rows,
-                                          x->data, x->cols, w->gradient, w->cols, true, NULL};
+        products[count++] = (sgm_product){SGM_TN,  w->rows,     w->cols, x->rows, dy,   w->rows,      x->data,
+                                          x->cols, w->gradient, w->cols, true,    NULL, walk->compute};
     if (dx)
-        products[count++] =
-            (sgm_product){SGM_NN, x->rows, w->cols, w->rows, dy, w->rows, w->data, w->cols, dx, x->cols, add, NULL};
+        products[count++] = (sgm_product){SGM_NN,  x->rows, w->cols, w->rows, dy,   w->rows,      w->data,
+                                          w->cols, dx,      x->cols, add,     NULL, walk->compute};
     sgm_products_run(walk, products, count);
 }
 

@@ -24,7 +24,8 @@ typedef struct moe {
     const sgm_moe_args *args;
     sgm_worker *worker;
     const sgm_kernels *kernels;
-    sgm_routing *record; /* shared */
+    sgm_matmul *nt, *nn, *tn; /* of the experts' products; the router's are always f32 */
+    sgm_routing *record;      /* shared */
     int64_t T, E, K, D, F;
     const sgm_real *x;             /* (T, D) */
     sgm_real *gate, *up;           /* (A, F) pre-activations, kept */
@@ -52,6 +53,14 @@ static moe sizes(const sgm_node *node) {
                  .D = node->in[0].cols,
                  .F = a->bank->max_width,
                  .x = node->in[0].data};
+}
+
+static void run_on(moe *m, const sgm_walk *walk) {
+    m->worker = walk->worker;
+    m->kernels = walk->kernels;
+    m->nt = sgm_product_kernel(walk->kernels, SGM_NT, walk->compute);
+    m->nn = sgm_product_kernel(walk->kernels, SGM_NN, walk->compute);
+    m->tn = sgm_product_kernel(walk->kernels, SGM_TN, walk->compute);
 }
 
 /* What lives from forward to backward; `arrays` is the memory behind the record. */
@@ -197,10 +206,10 @@ static void expert_in(const moe *m, const sgm_expert *expert, const sgm_real *x,
     if (last <= first)
         return;
     int64_t at = row * m->F + first, cols = last - first;
-    m->kernels->matmul_nt(rows, cols, m->D, x, m->D, expert->gate + first * expert->gate_stride, expert->gate_stride,
-                          m->gate + at, m->F, false);
-    m->kernels->matmul_nt(rows, cols, m->D, x, m->D, expert->up + first * expert->up_stride, expert->up_stride,
-                          m->up + at, m->F, false);
+    m->nt(rows, cols, m->D, x, m->D, expert->gate + first * expert->gate_stride, expert->gate_stride, m->gate + at,
+          m->F, false);
+    m->nt(rows, cols, m->D, x, m->D, expert->up + first * expert->up_stride, expert->up_stride, m->up + at, m->F,
+          false);
     for (int64_t i = 0; i < rows; i++, at += m->F)
         m->kernels->swiglu(cols, m->gate + at, m->up + at, m->h + at);
 }
@@ -210,9 +219,8 @@ static void expert_out(const moe *m, const sgm_expert *expert, int64_t row, int6
     if (last > m->D)
         last = m->D;
     if (last > first)
-        m->kernels->matmul_nt(rows, last - first, expert->width, m->h + row * m->F, m->F,
-                              expert->down + first * expert->down_stride, expert->down_stride,
-                              m->out + row * m->D + first, m->D, false);
+        m->nt(rows, last - first, expert->width, m->h + row * m->F, m->F, expert->down + first * expert->down_stride,
+              expert->down_stride, m->out + row * m->D + first, m->D, false);
 }
 
 static void experts_by_rows(const moe *m, bool gathered) {
@@ -350,8 +358,7 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         return;
     }
     moe m = sizes(node);
-    m.worker = walk->worker;
-    m.kernels = walk->kernels;
+    run_on(&m, walk);
     size_t used = place_forward(&m, node->workspace);
     void *arrays;
     place_kept(&m, node->saved ? node->saved : (char *)node->workspace + used, &arrays);
@@ -362,7 +369,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         *m.record = mine;
         begin_record(&m);
     }
-    sgm_product logits = {SGM_NT, m.T, m.E, m.D, m.x, m.D, m.args->gate->data, m.D, mine.logits, m.E, false, NULL};
+    sgm_product logits = {
+        SGM_NT, m.T, m.E, m.D, m.x, m.D, m.args->gate->data, m.D, mine.logits, m.E, false, NULL, SGM_COMPUTE_F32};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(m.worker);
     route(&m);
@@ -388,7 +396,7 @@ static void block_backward(const moe *m, const sgm_expert *expert, const sgm_rea
     const sgm_kernels *k = m->kernels;
     const sgm_routing *record = m->record;
     int64_t rows = end - begin, width = expert->width, at = begin * m->F;
-    k->matmul_nn(rows, width, m->D, dy, m->D, expert->down, expert->down_stride, m->dh + at, m->F, false);
+    m->nn(rows, width, m->D, dy, m->D, expert->down, expert->down_stride, m->dh + at, m->F, false);
     for (int64_t row = begin; row < end; row++) {
         sgm_real *gate = m->gate + row * m->F, *up = m->up + row * m->F;
         sgm_real *h = m->h + row * m->F, *dh = m->dh + row * m->F;
@@ -400,8 +408,8 @@ static void block_backward(const moe *m, const sgm_expert *expert, const sgm_rea
         k->swiglu_backward(width, gate, up, dh, gate, up);
     }
     sgm_real *dx = m->out + begin * m->D;
-    k->matmul_nn(rows, m->D, width, m->gate + at, m->F, expert->gate, expert->gate_stride, dx, m->D, false);
-    k->matmul_nn(rows, m->D, width, m->up + at, m->F, expert->up, expert->up_stride, dx, m->D, true);
+    m->nn(rows, m->D, width, m->gate + at, m->F, expert->gate, expert->gate_stride, dx, m->D, false);
+    m->nn(rows, m->D, width, m->up + at, m->F, expert->up, expert->up_stride, dx, m->D, true);
 }
 
 static void experts_backward(const moe *m) {
@@ -429,8 +437,8 @@ static void add_weight_gradient(const moe *m, sgm_real *gradient, int64_t stride
                                 const sgm_real *left, int64_t left_stride, const sgm_real *right, int64_t cols,
                                 int64_t right_stride, int64_t rows) {
     if (gradient && last > first)
-        m->kernels->matmul_tn(last - first, cols, rows, left + first, left_stride, right, right_stride,
-                              gradient + first * stride, stride, true);
+        m->tn(last - first, cols, rows, left + first, left_stride, right, right_stride, gradient + first * stride,
+              stride, true);
 }
 
 static void weights_backward(const moe *m) {
@@ -471,11 +479,11 @@ static void input_backward(sgm_walk *walk, const sgm_node *node, const moe *m) {
     sgm_product products[2];
     int count = 0;
     if (dx)
-        products[count++] =
-            (sgm_product){SGM_NN, m->T, m->D, m->E, m->d_logits, m->E, gate->data, m->D, dx, m->D, add, NULL};
+        products[count++] = (sgm_product){SGM_NN, m->T, m->D, m->E, m->d_logits, m->E,           gate->data,
+                                          m->D,   dx,   m->D, add,  NULL,        SGM_COMPUTE_F32};
     if (gate->gradient)
-        products[count++] =
-            (sgm_product){SGM_TN, m->E, m->D, m->T, m->d_logits, m->E, m->x, m->D, gate->gradient, m->D, true, NULL};
+        products[count++] = (sgm_product){SGM_TN, m->E,           m->D, m->T, m->d_logits, m->E,           m->x,
+                                          m->D,   gate->gradient, m->D, true, NULL,        SGM_COMPUTE_F32};
     sgm_products_run(walk, products, count);
     if (!dx)
         return;
@@ -489,8 +497,7 @@ static void input_backward(sgm_walk *walk, const sgm_node *node, const moe *m) {
 
 static void backward(sgm_walk *walk, sgm_node *node) {
     moe m = sizes(node);
-    m.worker = walk->worker;
-    m.kernels = walk->kernels;
+    run_on(&m, walk);
     m.dy = sgm_gradient_out(walk, node, 0);
     void *arrays;
     place_kept(&m, node->saved, &arrays);

@@ -95,7 +95,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
     for (int64_t first = 0; first < T; first += C) {
         int64_t n = T - first < C ? T - first : C;
         if (a->weight->data) {
-            sgm_product head = {SGM_NT, n, V, D, x + first * D, D, a->weight->data, D, logits, V, false, NULL};
+            sgm_product head = {SGM_NT, n, V,     D,    x + first * D, D, a->weight->data, D,
+                                logits, V, false, NULL, walk->compute};
             sgm_products_run(walk, &head, 1);
         } else {
             sgm_operand o = operand(node, n);
@@ -112,8 +113,9 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         sgm_barrier(walk->worker);
         if (!walk->tape)
             continue;
-        sgm_product back[2] = {{SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false, NULL},
-                               {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, true, NULL}};
+        sgm_product back[2] = {
+            {SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false, NULL, walk->compute},
+            {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, true, NULL, walk->compute}};
         sgm_products_run(walk, back, a->weight->gradient ? 2 : 1);
         sgm_barrier(walk->worker);
     }

@@ -44,22 +44,22 @@ static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t
     int64_t r = index / t->across * t->rows, c = index % t->across * t->cols;
     int64_t M = p->M - r < t->rows ? p->M - r : t->rows, N = p->N - c < t->cols ? p->N - c : t->cols;
     sgm_real *C = p->C + r * p->ldc + c;
+    sgm_matmul *matmul = sgm_product_kernel(k, p->kind, p->compute);
     bool sum = p->add || p->residual;
     if (p->residual)
         copy_residual(p->residual + r * p->ldc + c, C, p->ldc, M, N);
     if (p->kind == SGM_NT) {
-        k->matmul_nt(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, sum);
+        matmul(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, sum);
         return;
     }
-    /* The other two run over K in order from the value in C, so K may be cut where the cache wants it. */
+    /* The other two run over K in order from the value in C, so K may be cut where the cache wants it: at an even place,
+     * because bf16 products go by pairs. */
     int64_t depth = 0;
     do {
         int64_t K = p->K - depth < DEPTH ? p->K - depth : DEPTH;
         bool add = sum || depth > 0;
-        if (p->kind == SGM_NN)
-            k->matmul_nn(M, N, K, p->A + r * p->lda + depth, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);
-        else
-            k->matmul_tn(M, N, K, p->A + depth * p->lda + r, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);
+        const sgm_real *A = p->kind == SGM_NN ? p->A + r * p->lda + depth : p->A + depth * p->lda + r;
+        matmul(M, N, K, A, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);
         depth += K;
     } while (depth < p->K);
 }
@@ -106,8 +106,9 @@ void sgm_stored_product_tile(const sgm_walk *walk, const sgm_stored_product *p, 
     if (p->residual)
         copy_residual(p->residual + row * p->ldc + col, C, p->ldc, rows, cols);
     if (p->B.type == SGM_TYPE_F32)
-        k->matmul_nt(rows, cols, K, (const sgm_real *)(const void *)A.x, A.ldx, B,
-                     (int64_t)(p->B.stride / sizeof(sgm_real)), C, p->ldc, p->residual != NULL);
+        sgm_product_kernel(k, SGM_NT, walk->compute)(rows, cols, K, (const sgm_real *)(const void *)A.x, A.ldx, B,
+                                                     (int64_t)(p->B.stride / sizeof(sgm_real)), C, p->ldc,
+                                                     p->residual != NULL);
     else
         k->matmul_typed(rows, cols, K, &A, p->B.type, B, p->B.stride, (float *)(void *)C, p->ldc, p->residual != NULL);
 }

@@ -20,7 +20,17 @@ typedef struct sgm_product {
     int64_t ldc;
     bool add;
     const sgm_real *residual; /* (M, N), row stride ldc: added (then `add` is not read); NULL: none; may be C */
+    sgm_compute compute;      /* the residual is f32 in any case */
 } sgm_product;
+
+/* The kernel of one kind of product. */
+static inline sgm_matmul *sgm_product_kernel(const sgm_kernels *kernels, sgm_product_kind kind, sgm_compute compute) {
+    if (compute == SGM_COMPUTE_BF16)
+        return kind == SGM_NT   ? kernels->matmul_nt_bf16
+               : kind == SGM_NN ? kernels->matmul_nn_bf16
+                                : kernels->matmul_tn_bf16;
+    return kind == SGM_NT ? kernels->matmul_nt : kind == SGM_NN ? kernels->matmul_nn : kernels->matmul_tn;
+}
 
 /* Run all products on the team; the caller's barrier follows. Uses this phase's task numbers. */
 void sgm_products_run(sgm_walk *walk, const sgm_product *products, int count);

@@ -100,18 +100,24 @@ static bool whole(const json_t *root, const char *key, int64_t *value) {
     return json_is_integer(found) && *value >= 0;
 }
 
-/* The model and the router must be what they were; anything else may change, and is told. */
+static sgm_status changed(const char *key, const char *was, const char *is, sgm_error *error) {
+    return sgm_fail(error, SGM_EARGUMENT, "put it back in config.yaml, or start a new run",
+                    "%s: the checkpoint was made with %s, the run now says %s", key, was, is);
+}
+
+/* The model, the router and the numbers products are computed in must be what they were; anything else may change, and is told. */
 static sgm_status compare_config(const json_t *saved, const sgm_config *config, const sgm_notes *notes,
                                  sgm_error *error) {
-    const char *key;
+    const char *key, *compute = sgm_config_get(config, "train.compute");
     json_t *value;
+    if (!json_object_get(saved, "train.compute") && strcmp(compute, "f32") != 0) /* it is older than that key */
+        return changed("train.compute", "f32", compute, error);
     json_object_foreach((json_t *)(uintptr_t)saved, key, value) {
         const char *was = json_string_value(value), *is = sgm_config_get(config, key);
         if (!was || (is && strcmp(was, is) == 0))
             continue;
-        if (strncmp(key, "model.", 6) == 0 || strncmp(key, "router.", 7) == 0)
-            return sgm_fail(error, SGM_EARGUMENT, "put it back in config.yaml, or start a new run",
-                            "%s: the checkpoint was made with %s, the run now says %s", key, was, is ? is : "nothing");
+        if (strncmp(key, "model.", 6) == 0 || strncmp(key, "router.", 7) == 0 || strcmp(key, "train.compute") == 0)
+            return changed(key, was, is ? is : "nothing", error);
         char *text = sgm_format("%s was %s when the checkpoint was made and is %s now", key, was, is ? is : "gone");
         if (text && notes->note)
             notes->note(notes->context, text);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "tensor/products.h"
 
 enum { BLOCK = 65536 }; /* elements of the gradient that one partial sum covers: fixed, so the norm is too */
 
@@ -25,7 +26,11 @@ static sgm_walk walk_of(sgm_stepper *stepper, sgm_worker *worker, bool record) {
     sgm_tape *tape = record ? stepper->tapes[worker->thread] : NULL;
     if (tape)
         sgm_tape_reset(tape);
-    return (sgm_walk){.worker = worker, .kernels = stepper->kernels, .values = stepper->values, .tape = tape};
+    return (sgm_walk){.worker = worker,
+                      .kernels = stepper->kernels,
+                      .compute = (sgm_compute)stepper->settings->train.compute,
+                      .values = stepper->values,
+                      .tape = tape};
 }
 
 /* Micro-batch `index` of the global batch into stepper->micro. */
@@ -245,8 +250,9 @@ static void score_on_team(sgm_worker *worker, void *argument) {
     int64_t begin, end, D = head->cols;
     sgm_split(worker, head->rows, 16, &begin, &end);
     if (end > begin)
-        stepper->kernels->matmul_nt(1, end - begin, D, hidden.data + (hidden.rows - 1) * D, D, head->data + begin * D,
-                                    D, work->logits + begin, head->rows, false);
+        sgm_product_kernel(walk.kernels, SGM_NT, walk.compute)(1, end - begin, D, hidden.data + (hidden.rows - 1) * D,
+                                                               D, head->data + begin * D, D, work->logits + begin,
+                                                               head->rows, false);
 }
 
 static void score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load, float *logits) {
@@ -322,7 +328,9 @@ static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
                      .load = stepper->load,
                      .loss_scale = 1,
                      .row_loss = stepper->row_loss};
-    sgm_walk plain = {.worker = &worker, .kernels = stepper->kernels, .dry = true, .error = error};
+    sgm_walk plain = walk_of(stepper, &worker, false);
+    plain.dry = true;
+    plain.error = error;
     sgm_transformer_loss(&plain, stepper->model, &stepper->micro->rows, &pass);
     sgm_tape *tape = NULL;
     sgm_status status = plain.status ? plain.status : sgm_tape_new(NULL, &tape, error);

@@ -110,6 +110,7 @@ static const sgm_op harness_probe_op = {
 typedef struct harness {
     const sgm_op *op;
     sgm_op_case op_case;
+    sgm_compute compute; /* harness_open: f32 */
     sgm_real *input[SGM_OP_INPUTS], *input_gradient[SGM_OP_INPUTS];
     sgm_real *output; /* output 0 */
     int64_t output_count;
@@ -177,6 +178,7 @@ static inline void harness_thread(sgm_worker *worker, void *argument) {
     harness_run *run = argument;
     sgm_walk walk = {.worker = worker,
                      .kernels = run->kernels,
+                     .compute = run->h->compute,
                      .values = run->values,
                      .tape = run->tapes ? run->tapes[worker->thread] : NULL};
     sgm_tensor y;
@@ -208,7 +210,7 @@ static inline sgm_status harness_run_case(harness *h, const sgm_kernels *kernels
         return status;
     sgm_tape *dry_tape = NULL;
     sgm_worker alone = {.thread = 0, .threads = threads};
-    sgm_walk dry = {.worker = &alone, .kernels = kernels, .dry = true, .error = &h->error};
+    sgm_walk dry = {.worker = &alone, .kernels = kernels, .compute = h->compute, .dry = true, .error = &h->error};
     if (tape)
         status = sgm_tape_new(NULL, &dry_tape, &h->error);
     dry.tape = dry_tape;

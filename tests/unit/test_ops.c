@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Every op of the list, from its own declaration: the same bytes for 1, 2 and 3 threads with every kernel table, with and
- * without a tape; and every table within tolerance of the reference. Gradients against central differences are checked in
+/* Every op of the list, from its own declaration: the same bytes for 1, 2 and 3 threads with every kernel table in f32 and
+ * bf16, with and without a tape; every table within tolerance of the reference, and bf16 within tolerance of f32. Gradients against central differences are checked in
  * the f64 build (tests/gradient/test_op_gradients.c). */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,15 +30,15 @@ static void compare_bytes(const harness *a, const harness *b, bool gradients) {
 }
 
 /* Largest difference over the largest value. */
-static void close_to(const char *op, const char *table, const char *what, const sgm_real *a, const sgm_real *b,
-                     int64_t n) {
+static void within(double tolerance, const char *op, const char *table, const char *what, const sgm_real *a,
+                   const sgm_real *b, int64_t n) {
     double largest = 1e-6, difference = 0;
     for (int64_t i = 0; i < n; i++) {
         assert_true(isfinite(a[i]) && isfinite(b[i]));
         largest = fmax(largest, fabs((double)a[i]));
         difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
     }
-    if (difference > 2e-5 * largest)
+    if (difference > tolerance * largest)
         fail_msg("%s with %s: %s differs by %.3g of %.3g", op, table, what, difference, largest);
 }
 
@@ -56,16 +56,30 @@ static void every_case(void (*check)(const sgm_op *op, int index)) {
     }
 }
 
-static void check_threads(const sgm_op *op, int index) {
+/* Outputs and gradients of two runs. */
+static void within_all(double tolerance, const char *table, const harness *a, const harness *b) {
+    const char *op = a->op->name;
+    within(tolerance, op, table, "output", a->output, b->output, b->output_count);
+    for (int i = 0; i < a->op->inputs; i++)
+        within(tolerance, op, table, "input gradient", a->input_gradient[i], b->input_gradient[i],
+               b->op_case.rows[i] * b->op_case.cols[i]);
+    for (int i = 0; i < b->op_case.variable_count; i++)
+        within(tolerance, op, table, b->op_case.variables[i].name, a->op_case.variables[i].gradient,
+               b->op_case.variables[i].gradient, b->op_case.variables[i].count);
+}
+
+static void check_threads_in(sgm_compute compute, const sgm_op *op, int index) {
     for (size_t k = 0; sgm_kernels_at(k); k++) {
         if (!sgm_kernels_at(k)->usable())
             continue;
         harness one;
         assert_true(harness_open(&one, op, index, false));
+        one.compute = compute;
         assert_int_equal(harness_run_case(&one, sgm_kernels_at(k), 1, true, 1, NULL, NULL, NULL), SGM_OK);
         for (int threads = 2; threads <= 3; threads++) {
             harness more;
             assert_true(harness_open(&more, op, index, false));
+            more.compute = compute;
             assert_int_equal(harness_run_case(&more, sgm_kernels_at(k), threads, true, 1, NULL, NULL, NULL), SGM_OK);
             compare_bytes(&one, &more, true);
             harness_close(&more);
@@ -74,7 +88,12 @@ static void check_threads(const sgm_op *op, int index) {
     }
 }
 
-static void check_tape(const sgm_op *op, int index) {
+static void check_threads(const sgm_op *op, int index) {
+    check_threads_in(SGM_COMPUTE_F32, op, index);
+    check_threads_in(SGM_COMPUTE_BF16, op, index);
+}
+
+static void check_tape_in(sgm_compute compute, const sgm_op *op, int index) {
     for (size_t k = 0; sgm_kernels_at(k); k++) {
         const sgm_kernels *kernels = sgm_kernels_at(k);
         if (!kernels->usable())
@@ -83,6 +102,7 @@ static void check_tape(const sgm_op *op, int index) {
             harness with, without;
             assert_true(harness_open(&with, op, index, false));
             assert_true(harness_open(&without, op, index, false));
+            with.compute = without.compute = compute;
             assert_int_equal(harness_run_case(&with, kernels, threads, true, 1, NULL, NULL, NULL), SGM_OK);
             assert_int_equal(harness_run_case(&without, kernels, threads, false, 1, NULL, NULL, NULL), SGM_OK);
             compare_bytes(&with, &without, false);
@@ -90,6 +110,11 @@ static void check_tape(const sgm_op *op, int index) {
             harness_close(&without);
         }
     }
+}
+
+static void check_tape(const sgm_op *op, int index) {
+    check_tape_in(SGM_COMPUTE_F32, op, index);
+    check_tape_in(SGM_COMPUTE_BF16, op, index);
 }
 
 static void check_tables(const sgm_op *op, int index) {
@@ -103,16 +128,30 @@ static void check_tables(const sgm_op *op, int index) {
         harness fast;
         assert_true(harness_open(&fast, op, index, false));
         assert_int_equal(harness_run_case(&fast, table, 2, true, 1, NULL, NULL, NULL), SGM_OK);
-        close_to(op->name, table->name, "output", reference.output, fast.output, fast.output_count);
-        for (int i = 0; i < op->inputs; i++)
-            close_to(op->name, table->name, "input gradient", reference.input_gradient[i], fast.input_gradient[i],
-                     fast.op_case.rows[i] * fast.op_case.cols[i]);
-        for (int i = 0; i < fast.op_case.variable_count; i++)
-            close_to(op->name, table->name, fast.op_case.variables[i].name, reference.op_case.variables[i].gradient,
-                     fast.op_case.variables[i].gradient, fast.op_case.variables[i].count);
+        within_all(2e-5, table->name, &reference, &fast);
         harness_close(&fast);
     }
     harness_close(&reference);
+}
+
+/* bf16 has 8 bits: an operand is off by 2^-9 at most, a chain of products (an expert forward and backward) by several times
+ * that. */
+static void check_bf16(const sgm_op *op, int index) {
+    harness exact;
+    assert_true(harness_open(&exact, op, index, false));
+    assert_int_equal(harness_run_case(&exact, sgm_kernels_at(0), 1, true, 1, NULL, NULL, NULL), SGM_OK);
+    for (size_t k = 0; sgm_kernels_at(k); k++) {
+        const sgm_kernels *table = sgm_kernels_at(k);
+        if (!table->usable())
+            continue;
+        harness rounded;
+        assert_true(harness_open(&rounded, op, index, false));
+        rounded.compute = SGM_COMPUTE_BF16;
+        assert_int_equal(harness_run_case(&rounded, table, 2, true, 1, NULL, NULL, NULL), SGM_OK);
+        within_all(1.0 / 32, table->name, &exact, &rounded);
+        harness_close(&rounded);
+    }
+    harness_close(&exact);
 }
 
 static void same_bytes_for_any_threads(void **state) {
@@ -126,6 +165,36 @@ static void same_output_without_tape(void **state) {
 static void tables_agree_with_reference(void **state) {
     (void)state;
     every_case(check_tables);
+}
+static void bf16_agrees_with_f32(void **state) {
+    (void)state;
+    every_case(check_bf16);
+}
+/* And it is not f32: the ops whose products are multiplied in bf16 give other bytes. */
+static void bf16_is_used(void **state) {
+    (void)state;
+    static const char *const multiplying[] = {"linear", "linear_residual", "moe_ffn", "vocabulary_loss"};
+    size_t found = 0;
+    for (size_t o = 0; sgm_op_at(o); o++)
+        for (size_t i = 0; i < sizeof multiplying / sizeof *multiplying; i++) {
+            if (strcmp(sgm_op_at(o)->name, multiplying[i]) != 0)
+                continue;
+            harness h[2];
+            for (int compute = 0; compute < SGM_COMPUTES; compute++) {
+                assert_true(harness_open(&h[compute], sgm_op_at(o), 0, false));
+                h[compute].compute = (sgm_compute)compute;
+                assert_int_equal(harness_run_case(&h[compute], sgm_kernels_at(0), 1, true, 1, NULL, NULL, NULL),
+                                 SGM_OK);
+            }
+            size_t bytes = (size_t)h[0].output_count * sizeof(sgm_real);
+            assert_memory_not_equal(h[0].output, h[1].output, bytes);
+            bytes = (size_t)(h[0].op_case.rows[0] * h[0].op_case.cols[0]) * sizeof(sgm_real);
+            assert_memory_not_equal(h[0].input_gradient[0], h[1].input_gradient[0], bytes);
+            harness_close(&h[0]);
+            harness_close(&h[1]);
+            found++;
+        }
+    assert_int_equal(found, sizeof multiplying / sizeof *multiplying);
 }
 
 /* A shape that does not fit is an error of the dry walk, with both shapes in it. */
@@ -198,6 +267,8 @@ int main(void) {
         cmocka_unit_test(same_bytes_for_any_threads),
         cmocka_unit_test(same_output_without_tape),
         cmocka_unit_test(tables_agree_with_reference),
+        cmocka_unit_test(bf16_agrees_with_f32),
+        cmocka_unit_test(bf16_is_used),
         cmocka_unit_test(wrong_shapes_are_errors),
         cmocka_unit_test(residual_chain),
     };
