@@ -184,6 +184,9 @@ int32_t sgm_tokenizer_word(const sgm_tokenizer *tokenizer, const char *bytes, si
 /* The split steps of a known pattern by name ("gpt2", "qwen", "cl100k", "o200k"), and their JSON. */
 sgm_status sgm_tokenizer_use_pattern(sgm_tokenizer *tokenizer, const char *name, sgm_error *error);
 
+/* tokenizer.json, appended to `out`. Fails for lack of memory only. */
+sgm_status sgm_tokenizer_print(const sgm_tokenizer *tokenizer, sgm_buffer *out);
+
 sgm_status sgm_added_index(sgm_tokenizer *tokenizer, sgm_error *error);
 void sgm_added_fini(sgm_tokenizer *tokenizer);
 /* The next added token of `set` at or after `from`: *start, *end are what it takes from the text (strips included).

@@ -122,7 +122,7 @@ static const char *or_null(const char *json) {
     return json ? json : "null";
 }
 
-static sgm_status write_tokenizer(const sgm_tokenizer *t, sgm_buffer *out) {
+sgm_status sgm_tokenizer_print(const sgm_tokenizer *t, sgm_buffer *out) {
     sgm_buffer scratch = {0};
     sgm_status status = add_text(
         out, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
@@ -190,7 +190,7 @@ static sgm_status save_one(const sgm_tokenizer *t, const char *folder, const cha
 sgm_status sgm_tokenizer_save(const sgm_tokenizer *t, const char *folder, sgm_error *error) {
     sgm_status status = sgm_folder_make(folder, error);
     if (!status)
-        status = save_one(t, folder, "tokenizer.json", write_tokenizer, error);
+        status = save_one(t, folder, "tokenizer.json", sgm_tokenizer_print, error);
     if (!status)
         status = save_one(t, folder, "tokenizer_config.json", write_config, error);
     return status;
