@@ -204,7 +204,7 @@ int main(int count, char **arguments) {
     for (int sample = 0; sample < SAMPLES; sample++) {
         sgm_real sink;
         double begin = seconds_now();
-        int64_t done = sgm_peak_of(best)(2000000, &sink);
+        int64_t done = sgm_peaks_of(best)->f32(2000000, &sink);
         double rate = (double)done / (seconds_now() - begin);
         peak = rate > peak ? rate : peak;
     }

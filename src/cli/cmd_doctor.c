@@ -18,9 +18,12 @@ static int run(const cli_args *args) {
     sgm_machine machine;
     sgm_machine_describe(&machine);
     int threads = cli_given(args, "threads") ? (int)cli_integer(args, "threads") : machine.cores;
-    double flops = 0, bandwidth = 0, seconds = cli_real(args, "seconds");
+    const char *file = cli_text(args, "file");
+    double seconds = cli_real(args, "seconds");
+    sgm_machine_peaks peaks = {0};
     sgm_error error = {0};
-    if (seconds > 0 && sgm_machine_measure(threads, seconds, &flops, &bandwidth, &error))
+    const unsigned what = file ? SGM_MEASURE_ALL : SGM_MEASURE_ALL & ~(unsigned)SGM_MEASURE_MAPPED;
+    if (seconds > 0 && sgm_machine_measure(threads, seconds, what, file, &peaks, &error))
         return cli_fail(&error);
     if (cli_switch(args, "json")) {
         json_t *json = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:o, s:i}", "version", sgm_version(), "cpu",
@@ -29,8 +32,12 @@ static int run(const cli_args *args) {
                                  (json_int_t)machine.memory_available_bytes, "auto", machine.kernels, "kernels",
                                  kernels_json(), "threads", threads);
         if (seconds > 0) {
-            json_object_set_new(json, "flops_per_second", cli_json_real(flops));
-            json_object_set_new(json, "bytes_per_second", cli_json_real(bandwidth));
+            json_object_set_new(json, "flops_per_second", cli_json_real(peaks.flops_per_second));
+            json_object_set_new(json, "bf16_flops_per_second", cli_json_real(peaks.bf16_flops_per_second));
+            json_object_set_new(json, "int8_ops_per_second", cli_json_real(peaks.int8_ops_per_second));
+            json_object_set_new(json, "bytes_per_second", cli_json_real(peaks.read_bytes_per_second));
+            if (file)
+                json_object_set_new(json, "mapped_bytes_per_second", cli_json_real(peaks.mapped_bytes_per_second));
         }
         return cli_json_print(json);
     }
@@ -42,19 +49,27 @@ static int run(const cli_args *args) {
     const char *name, *summary;
     bool usable;
     for (int i = 0; sgm_machine_kernels(i, &name, &summary, &usable); i++)
-        printf("%-12s %-8s %s%s\n", i == 0 ? "kernels" : "", name, summary,
+        printf("%-12s %-12s %s%s\n", i == 0 ? "kernels" : "", name, summary,
                strcmp(name, machine.kernels) == 0 ? "  <- auto"
                : usable                           ? ""
                                                   : "  (not on this processor)");
-    if (seconds > 0)
-        printf("measured     %sFLOP/s in f32, %s/s read from memory, with %d threads\n", cli_count_label(flops).text,
-               cli_bytes_label(bandwidth).text, threads);
+    if (seconds > 0) {
+        printf("measured     %sFLOP/s in f32, with %d threads\n", cli_count_label(peaks.flops_per_second).text,
+               threads);
+        printf("             %sFLOP/s in bf16\n", cli_count_label(peaks.bf16_flops_per_second).text);
+        printf("             %sOP/s in int8\n", cli_count_label(peaks.int8_ops_per_second).text);
+        printf("             %s/s read from memory\n", cli_bytes_label(peaks.read_bytes_per_second).text);
+        if (file)
+            printf("             %s/s read from %s, mapped\n", cli_bytes_label(peaks.mapped_bytes_per_second).text,
+                   file);
+    }
     return CLI_DONE;
 }
 
 static const cli_flag flags[] = {
     {"seconds", CLI_REAL, "X", "1", 0, 60, false, "measure peak and bandwidth for this long; 0: do not"},
     {"threads", CLI_INTEGER, "N", NULL, 1, 1024, false, "with so many threads (without it: all cores)"},
+    {"file", CLI_TEXT, "FILE", NULL, 0, 0, false, "measure reading this file through a mapping too (a large one)"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},
 };

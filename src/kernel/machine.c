@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/team.h"
 #include "kernel/cpu.h"
@@ -24,13 +25,13 @@ const char *sgm_version(void) {
     return SGM_VERSION;
 }
 
-sgm_peak_function *sgm_peak_of(const sgm_kernels *kernels) {
+const sgm_peaks *sgm_peaks_of(const sgm_kernels *kernels) {
 #define SGM_KERNELS(table)                                                                                             \
     if (strcmp(kernels->name, #table) == 0)                                                                            \
-        return sgm_peak_##table;
+        return &sgm_peaks_##table;
 #include "kernel/list.h"
 #undef SGM_KERNELS
-    return sgm_peak_ref;
+    return &sgm_peaks_ref;
 }
 
 /* Cores this process may run on (containers and taskset count). */
@@ -91,14 +92,20 @@ bool sgm_machine_kernels(int index, const char **name, const char **summary, boo
 
 /* ---- measuring ---- */
 
-#define READ_BYTES ((size_t)64 << 20) /* per thread: more than its share of any cache */
+#define READ_BYTES ((size_t)64 << 20)  /* per thread: more than its share of any cache */
+#define BLOCK_BYTES ((size_t)4 << 20)  /* between looks at the clock */
+#define MAPPED_BYTES ((size_t)1 << 30) /* at most so much of a file, all threads together */
+#define ROUNDS 20000                   /* of arithmetic between looks at the clock */
 
 typedef struct measurement {
-    sgm_peak_function *peak;
+    const sgm_peaks *peaks;
     double seconds; /* per quantity */
-    uint64_t *memory;
+    unsigned what;
+    char *memory;                /* READ_BYTES a thread */
+    const unsigned char *mapped; /* mapped_bytes a thread */
+    size_t mapped_bytes;
     struct result {
-        double flops, bytes; /* per second */
+        sgm_machine_peaks rates; /* of this thread */
         sgm_real sink;
         uint64_t check;
         char apart[64]; /* no two threads in one cache line */
@@ -111,78 +118,116 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static uint64_t read_all(const uint64_t *memory, size_t words) {
-    uint64_t sum[8] = {0};
-    for (size_t i = 0; i + 8 <= words; i += 8)
-        for (int j = 0; j < 8; j++)
-            sum[j] += memory[i + (size_t)j];
-    for (int j = 1; j < 8; j++)
-        sum[0] += sum[j];
-    return sum[0];
+/* Operations a second, all threads at once. */
+static double calculate(sgm_worker *worker, const measurement *m, sgm_peak_function *function) {
+    struct result *result = &m->results[worker->thread];
+    sgm_barrier(worker);
+    double begin = seconds_now(), end, done = 0;
+    do {
+        done += (double)function(ROUNDS, &result->sink);
+        end = seconds_now();
+    } while (end - begin < m->seconds);
+    return done / (end - begin);
+}
+
+/* Bytes a second, all threads at once. */
+static double read_again_and_again(sgm_worker *worker, const measurement *m, const void *bytes, size_t size) {
+    struct result *result = &m->results[worker->thread];
+    sgm_barrier(worker);
+    double begin = seconds_now(), end, done = 0;
+    size_t at = 0;
+    do {
+        size_t block = size - at < BLOCK_BYTES ? size - at : BLOCK_BYTES;
+        result->check += m->peaks->read((const char *)bytes + at, block);
+        done += (double)block;
+        at = at + block < size ? at + block : 0;
+        end = seconds_now();
+    } while (end - begin < m->seconds);
+    return done / (end - begin);
 }
 
 static void measure(sgm_worker *worker, void *argument) {
     measurement *m = argument;
     struct result *result = &m->results[worker->thread];
-    const size_t words = READ_BYTES / sizeof *m->memory;
-    uint64_t *memory = m->memory + (size_t)worker->thread * words;
-    for (size_t i = 0; i < words; i++) /* untouched pages would all be one page of zeros */
-        memory[i] = i;
-
-    sgm_barrier(worker);
-    double begin = seconds_now(), end = begin, done = 0;
-    do {
-        done += (double)m->peak(100000, &result->sink);
-        end = seconds_now();
-    } while (end - begin < m->seconds);
-    result->flops = done / (end - begin);
-
-    sgm_barrier(worker);
-    begin = seconds_now(), done = 0;
-    do {
-        result->check += read_all(memory, words);
-        done += (double)READ_BYTES;
-        end = seconds_now();
-    } while (end - begin < m->seconds);
-    result->bytes = done / (end - begin);
+    sgm_machine_peaks *rates = &result->rates;
+    if (m->what & SGM_MEASURE_F32)
+        rates->flops_per_second = calculate(worker, m, m->peaks->f32);
+    if (m->what & SGM_MEASURE_BF16)
+        rates->bf16_flops_per_second = calculate(worker, m, m->peaks->bf16 ? m->peaks->bf16 : m->peaks->f32);
+    if (m->what & SGM_MEASURE_INT8)
+        rates->int8_ops_per_second = calculate(worker, m, m->peaks->int8);
+    if (m->what & SGM_MEASURE_READ) {
+        char *memory = m->memory + (size_t)worker->thread * READ_BYTES;
+        for (size_t i = 0; i < READ_BYTES; i += 64) /* untouched pages would all be one page of zeros */
+            memory[i] = 1;
+        rates->read_bytes_per_second = read_again_and_again(worker, m, memory, READ_BYTES);
+    }
+    if (m->what & SGM_MEASURE_MAPPED) {
+        const unsigned char *mapped = m->mapped + (size_t)worker->thread * m->mapped_bytes;
+        result->check += m->peaks->read(mapped, m->mapped_bytes); /* from the disk, and into the page tables */
+        rates->mapped_bytes_per_second = read_again_and_again(worker, m, mapped, m->mapped_bytes);
+    }
 }
 
-sgm_status sgm_machine_measure(int threads, double seconds, double *flops_per_second, double *bytes_per_second,
+static sgm_status map_share(const char *file, int threads, sgm_mapping *mapping, measurement *m, sgm_error *error) {
+    sgm_status status = sgm_map_open(file, mapping, error);
+    if (status != SGM_OK)
+        return status;
+    size_t bytes = mapping->size < MAPPED_BYTES ? mapping->size : MAPPED_BYTES;
+    m->mapped = mapping->data;
+    m->mapped_bytes = bytes / (size_t)threads / SGM_PEAK_READ_BYTES * SGM_PEAK_READ_BYTES;
+    if (m->mapped_bytes == 0)
+        return sgm_fail(error, SGM_EARGUMENT,
+                        "give a large file: one that fits in a cache shows the speed of that cache",
+                        "%s: %zu bytes are too few to measure reading with %d threads", file, mapping->size, threads);
+    return SGM_OK;
+}
+
+sgm_status sgm_machine_measure(int threads, double seconds, unsigned what, const char *file, sgm_machine_peaks *peaks,
                                sgm_error *error) {
-    if (threads < 1 || !(seconds > 0) || !(seconds <= 3600))
-        return sgm_fail(error, SGM_EARGUMENT, "give at least one thread and up to 3600 seconds",
-                        "measuring with %d threads for %g seconds", threads, seconds);
+    *peaks = (sgm_machine_peaks){0};
+    int quantities = 0;
+    for (unsigned bits = what & SGM_MEASURE_ALL; bits; bits &= bits - 1)
+        quantities++;
+    if (threads < 1 || !(seconds > 0) || !(seconds <= 3600) || quantities == 0)
+        return sgm_fail(error, SGM_EARGUMENT, "give at least one thread, something to measure and up to 3600 seconds",
+                        "measuring %d quantities with %d threads for %g seconds", quantities, threads, seconds);
+    if ((what & SGM_MEASURE_MAPPED) && !file)
+        return sgm_fail(error, SGM_EARGUMENT, "give a large file", "measuring how fast a mapped file is read: no file");
     const sgm_kernels *kernels = NULL;
     sgm_status status = sgm_kernels_get("auto", &kernels, error);
     if (status != SGM_OK)
         return status;
-    size_t bytes = (size_t)threads * READ_BYTES;
+    const size_t bytes = what & SGM_MEASURE_READ ? (size_t)threads * READ_BYTES : 0;
     status = sgm_memory_check(bytes, "the buffers of the memory measurement", error);
     if (status != SGM_OK)
         return status;
-    measurement m = {.peak = sgm_peak_of(kernels), .seconds = seconds / 2};
-    m.memory = sgm_alloc(bytes);
+    measurement m = {.peaks = sgm_peaks_of(kernels), .seconds = seconds / quantities, .what = what};
+    sgm_mapping mapping = {0};
+    if (what & SGM_MEASURE_MAPPED)
+        status = map_share(file, threads, &mapping, &m, error);
+    m.memory = bytes ? sgm_alloc(bytes) : NULL;
     m.results = sgm_alloc((size_t)threads * sizeof *m.results);
     sgm_team *team = NULL;
-    if (!m.memory || !m.results)
+    if (status == SGM_OK && ((bytes && !m.memory) || !m.results))
         status = sgm_fail(error, SGM_EMEMORY, "close other programs or use fewer threads",
                           "measuring memory speed needs %zu MiB", bytes >> 20);
-    else
+    if (status == SGM_OK)
         status = sgm_team_new(threads, &team, error);
-    if (status == SGM_OK) {
+    if (status == SGM_OK)
         sgm_team_run(team, measure, &m);
-        double flops = 0, read = 0;
-        for (int i = 0; i < threads; i++) {
-            flops += m.results[i].flops;
-            read += m.results[i].bytes;
-        }
-        if (flops_per_second)
-            *flops_per_second = flops;
-        if (bytes_per_second)
-            *bytes_per_second = read;
+    for (int i = 0; i < threads && status == SGM_OK; i++) {
+        const sgm_machine_peaks *rates = &m.results[i].rates;
+        peaks->flops_per_second += rates->flops_per_second;
+        peaks->bf16_flops_per_second += rates->bf16_flops_per_second;
+        peaks->int8_ops_per_second += rates->int8_ops_per_second;
+        peaks->read_bytes_per_second += rates->read_bytes_per_second;
+        peaks->mapped_bytes_per_second += rates->mapped_bytes_per_second;
     }
     sgm_team_free(team);
     sgm_free(m.results);
     sgm_free(m.memory);
+    if (mapping.data)
+        sgm_map_close(&mapping);
     return status;
 }

@@ -210,9 +210,9 @@ static sgm_status finish(sgm_trainer *trainer, sgm_error *error) {
 static double measure_peak(int threads) {
     double peak = (double)NAN;
     for (int i = 0; i < 4; i++) {
-        double flops, bytes_per_second;
-        if (sgm_machine_measure(threads, 0.03, &flops, &bytes_per_second, NULL) == SGM_OK)
-            peak = fmax(peak, flops);
+        sgm_machine_peaks peaks;
+        if (sgm_machine_measure(threads, 0.015, SGM_MEASURE_F32, NULL, &peaks, NULL) == SGM_OK)
+            peak = fmax(peak, peaks.flops_per_second);
     }
     return peak;
 }

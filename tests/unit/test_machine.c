@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
+#include "base/memory.h"
 #include "kernel/peak.h"
 #include "sigmoe/machine.h"
 
@@ -39,32 +41,70 @@ static void test_description(void **unused) {
 
 static void test_measurement(void **unused) {
     (void)unused;
-    double flops = 0, bytes = 0;
+    const unsigned what = SGM_MEASURE_ALL & ~(unsigned)SGM_MEASURE_MAPPED;
+    sgm_machine_peaks peaks;
     sgm_error error;
-    assert_int_equal(sgm_machine_measure(2, 0.02, &flops, &bytes, &error), SGM_OK);
-    assert_true(flops > 1e7 && flops < 1e14);
-    assert_true(bytes > 1e7 && bytes < 1e14);
-    assert_int_equal(sgm_machine_measure(0, 0.02, &flops, &bytes, &error), SGM_EARGUMENT);
-    assert_int_equal(sgm_machine_measure(1, -1, &flops, &bytes, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(2, 0.02, what, NULL, &peaks, &error), SGM_OK);
+    assert_true(peaks.flops_per_second > 1e7 && peaks.flops_per_second < 1e14);
+    assert_true(peaks.bf16_flops_per_second > 1e7 && peaks.bf16_flops_per_second < 1e15);
+    assert_true(peaks.int8_ops_per_second > 1e7 && peaks.int8_ops_per_second < 1e15);
+    assert_true(peaks.read_bytes_per_second > 1e7 && peaks.read_bytes_per_second < 1e14);
+    assert_true(peaks.mapped_bytes_per_second == 0);
+    assert_int_equal(sgm_machine_measure(1, 0.01, SGM_MEASURE_INT8, NULL, &peaks, &error), SGM_OK);
+    assert_true(peaks.flops_per_second == 0 && peaks.int8_ops_per_second > 0 && peaks.read_bytes_per_second == 0);
+    assert_int_equal(sgm_machine_measure(0, 0.02, what, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(1, -1, what, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(1, 1, 0, NULL, &peaks, &error), SGM_EARGUMENT);
 }
 
-/* The chains s = 3/4 s + 1/4 all run to 1, so the sink tells how many sums the loop really kept. */
+static void test_mapped_file(void **unused) {
+    (void)unused;
+    sgm_machine_peaks peaks;
+    sgm_error error;
+    char *path = sgm_format("/tmp/sigmoe-test-machine-%ld", (long)getpid());
+    static const char bytes[5000] = "a page and a bit";
+    assert_int_equal(sgm_file_write(path, bytes, sizeof bytes, &error), SGM_OK);
+    assert_int_equal(sgm_machine_measure(2, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_OK);
+    assert_true(peaks.mapped_bytes_per_second > 1e6 && peaks.flops_per_second == 0);
+    assert_int_equal(sgm_machine_measure(8, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, path));
+    assert_int_equal(sgm_machine_measure(1, 0.01, SGM_MEASURE_MAPPED, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(unlink(path), 0);
+    assert_true(sgm_machine_measure(1, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error) != SGM_OK);
+    sgm_free(path);
+}
+
+/* Every chain runs to 1, so the sink tells how many sums the loop really kept. */
+static void peak_loop(sgm_peak_function *function, int64_t rounds) {
+    sgm_real sink = 0;
+    int64_t operations = function(rounds, &sink);
+    assert_true(operations > 0 && operations % (2 * rounds) == 0);
+    assert_true(sink > 7.99 && sink < 32.01);
+}
+
 static void test_peak_loops(void **unused) {
     (void)unused;
+    uint64_t *words = sgm_alloc(3 * SGM_PEAK_READ_BYTES), sum = 0;
+    for (uint64_t i = 0; i < 3 * SGM_PEAK_READ_BYTES / 8; i++)
+        sum += words[i] = (i + 1) * 0x9E3779B97F4A7C15u;
     const sgm_kernels *k;
     for (size_t i = 0; (k = sgm_kernels_at(i)) != NULL; i++)
         if (k->usable()) {
-            sgm_real sink = 0;
-            int64_t flops = sgm_peak_of(k)(1000, &sink);
-            assert_true(flops > 0 && flops % 2000 == 0);
-            assert_true(sink > 11.99 && sink < 32.01);
+            const sgm_peaks *peaks = sgm_peaks_of(k);
+            peak_loop(peaks->f32, 1000);
+            if (peaks->bf16)
+                peak_loop(peaks->bf16, 1000);
+            peak_loop(peaks->int8, 1000);
+            assert_true(peaks->read(words, 3 * SGM_PEAK_READ_BYTES) == sum);
         }
+    sgm_free(words);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_description),
         cmocka_unit_test(test_measurement),
+        cmocka_unit_test(test_mapped_file),
         cmocka_unit_test(test_peak_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

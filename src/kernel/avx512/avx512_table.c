@@ -12,7 +12,6 @@
 
 #include "kernel/simd/simd_matmul.h"
 #include "kernel/simd/simd_matmul_bf16.h"
-#include "kernel/simd/simd_peak.h"
 #include "kernel/simd/simd_vector.h"
 
 #include "kernel/simd/simd_attention.h"
@@ -23,9 +22,20 @@
 
 #include "kernel/simd/simd_quantise.h"
 
-int64_t sgm_peak_avx512(int64_t rounds, sgm_real *sink) {
-    return multiply_add_peak(rounds, sink);
+typedef __m512i peak_int;
+static inline peak_int peak_int_set(int x) {
+    return _mm512_set1_epi32(x);
 }
+static inline vec peak_int_real(peak_int x) {
+    return _mm512_cvtepi32_ps(x);
+}
+static inline peak_int peak_dot_int8(peak_int sum, peak_int a, peak_int b) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
+}
+
+#include "kernel/simd/simd_peak.h"
+
+const sgm_peaks sgm_peaks_avx512 = {.f32 = multiply_add_peak, .int8 = integer_dot_peak, .read = peak_read};
 
 extern const sgm_kernels sgm_kernels_avx512;
 const sgm_kernels sgm_kernels_avx512 = {

@@ -13,7 +13,6 @@
 #include "kernel/avx512_bf16/bf16_matmul.h"
 
 #include "kernel/simd/simd_matmul.h"
-#include "kernel/simd/simd_peak.h"
 #include "kernel/simd/simd_vector.h"
 
 #include "kernel/simd/simd_attention.h"
@@ -24,9 +23,39 @@
 
 #include "kernel/simd/simd_quantise.h"
 
-int64_t sgm_peak_avx512_bf16(int64_t rounds, sgm_real *sink) {
-    return multiply_add_peak(rounds, sink);
+typedef __m512i peak_int;
+static inline peak_int peak_int_set(int x) {
+    return _mm512_set1_epi32(x);
 }
+static inline vec peak_int_real(peak_int x) {
+    return _mm512_cvtepi32_ps(x);
+}
+static inline peak_int peak_dot_int8(peak_int sum, peak_int a, peak_int b) {
+    return _mm512_dpbusd_epi32(sum, a, b);
+}
+
+#include "kernel/simd/simd_peak.h"
+
+/* sum += two products a lane, which cancel. The barrier hides that all chains are the same. */
+static int64_t bf16_dot_peak(int64_t rounds, float *sink) {
+    vec sum[CHAINS];
+    __m512i a = _mm512_set1_epi32(0x40404040);
+    const __m512i b = _mm512_set1_epi32((int)0xC0A040A0u); /* 3, 3 and 5, -5 */
+    UNROLL
+    for (int j = 0; j < CHAINS; j++)
+        sum[j] = v_set(1);
+    for (int64_t i = 0; i < rounds; i++)
+        UNROLL
+    for (int j = 0; j < CHAINS; j++) {
+        __asm__ volatile("" : "+v"(a));
+        sum[j] = _mm512_dpbf16_ps(sum[j], (__m512bh)a, (__m512bh)b);
+    }
+    *sink = sum_of_chains(sum, CHAINS);
+    return rounds * CHAINS * WIDTH * 4;
+}
+
+const sgm_peaks sgm_peaks_avx512_bf16 = {
+    .f32 = multiply_add_peak, .bf16 = bf16_dot_peak, .int8 = integer_dot_peak, .read = peak_read};
 
 extern const sgm_kernels sgm_kernels_avx512_bf16;
 const sgm_kernels sgm_kernels_avx512_bf16 = {

@@ -19,7 +19,10 @@ expect 0 eval --model m --data text.txt --limit 500; says "500 bytes in 500 toke
 
 expect 0 doctor --seconds 0; says "processor"; says "kernels      ref"; says "<- auto"; says "available"
 expect 0 doctor --seconds 0.05 --threads 1; says "FLOP/s in f32"; says "with 1 threads"
-expect 0 doctor --seconds 0.05 --json; json flops_per_second bytes_per_second
+says "FLOP/s in bf16"; says "OP/s in int8"; says "/s read from memory"
+expect 0 doctor --seconds 0.05 --threads 1 --file "$SIGMOE"; says "/s read from $SIGMOE, mapped"
+expect 3 doctor --seconds 0.05 --file no-such-file
+expect 0 doctor --seconds 0.05 --json; json flops_per_second bf16_flops_per_second int8_ops_per_second bytes_per_second
 
 expect 0 list; says "router     top_k"
 expect 0 list balancers; says "loss_free_bias"; says "arXiv 2408.15664"
