@@ -28,6 +28,9 @@ typedef struct sgm_engine_options {
     const char *kernels;  /* NULL: "auto" */
     int64_t batch_tokens; /* most rows per step; 0: 512. Longer prompts are fed in chunks by sgm_session_feed */
     int64_t kv_tokens;    /* positions of all sessions together; 0: the model's context */
+    /* How keys and values are kept: "f32", "f16", "q8" (8-bit integers, one scale a head and position). NULL, "auto": f32 for a
+     * model whose weights are f32, f16 for the others. With each of them decode gives the bytes of prefill. */
+    const char *kv_type;
 } sgm_engine_options;
 /* `model`: model folder, checkpoint or run folder. SGM_EMEMORY is said before allocating. */
 sgm_status sgm_engine_open(const char *model, const sgm_engine_options *options, sgm_engine **engine, sgm_error *error);

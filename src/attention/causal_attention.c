@@ -1,49 +1,411 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Causal attention within each segment, with grouped key/value heads (GQA, arXiv 2305.13245).
  *
- * Online softmax (arXiv 1805.02867) over blocks of SGM_KV_PAGE keys counted from position 0 of the sequence: a row at
- * position p goes through blocks 0 … p/64 in order, and in its last block sees the keys up to itself. Everything a row does
- * depends on its position alone, so training, prefill in any chunks, and decode give the same bytes. Scores exist for one
- * tile of 64 queries × 64 keys at a time. Kept for the backward pass: log of the softmax's denominator per row and head;
- * probabilities are recomputed.
+ * Online softmax (arXiv 1805.02867) over blocks of 64 keys counted from position 0 of the sequence: a row at position p goes
+ * through blocks 0 … p/64, and in its last block sees the keys up to itself. Eight blocks are a part; every part begins afresh
+ * and the parts of a row are merged in order, so that several threads can share a long past (arXiv 2311.01282). Everything a
+ * row does depends on its position alone: training, prefill in any chunks, and decode give the same bytes, whoever computes
+ * which part.
  *
- * Forward tasks: 64 queries of a head. Backward tasks: a segment's key/value head (with the query heads that read it), so
- * that gradients of keys and values are summed in a fixed order by one thread. */
+ * A tile is some queries of a segment inside one block of positions, with all heads that read one key/value head side by
+ * side: each key and value is read (and widened, and in training transposed) once for all of them. Scores exist for 64 keys
+ * at a time. Tasks are tiles, or parts of tiles where a step has few of them, the longest first. Kept for the backward pass
+ * (attention_backward.c): the log of the softmax's denominator per row and head. */
 #include <string.h>
 
+#include "attention/attention.h"
 #include "base/elementary.h"
 #include "base/memory.h"
 #include "op/op_case.h"
-#include "op/ops.h"
 
-enum { BLOCK = SGM_KV_PAGE, SLICE = 16 };
+enum {
+    BLOCK = SGM_KEY_BLOCK,
+    PART = 8 * BLOCK,      /* positions */
+    SLICE = 16,            /* queries of a diagonal block that are scored together: half of its scores are masked */
+    TILE_ROWS = 256,       /* most rows of a tile, unless more heads than 16 share a key head */
+    SPLIT_ROWS = 32,       /* tiles up to this height may be cut into parts */
+    SPLIT_REALS = 1 << 20, /* room for parts that wait to be merged */
+};
 
-typedef struct attention_args {
-    int64_t heads, kv_heads, layer;
-    const sgm_rows *rows;
-} attention_args;
+/* ---- keys and values ----------------------------------------------------------------------------------------------- */
 
-/* One segment's keys and values by block, and the strides between their rows. */
-typedef struct keys {
-    const sgm_real *k, *v; /* training: the segment's first row */
-    const sgm_kv_pages *past;
-    int64_t layer, stride;
-} keys;
+/* One block of one head, ready for the products. */
+typedef struct key_block {
+    const sgm_real *keys, *values; /* (S, 64) and (64, S) */
+    int64_t value_stride;
+    const float *key_scale, *value_scale; /* NULL: none */
+} key_block;
 
-static const sgm_real *key_block(const keys *s, int64_t block) {
-    if (!s->past)
-        return s->k + block * BLOCK * s->stride;
-    return s->past->page[s->layer * s->past->pages_per_layer + block];
+static char *page_of(const sgm_kv_pages *past, const sgm_attention_args *a, int64_t S, int64_t head, int64_t block) {
+    return past->page[a->layer * past->pages_per_layer + block] + (size_t)head * sgm_kv_head_bytes(past->type, S);
 }
 
-static const sgm_real *value_block(const keys *s, int64_t block) {
-    if (!s->past)
-        return s->v + block * BLOCK * s->stride;
-    return s->past->page[s->layer * s->past->pages_per_layer + block] + BLOCK * s->stride;
+/* The first `count` keys of the block. `keys` and `values` have room for a block. */
+static key_block block_get(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, int64_t head,
+                           int64_t block, int64_t count, sgm_real *keys, sgm_real *values) {
+    const sgm_attention_args *a = node->args;
+    int64_t narrow = node->in[1].cols, S = narrow / a->kv_heads;
+    if (!segment->past) {
+        int64_t at = (segment->row + block * BLOCK) * narrow + head * S;
+        kernels->transpose(count, S, node->in[1].data + at, narrow, keys, BLOCK);
+        return (key_block){keys, node->in[2].data + at, narrow, NULL, NULL};
+    }
+    const char *page = page_of(segment->past, a, S, head, block);
+    if (segment->past->type == SGM_KV_F32)
+        return (key_block){(const sgm_real *)(const void *)page, (const sgm_real *)(const void *)page + S * BLOCK, S,
+                           NULL, NULL};
+    key_block ready = {keys, values, S, NULL, NULL};
+    if (segment->past->type == SGM_KV_F16) {
+        const uint16_t *stored = (const uint16_t *)(const void *)page;
+        kernels->f16_widen(S * BLOCK, stored, keys);
+        kernels->f16_widen(count * S, stored + S * BLOCK, values);
+        return ready;
+    }
+    const int8_t *stored = (const int8_t *)page;
+    kernels->int8_widen(S * BLOCK, stored, keys);
+    kernels->int8_widen(count * S, stored + S * BLOCK, values);
+    ready.key_scale = (const float *)(const void *)(stored + 2 * S * BLOCK);
+    ready.value_scale = ready.key_scale + BLOCK;
+    return ready;
+}
+
+/* Position of the sequence gets its key and value of one head. `scratch` holds S elements of the stored type. */
+static void store(const sgm_kernels *kernels, sgm_kv_type type, int64_t S, int64_t slot, const sgm_real *key,
+                  const sgm_real *value, char *page, void *scratch) {
+    if (type == SGM_KV_F32) {
+        sgm_real *keys = (sgm_real *)(void *)page;
+        for (int64_t i = 0; i < S; i++)
+            keys[i * BLOCK + slot] = key[i];
+        memcpy(keys + S * BLOCK + slot * S, value, (size_t)S * sizeof *value);
+    } else if (type == SGM_KV_F16) {
+        uint16_t *keys = (uint16_t *)(void *)page, *narrow = scratch;
+        kernels->f16_round(S, key, narrow);
+        for (int64_t i = 0; i < S; i++)
+            keys[i * BLOCK + slot] = narrow[i];
+        kernels->f16_round(S, value, keys + S * BLOCK + slot * S);
+    } else {
+        int8_t *keys = (int8_t *)page, *narrow = scratch;
+        float *scale = (float *)(void *)(page + 2 * S * BLOCK);
+        scale[slot] = kernels->int8_round(S, key, narrow);
+        for (int64_t i = 0; i < S; i++)
+            keys[i * BLOCK + slot] = narrow[i];
+        scale[BLOCK + slot] = kernels->int8_round(S, value, keys + S * BLOCK + slot * S);
+    }
+}
+
+/* Inference: new keys and values of rows [begin, end) of the segment go to its pages; heads [head, head + heads). */
+static void append(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, int64_t begin,
+                   int64_t end, int64_t head, int64_t heads, void *scratch) {
+    const sgm_attention_args *a = node->args;
+    int64_t narrow = node->in[1].cols, S = narrow / a->kv_heads;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t h = head; h < head + heads; h++) {
+            int64_t position = segment->position + i, at = (segment->row + i) * narrow + h * S;
+            store(kernels, segment->past->type, S, position % BLOCK, node->in[1].data + at, node->in[2].data + at,
+                  page_of(segment->past, a, S, h, position / BLOCK), scratch);
+        }
+}
+
+/* ---- tiles --------------------------------------------------------------------------------------------------------- */
+
+/* Queries [first, first + count) of a segment. */
+typedef struct tile {
+    const sgm_segment *segment;
+    int64_t first, count;
+    int64_t parts;
+} tile;
+
+/* All tiles of the batch, class after class. */
+typedef struct tiles {
+    const sgm_attention_args *args;
+    int64_t queries; /* most of a tile: a power of two */
+    int class;       /* -1: done */
+    int64_t segment, first;
+} tiles;
+
+static int64_t tile_queries(const sgm_attention_args *a) {
+    int64_t queries = BLOCK;
+    while (queries > SLICE && queries * (a->heads / a->kv_heads) > TILE_ROWS)
+        queries /= 2;
+    return queries;
+}
+
+/* Tiles end at multiples of their height in positions, so that a tile meets one diagonal block only. */
+static int64_t tile_height(const tiles *t, const sgm_segment *segment, int64_t first) {
+    int64_t count = t->queries - (segment->position + first) % t->queries;
+    return count < segment->rows - first ? count : segment->rows - first;
+}
+
+static int tile_class(const sgm_segment *segment, int64_t first, int64_t count) {
+    return sgm_cost_class(count * ((segment->position + first) / BLOCK + 1));
+}
+
+static tiles tiles_begin(const sgm_attention_args *a) {
+    tiles t = {.args = a, .queries = tile_queries(a)};
+    for (int64_t i = 0; i < a->rows->segment_count; i++) {
+        const sgm_segment *segment = &a->rows->segments[i];
+        int class = tile_class(segment, segment->rows, t.queries); /* no tile of it has a higher one */
+        t.class = class > t.class ? class : t.class;
+    }
+    return t;
+}
+
+static bool tiles_next(tiles *t, tile *next) {
+    for (; t->class >= 0; t->class --, t->segment = 0)
+        for (; t->segment < t->args->rows->segment_count; t->segment++, t->first = 0) {
+            const sgm_segment *segment = &t->args->rows->segments[t->segment];
+            while (t->first < segment->rows) {
+                int64_t first = t->first, count = tile_height(t, segment, first);
+                t->first += count;
+                if (tile_class(segment, first, count) != t->class)
+                    continue;
+                *next = (tile){segment, first, count, (segment->position + first) / PART + 1};
+                return true;
+            }
+        }
+    return false;
+}
+
+/* ---- one tile ------------------------------------------------------------------------------------------------------ */
+
+/* The state of a tile's rows in the online softmax: row i · group + h is query i's head h. */
+typedef struct state {
+    sgm_real *y, *largest, *sum; /* (R, S), (R), (R) */
+} state;
+
+/* A thread's own memory. */
+typedef struct scratch {
+    sgm_real *score, *q, *keys, *values, *rescale;
+    state total, part;
+} scratch;
+
+static int64_t slice_rows(int64_t group, bool diagonal) {
+    return diagonal || SLICE * group > BLOCK ? SLICE * group : BLOCK;
+}
+
+/* Lays the arrays out from `memory` on; NULL only counts. In multiples of a cache line. */
+static size_t scratch_lay_out(const sgm_node *node, char *memory, scratch *s) {
+    const sgm_attention_args *a = node->args;
+    int64_t group = a->heads / a->kv_heads, S = node->in[0].cols / a->heads, R = tile_queries(a) * group;
+    struct {
+        sgm_real **place;
+        int64_t count;
+    } arrays[] = {{&s->score, slice_rows(group, false) * BLOCK},
+                  {&s->q, R * S},
+                  {&s->keys, S * BLOCK},
+                  {&s->values, S * BLOCK},
+                  {&s->rescale, R},
+                  {&s->total.y, R * S},
+                  {&s->total.largest, R},
+                  {&s->total.sum, R},
+                  {&s->part.y, R * S},
+                  {&s->part.largest, R},
+                  {&s->part.sum, R}};
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        *arrays[i].place = memory ? (sgm_real *)(void *)(memory + used) : NULL;
+        used += sgm_round_up((size_t)arrays[i].count * sizeof(sgm_real));
+    }
+    return used;
+}
+
+/* What a forward pass works with on one thread. */
+typedef struct pass {
+    const sgm_kernels *kernels;
+    const sgm_node *node;
+    const sgm_attention_args *args;
+    int64_t group, S;
+    scratch own;
+    bool append; /* each tile stores its own keys and values first */
+} pass;
+
+/* Part `index` of the tile for one key/value head, from nothing. */
+static void attend(const pass *p, const tile *t, int64_t head, int64_t index, const state *to) {
+    const sgm_kernels *kernels = p->kernels;
+    int64_t group = p->group, S = p->S, rows = t->count * group, position = t->segment->position + t->first;
+    int64_t begin = index * (PART / BLOCK), diagonal = position / BLOCK;
+    int64_t end = index == t->parts - 1 ? diagonal + 1 : begin + PART / BLOCK;
+    for (int64_t r = 0; r < rows; r++) {
+        to->largest[r] = -(sgm_real)__builtin_inf();
+        to->sum[r] = 0;
+    }
+    for (int64_t block = begin; block < end; block++) {
+        int64_t most = sgm_keys_visible(position + t->count - 1, block), step = slice_rows(group, block == diagonal);
+        key_block b = block_get(kernels, p->node, t->segment, head, block, most, p->own.keys, p->own.values);
+        for (int64_t r = 0; r < rows; r += step) {
+            int64_t count = rows - r < step ? rows - r : step;
+            int64_t seen = sgm_keys_visible(position + (r + count - 1) / group, block);
+            sgm_score_tile scores = {.rows = count,
+                                     .cols = seen,
+                                     .seen = sgm_keys_visible(position + r / group, block),
+                                     .group = group,
+                                     .scale = (sgm_real)(1 / __builtin_sqrt((double)S)),
+                                     .key_scale = b.key_scale,
+                                     .value_scale = b.value_scale};
+            kernels->matmul_nn(count, seen, S, p->own.q + r * S, S, b.keys, BLOCK, p->own.score, BLOCK, false);
+            kernels->softmax_step(&scores, p->own.score, BLOCK, to->largest + r, to->sum + r, p->own.rescale);
+            for (int64_t i = 0; block > begin && i < count; i++)
+                if (p->own.rescale[i] != 1)
+                    kernels->scale(S, p->own.rescale[i], to->y + (r + i) * S, to->y + (r + i) * S);
+            kernels->matmul_nn(count, S, seen, p->own.score, BLOCK, b.values, b.value_stride, to->y + r * S, S,
+                               block > begin);
+        }
+    }
+}
+
+/* total: the next part is added to the earlier ones. */
+static void merge(const pass *p, int64_t rows, const state *total, const state *part) {
+    for (int64_t r = 0; r < rows; r++) {
+        sgm_real old = total->largest[r], new = part->largest[r], top = new > old || new != new ? new : old;
+        sgm_real keep = sgm_exp(old - top), take = sgm_exp(new - top);
+        p->kernels->scale(p->S, keep, total->y + r * p->S, total->y + r * p->S);
+        p->kernels->axpy(p->S, take, part->y + r * p->S, total->y + r * p->S);
+        total->sum[r] = total->sum[r] * keep + part->sum[r] * take;
+        total->largest[r] = top;
+    }
+}
+
+/* The rows of the tile leave: divided by their sums, to their places in y. */
+static void finish(const pass *p, const tile *t, int64_t head, const state *total) {
+    int64_t heads = p->args->heads, width = heads * p->S;
+    sgm_real *lse = p->node->saved; /* (T, H) */
+    for (int64_t i = 0; i < t->count; i++)
+        for (int64_t h = 0; h < p->group; h++) {
+            int64_t r = i * p->group + h, row = t->segment->row + t->first + i, at = head * p->group + h;
+            p->kernels->scale(p->S, 1 / total->sum[r], total->y + r * p->S,
+                              p->node->out[0].data + row * width + at * p->S);
+            if (lse)
+                lse[row * heads + at] = total->largest[r] + sgm_log(total->sum[r]);
+        }
+}
+
+static void take_queries(const pass *p, const tile *t, int64_t head) {
+    int64_t width = p->node->in[0].cols, take = p->group * p->S;
+    const sgm_real *q = p->node->in[0].data + (t->segment->row + t->first) * width + head * take;
+    for (int64_t i = 0; i < t->count; i++)
+        memcpy(p->own.q + i * take, q + i * width, (size_t)take * sizeof *q);
+}
+
+static void store_own(const pass *p, const tile *t, int64_t head) {
+    if (p->append && t->segment->past)
+        append(p->kernels, p->node, t->segment, t->first, t->first + t->count, head, 1, p->own.score);
+}
+
+static void whole_tile(const pass *p, const tile *t, int64_t head) {
+    store_own(p, t, head);
+    take_queries(p, t, head);
+    attend(p, t, head, 0, &p->own.total);
+    for (int64_t i = 1; i < t->parts; i++) {
+        attend(p, t, head, i, &p->own.part);
+        merge(p, t->count * p->group, &p->own.total, &p->own.part);
+    }
+    finish(p, t, head, &p->own.total);
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------------------------ */
+
+static bool has_past(const sgm_rows *rows) {
+    for (int64_t i = 0; i < rows->segment_count; i++)
+        if (rows->segments[i].past)
+            return true;
+    return false;
+}
+
+/* Reals that the tile's parts take while they wait to be merged. */
+static int64_t part_reals(const pass *p, const tile *t) {
+    return t->count * p->group * (p->S + 2);
+}
+
+static state part_at(const pass *p, const tile *t, sgm_real *memory) {
+    int64_t rows = t->count * p->group;
+    return (state){memory, memory + rows * p->S, memory + rows * (p->S + 1)};
+}
+
+/* Cut into parts: a short tile of a step that has too few tiles for its threads, while there is room. The result is the same
+ * bytes; `place` is where its parts begin. */
+static bool is_cut(const pass *p, const tile *t, bool few, int64_t *used, int64_t *place) {
+    int64_t reals = p->args->kv_heads * t->parts * part_reals(p, t);
+    if (!few || t->parts == 1 || t->count * p->group > SPLIT_ROWS || !t->segment->past || *used + reals > SPLIT_REALS)
+        return false;
+    *place = *used;
+    *used += reals;
+    return true;
+}
+
+/* The tiles whose parts wait are merged. All threads find the same places. */
+static void merge_parts(const pass *p, sgm_worker *worker, sgm_real *waiting) {
+    int64_t drawn = sgm_task(worker), task = 0, used = 0, place;
+    tiles all = tiles_begin(p->args);
+    for (tile t; tiles_next(&all, &t);) {
+        if (!is_cut(p, &t, true, &used, &place))
+            continue;
+        for (int64_t head = 0; head < p->args->kv_heads; head++, task++) {
+            if (task != drawn)
+                continue;
+            sgm_real *from = waiting + place + head * t.parts * part_reals(p, &t);
+            state total = part_at(p, &t, from);
+            for (int64_t i = 1; i < t.parts; i++) {
+                state part = part_at(p, &t, from + i * part_reals(p, &t));
+                merge(p, t.count * p->group, &total, &part);
+            }
+            finish(p, &t, head, &total);
+            drawn = sgm_task(worker);
+        }
+    }
+}
+
+static void forward(sgm_walk *walk, sgm_node *node) {
+    const sgm_attention_args *a = node->args;
+    pass p = {.kernels = walk->kernels, .node = node, .args = a, .group = a->heads / a->kv_heads};
+    p.S = node->in[0].cols / a->heads;
+    size_t own = scratch_lay_out(node, NULL, &p.own);
+    (void)scratch_lay_out(node, (char *)node->workspace + (size_t)walk->worker->thread * own, &p.own);
+    sgm_real *waiting = (sgm_real *)(void *)((char *)node->workspace + (size_t)walk->worker->threads * own);
+    /* Where a segment is one tile (decode), the tile stores its keys itself; else they are stored before anyone reads. */
+    int64_t count = 0;
+    tiles all = tiles_begin(a);
+    for (tile t; tiles_next(&all, &t);)
+        count++;
+    bool past = has_past(a->rows), few = past && count * a->kv_heads < 4 * walk->worker->threads;
+    p.append = past && count == a->rows->segment_count;
+    if (past && !p.append) {
+        for (int64_t i = 0; i < a->rows->segment_count; i++) {
+            const sgm_segment *segment = &a->rows->segments[i];
+            int64_t begin, end;
+            sgm_split(walk->worker, segment->rows, 1, &begin, &end);
+            if (segment->past)
+                append(walk->kernels, node, segment, begin, end, 0, a->kv_heads, p.own.score);
+        }
+        sgm_barrier(walk->worker);
+    }
+    int64_t drawn = sgm_task(walk->worker), task = 0, used = 0, place = 0;
+    all = tiles_begin(a);
+    for (tile t; tiles_next(&all, &t);) {
+        bool cut = is_cut(&p, &t, few, &used, &place);
+        for (int64_t head = 0; head < a->kv_heads; head++)
+            for (int64_t i = cut ? t.parts - 1 : 0; i >= 0; i--, task++) {
+                if (task != drawn)
+                    continue;
+                if (cut) {
+                    state part = part_at(&p, &t, waiting + place + (head * t.parts + i) * part_reals(&p, &t));
+                    if (i == t.parts - 1)
+                        store_own(&p, &t, head);
+                    take_queries(&p, &t, head);
+                    attend(&p, &t, head, i, &part);
+                } else {
+                    whole_tile(&p, &t, head);
+                }
+                drawn = sgm_task(walk->worker);
+            }
+    }
+    if (used > 0) {
+        sgm_barrier(walk->worker);
+        merge_parts(&p, walk->worker, waiting);
+    }
 }
 
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
-    const attention_args *a = node->args;
+    const sgm_attention_args *a = node->args;
     const sgm_tensor *q = &node->in[0], *k = &node->in[1], *v = &node->in[2];
     if (a->heads < 1 || a->kv_heads < 1 || a->heads % a->kv_heads || q->cols % a->heads ||
         k->cols != q->cols / a->heads * a->kv_heads || v->cols != k->cols || q->rows != k->rows || v->rows != k->rows)
@@ -56,209 +418,20 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
     return SGM_OK;
 }
 
-/* Per row and head: log of the denominator, and in the backward pass Σ dy·y. */
+/* Per row and head: log of the denominator. */
 static size_t saved_bytes(const sgm_node *node) {
-    const attention_args *a = node->args;
+    const sgm_attention_args *a = node->args;
     return (size_t)(node->in[0].rows * a->heads) * sizeof(sgm_real);
 }
 
+/* Linear in the rows and in the threads, never in the depth. */
 static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
-    (void)threads;
-    return backward ? saved_bytes(node) : 0;
-}
-
-/* Inference: this layer's new keys and values go to the end of the sequences' pages. */
-static void append_to_pages(sgm_walk *walk, const sgm_node *node) {
-    const attention_args *a = node->args;
-    int64_t width = node->in[1].cols, begin, end;
-    sgm_split(walk->worker, node->in[1].rows, 1, &begin, &end);
-    for (int64_t s = 0; s < a->rows->segment_count; s++) {
-        const sgm_segment *segment = &a->rows->segments[s];
-        if (!segment->past)
-            continue;
-        for (int64_t i = 0; i < segment->rows; i++) {
-            int64_t row = segment->row + i, position = segment->position + i;
-            if (row < begin || row >= end)
-                continue;
-            sgm_real *page = segment->past->page[a->layer * segment->past->pages_per_layer + position / BLOCK];
-            sgm_real *key = page + position % BLOCK * width;
-            memcpy(key, node->in[1].data + row * width, (size_t)width * sizeof(sgm_real));
-            memcpy(key + BLOCK * width, node->in[2].data + row * width, (size_t)width * sizeof(sgm_real));
-        }
-    }
-}
-
-/* Keys of `block` that position p sees. */
-static int64_t visible(int64_t p, int64_t block) {
-    int64_t n = p - block * BLOCK + 1;
-    return n > BLOCK ? BLOCK : n;
-}
-
-/* In a tile on the diagonal half of the scores are masked: it goes by slices of rows, each with the keys its last row
- * sees. Others go whole. A row's result does not change (kernels.h). */
-static int64_t slice(int64_t count, int64_t row, bool diagonal) {
-    return diagonal && count - row > SLICE ? SLICE : count - row;
-}
-
-/* Queries [first, first + count) of the segment, one head. `lse` (T, H) may be NULL. */
-static void attend(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, const keys *s,
-                   int64_t head, int64_t first, int64_t count, sgm_real *lse) {
-    const attention_args *a = node->args;
-    int64_t width = node->in[0].cols, S = width / a->heads, shift = head / (a->heads / a->kv_heads) * S;
-    sgm_real scale = (sgm_real)(1 / __builtin_sqrt((double)S));
-    const sgm_real *q = node->in[0].data + (segment->row + first) * width + head * S;
-    sgm_real *y = node->out[0].data + (segment->row + first) * width + head * S;
-    sgm_real score[BLOCK * BLOCK], largest[BLOCK], sum[BLOCK];
-    int64_t position = segment->position + first, last = position + count - 1;
-    for (int64_t i = 0; i < count; i++) {
-        largest[i] = -(sgm_real)__builtin_inf();
-        sum[i] = 0;
-        memset(y + i * width, 0, (size_t)S * sizeof(sgm_real));
-    }
-    for (int64_t block = 0; block <= last / BLOCK; block++) {
-        bool diagonal = block == last / BLOCK;
-        for (int64_t i = 0, rows; i < count; i += rows) {
-            rows = slice(count, i, diagonal);
-            kernels->matmul_nt(rows, visible(position + i + rows - 1, block), S, q + i * width, width,
-                               key_block(s, block) + shift, s->stride, score + i * BLOCK, BLOCK, false);
-        }
-        for (int64_t i = 0; i < count; i++) {
-            sgm_real *row = score + i * BLOCK;
-            int64_t n = visible(position + i, block);
-            sgm_real top = kernels->max(n, row) * scale;
-            top = top > largest[i] || top != top ? top : largest[i];
-            sgm_real rescale = sgm_exp(largest[i] - top);
-            sum[i] = sum[i] * rescale + kernels->exp_sum(n, row, scale, top, row);
-            memset(row + n, 0, (size_t)(BLOCK - n) * sizeof(sgm_real));
-            if (block > 0)
-                kernels->scale(S, rescale, y + i * width, y + i * width);
-            largest[i] = top;
-        }
-        for (int64_t i = 0, rows; i < count; i += rows) {
-            rows = slice(count, i, diagonal);
-            kernels->matmul_nn(rows, S, visible(position + i + rows - 1, block), score + i * BLOCK, BLOCK,
-                               value_block(s, block) + shift, s->stride, y + i * width, width, true);
-        }
-    }
-    for (int64_t i = 0; i < count; i++) {
-        kernels->scale(S, 1 / sum[i], y + i * width, y + i * width);
-        if (lse)
-            lse[(segment->row + first + i) * a->heads + head] = largest[i] + sgm_log(sum[i]);
-    }
-}
-
-static keys keys_of(const sgm_node *node, const sgm_segment *segment) {
-    const attention_args *a = node->args;
-    int64_t width = node->in[1].cols;
-    return (keys){node->in[1].data + segment->row * width, node->in[2].data + segment->row * width, segment->past,
-                  a->layer, width};
-}
-
-static void forward(sgm_walk *walk, sgm_node *node) {
-    const attention_args *a = node->args;
-    append_to_pages(walk, node);
-    sgm_barrier(walk->worker);
-    int64_t drawn = sgm_task(walk->worker), task = 0;
-    for (int64_t i = 0; i < a->rows->segment_count; i++) {
-        const sgm_segment *segment = &a->rows->segments[i];
-        keys s = keys_of(node, segment);
-        /* Tiles end at multiples of 64 positions, so that a tile meets one diagonal block only. */
-        for (int64_t first = 0, count; first < segment->rows; first += count) {
-            count = BLOCK - (segment->position + first) % BLOCK;
-            if (count > segment->rows - first)
-                count = segment->rows - first;
-            for (int64_t head = 0; head < a->heads; head++, task++)
-                if (task == drawn) {
-                    attend(walk->kernels, node, segment, &s, head, first, count, node->saved);
-                    drawn = sgm_task(walk->worker);
-                }
-        }
-    }
-}
-
-/* ---- backward ---------------------------------------------------------------------------------------------------- */
-
-/* Gradient arrays, (T, H·S) and (T, G·S). Any may be NULL. */
-typedef struct gradients {
-    const sgm_real *dy, *lse, *dot; /* dot (T, H) = Σ dy·y */
-    sgm_real *dq, *dk, *dv;
-} gradients;
-
-/* One tile: queries of block i, keys of block j of a segment, one query head. Adds to dq, dk, dv. */
-static void tile_backward(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, int64_t head,
-                          int64_t i, int64_t j, const gradients *g) {
-    const attention_args *a = node->args;
-    int64_t width = node->in[0].cols, narrow = node->in[1].cols, S = width / a->heads;
-    int64_t shift = head / (a->heads / a->kv_heads) * S;
-    sgm_real scale = (sgm_real)(1 / __builtin_sqrt((double)S));
-    int64_t first = i * BLOCK, count = segment->rows - first < BLOCK ? segment->rows - first : BLOCK;
-    int64_t row = segment->row + first, key = segment->row + j * BLOCK;
-    const sgm_real *q = node->in[0].data + row * width + head * S, *k = node->in[1].data + key * narrow + shift;
-    const sgm_real *v = node->in[2].data + key * narrow + shift, *dy = g->dy + row * width + head * S;
-    sgm_real p[BLOCK * BLOCK], dp[BLOCK * BLOCK];
-    for (int64_t at = 0, rows; at < count; at += rows) {
-        rows = slice(count, at, i == j);
-        int64_t seen = visible(first + at + rows - 1, j);
-        const sgm_real *q_at = q + at * width, *dy_at = dy + at * width;
-        sgm_real *p_at = p + at * BLOCK, *dp_at = dp + at * BLOCK;
-        kernels->matmul_nt(rows, seen, S, q_at, width, k, narrow, p_at, BLOCK, false);
-        kernels->matmul_nt(rows, seen, S, dy_at, width, v, narrow, dp_at, BLOCK, false);
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t n = visible(first + at + r, j), place = (row + at + r) * a->heads + head;
-            sgm_real *pr = p_at + r * BLOCK, *dpr = dp_at + r * BLOCK;
-            kernels->exp_sum(n, pr, scale, g->lse[place], pr);
-            for (int64_t c = 0; c < n; c++)
-                dpr[c] = pr[c] * (dpr[c] - g->dot[place]) * scale;
-            memset(pr + n, 0, (size_t)(seen - n) * sizeof(sgm_real));
-            memset(dpr + n, 0, (size_t)(seen - n) * sizeof(sgm_real));
-        }
-        if (g->dv)
-            kernels->matmul_tn(seen, S, rows, p_at, BLOCK, dy_at, width, g->dv + key * narrow + shift, narrow, true);
-        if (g->dk)
-            kernels->matmul_tn(seen, S, rows, dp_at, BLOCK, q_at, width, g->dk + key * narrow + shift, narrow, true);
-        if (g->dq)
-            kernels->matmul_nn(rows, S, seen, dp_at, BLOCK, k, narrow, g->dq + (row + at) * width + head * S, width,
-                               true);
-    }
-}
-
-static sgm_real *gradient_cleared(sgm_walk *walk, sgm_node *node, int input) {
-    bool add = false;
-    sgm_real *gradient = sgm_gradient_in(walk, node, input, &add);
-    if (gradient && !add) {
-        int64_t begin, end;
-        sgm_split(walk->worker, node->in[input].rows * node->in[input].cols, 64, &begin, &end);
-        memset(gradient + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
-    }
-    return gradient;
-}
-
-static void backward(sgm_walk *walk, sgm_node *node) {
-    const attention_args *a = node->args;
-    int64_t width = node->in[0].cols, S = width / a->heads, begin, end;
-    sgm_real *dot = node->workspace;
-    gradients g = {.dy = sgm_gradient_out(walk, node, 0), .lse = node->saved, .dot = dot};
-    g.dq = gradient_cleared(walk, node, 0);
-    g.dk = gradient_cleared(walk, node, 1);
-    g.dv = gradient_cleared(walk, node, 2);
-    sgm_split(walk->worker, node->in[0].rows * a->heads, 1, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        dot[i] = walk->kernels->dot(S, g.dy + i * S, node->out[0].data + i * S);
-    sgm_barrier(walk->worker);
-    int64_t drawn = sgm_task(walk->worker), task = 0, group = a->heads / a->kv_heads;
-    for (int64_t n = 0; n < a->rows->segment_count; n++) {
-        const sgm_segment *segment = &a->rows->segments[n];
-        int64_t blocks = (segment->rows + BLOCK - 1) / BLOCK;
-        for (int64_t kv = 0; kv < a->kv_heads; kv++, task++) {
-            if (task != drawn)
-                continue;
-            for (int64_t head = kv * group; head < (kv + 1) * group; head++)
-                for (int64_t i = 0; i < blocks; i++)
-                    for (int64_t j = 0; j <= i; j++)
-                        tile_backward(walk->kernels, node, segment, head, i, j, &g);
-            drawn = sgm_task(walk->worker);
-        }
-    }
+    const sgm_attention_args *a = node->args;
+    scratch none;
+    if (backward)
+        return sgm_attention_backward_workspace(node, threads);
+    return (size_t)threads * scratch_lay_out(node, NULL, &none) +
+           (has_past(a->rows) ? (size_t)SPLIT_REALS * sizeof(sgm_real) : 0);
 }
 
 static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
@@ -270,12 +443,12 @@ static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_cas
     int64_t H = benchmark ? 6 : 4, G = 2, S = benchmark ? 32 : 6, long_ones[16];
     for (int i = 0; i < 16; i++)
         long_ones[i] = 256;
-    attention_args *args = c->args = sgm_case_alloc(c, sizeof *args);
+    sgm_attention_args *args = c->args = sgm_case_alloc(c, sizeof *args);
     sgm_rows *rows =
         benchmark ? sgm_case_rows(c, long_ones, 16, 7, seed) : sgm_case_rows(c, lengths[index], 3, 7, seed);
     if (sgm_case_failed(c))
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for an op case");
-    *args = (attention_args){H, G, 0, rows};
+    *args = (sgm_attention_args){H, G, 0, rows};
     c->rows[0] = c->rows[1] = c->rows[2] = rows->rows;
     c->cols[0] = H * S;
     c->cols[1] = c->cols[2] = G * S;
@@ -291,19 +464,19 @@ const sgm_op sgm_op_causal_attention = {
     .summary = "softmax attention to earlier rows of the same segment",
     .inputs = 3,
     .outputs = 1,
-    .args_bytes = sizeof(attention_args),
+    .args_bytes = sizeof(sgm_attention_args),
     .residual = -1,
     .shape = shape,
     .saved_bytes = saved_bytes,
     .workspace_bytes = workspace_bytes,
     .forward = forward,
-    .backward = backward,
+    .backward = sgm_attention_backward,
     .cases = &cases,
 };
 
 sgm_tensor sgm_causal_attention(sgm_walk *walk, sgm_tensor q, sgm_tensor k, sgm_tensor v, int64_t heads,
                                 int64_t kv_heads, int64_t layer, const sgm_rows *rows) {
-    attention_args args = {heads, kv_heads, layer, rows};
+    sgm_attention_args args = {heads, kv_heads, layer, rows};
     sgm_tensor in[3] = {q, k, v}, out = {0};
     sgm_apply(walk, &sgm_op_causal_attention, &args, in, &out);
     return out;

@@ -11,7 +11,9 @@ static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
     if (code != CLI_DONE)
         return code;
     cli_note_threads(args);
-    sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"), .kernels = cli_text(args, "kernels")};
+    sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"),
+                                  .kernels = cli_text(args, "kernels"),
+                                  .kv_type = cli_text(args, "kv-type")};
     sgm_error error = {0};
     if (sgm_evaluate(cli_text(args, "model"), &options, paths, count, cli_integer(args, "limit"), evaluation, &error))
         return cli_fail(&error);
@@ -24,6 +26,8 @@ static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
         {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens; 0: all"},                       \
         {"threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"},                           \
         {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},                    \
+        {"kv-type", CLI_TEXT, "TYPE", "auto",                                                                          \
+         0,         0,        false,  "keys and values as f32, f16 or q8; auto: f32 if the weights are"},              \
         {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"}, {                                                 \
         0                                                                                                              \
     }

@@ -169,7 +169,9 @@ static int run(const cli_args *args) {
     if (given > 1)
         return cli_usage(NULL, "sigmoe generate: give one of --prompt, --prompt-file and --prompt-ids");
     cli_note_threads(args);
-    sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"), .kernels = cli_text(args, "kernels")};
+    sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"),
+                                  .kernels = cli_text(args, "kernels"),
+                                  .kv_type = cli_text(args, "kv-type")};
     sgm_engine *engine = NULL;
     sgm_error error = {0};
     if (sgm_engine_open(cli_text(args, "model"), &options, &engine, &error))
@@ -211,6 +213,8 @@ static const cli_flag flags[] = {
     {"no-echo", CLI_SWITCH, NULL, NULL, 0, 0, false, "print the new text only, not the prompt before it"},
     {"threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"},
     {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},
+    {"kv-type", CLI_TEXT, "TYPE", "auto", 0, 0, false,
+     "keys and values as f32, f16 or q8; auto: f32 if the weights are"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false,
      "print JSON when done: prompt_tokens, tokens, text, token_ids, seconds"},
     {0},

@@ -4,7 +4,8 @@
  * A document is read as end-of-text followed by its tokens, in windows of the model's context that overlap by half; the
  * second half of a window is scored (all of the first window), so that every byte is scored once, with at least half a
  * context before it. The closing end-of-text is not scored: it is no text. Windows are packed into batches as segments;
- * a row's loss does not depend on the packing. The load counts each scored row once. */
+ * a row's loss does not depend on the packing. The load counts each scored row once. Keys and values go through pages of the
+ * engine's type where that is not f32, so that the numbers are those of generation. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -25,7 +26,11 @@ typedef struct evaluator {
     int32_t *tokens, *positions, *targets; /* (rows_most) */
     sgm_segment *segments;                 /* (rows_most) */
     float *row_loss;                       /* (rows_most) */
-    int64_t rows, segment_count;           /* of the batch being filled */
+    sgm_kv_pool pool;            /* keys and values that are rounded: pages of one layer, used by each in turn */
+    sgm_kv_pages *past;          /* (rows_most) of each segment; NULL: keys and values stay f32 */
+    char **pages;                /* (pages of the pool) */
+    int64_t page_count;          /* of the batch being filled */
+    int64_t rows, segment_count; /* of the batch being filled */
     char *values;
     sgm_load *load; /* (L), arrays behind */
     double nats;
@@ -59,7 +64,7 @@ static sgm_status flush(evaluator *e, sgm_error *error) {
     for (int64_t i = 0; i < e->rows; i++)
         if (e->targets[i] >= 0)
             e->nats += (double)e->row_loss[i];
-    e->rows = e->segment_count = 0;
+    e->rows = e->segment_count = e->page_count = 0;
     if (isfinite(e->nats))
         return SGM_OK;
     return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
@@ -67,6 +72,17 @@ static sgm_status flush(evaluator *e, sgm_error *error) {
 }
 
 /* ---- documents ----------------------------------------------------------------------------------------------------- */
+
+static void add_segment(evaluator *e, int64_t rows, int64_t pages) {
+    sgm_segment *segment = &e->segments[e->segment_count];
+    *segment = (sgm_segment){.row = e->rows, .rows = rows};
+    if (e->past) { /* every layer finds the same pages */
+        e->past[e->segment_count] = (sgm_kv_pages){e->pages + e->page_count, 0, e->pool.type};
+        segment->past = &e->past[e->segment_count];
+        e->page_count += pages;
+    }
+    e->segment_count++;
+}
 
 /* `tokens` (count) begin with the token that the first byte is predicted from; `bytes` of text in the others. */
 static sgm_status add_document(evaluator *e, const int32_t *tokens, int64_t count, int64_t bytes, sgm_error *error) {
@@ -79,11 +95,12 @@ static sgm_status add_document(evaluator *e, const int32_t *tokens, int64_t coun
     for (int64_t w = 0; !status && sgm_evaluation_window(count, e->context, w, &begin, &end, &score); w++) {
         if (e->limit && e->scored >= e->limit)
             break;
-        if (e->rows + end - begin > e->rows_most)
+        int64_t pages = (end - begin + SGM_KV_PAGE - 1) / SGM_KV_PAGE;
+        if (e->rows + end - begin > e->rows_most || (e->past && e->page_count + pages > e->pool.pages))
             status = flush(e, error);
         if (status)
             break;
-        e->segments[e->segment_count++] = (sgm_segment){.row = e->rows, .rows = end - begin};
+        add_segment(e, end - begin, pages);
         for (int64_t r = begin; r < end; r++, e->rows++) {
             bool counts = r >= score && (!e->limit || e->scored < e->limit);
             e->tokens[e->rows] = tokens[r];
@@ -218,6 +235,24 @@ static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, "use a smaller batch (batch_tokens)", "not enough memory to evaluate");
 }
 
+static sgm_status prepare_pages(evaluator *e, sgm_error *error) {
+    const sgm_model_settings *s = &e->engine->model->settings;
+    sgm_kv_type type = e->engine->pool.type;
+    int64_t pages = 2 * (e->rows_most / SGM_KV_PAGE + 1);
+    if (type == SGM_KV_F32)
+        return SGM_OK;
+    sgm_status status = sgm_kv_pool_init(&e->pool, type, 1, pages, s->kv_heads, s->head_size, error);
+    if (status)
+        return status;
+    e->past = sgm_alloc((size_t)e->rows_most * sizeof *e->past);
+    e->pages = sgm_alloc((size_t)pages * sizeof *e->pages);
+    if (!e->past || !e->pages)
+        return no_memory(error);
+    for (int64_t i = 0; i < pages; i++)
+        e->pages[i] = sgm_kv_page_data(&e->pool, (int32_t)i, 0);
+    return SGM_OK;
+}
+
 static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_options *options, sgm_error *error) {
     sgm_engine_options own = options ? *options : (sgm_engine_options){0};
     int64_t wanted = own.batch_tokens ? own.batch_tokens : BATCH_ROWS;
@@ -250,8 +285,11 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     for (size_t l = 0; l < layers; l++)
         e->load[l] =
             (sgm_load){.experts = s->experts, .count = count + l * experts, .probability = probability + l * experts};
+    status = prepare_pages(e, error);
+    if (status)
+        return status;
     e->rows = e->rows_most;
-    e->segments[0] = (sgm_segment){.rows = e->rows};
+    e->segments[0] = (sgm_segment){.rows = e->rows, .past = e->past};
     e->segment_count = 1;
     sgm_worker worker = {.threads = sgm_team_threads(e->engine->team), .team = e->engine->team};
     sgm_walk dry = {.worker = &worker, .kernels = e->engine->kernels, .dry = true, .error = error};
@@ -277,6 +315,9 @@ static void release(evaluator *e) {
     sgm_free(e->targets);
     sgm_free(e->segments);
     sgm_free(e->row_loss);
+    sgm_kv_pool_fini(&e->pool);
+    sgm_free(e->past);
+    sgm_free(e->pages);
     sgm_free(e->values);
     sgm_engine_close(e->engine);
 }

@@ -136,11 +136,17 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
         return status;
     const sgm_model_settings *s = &engine->info.settings;
     int64_t positions = options->kv_tokens ? options->kv_tokens : s->context;
-    int64_t pages = (positions + SGM_KV_PAGE - 1) / SGM_KV_PAGE, width = s->kv_heads * s->head_size;
+    int64_t pages = (positions + SGM_KV_PAGE - 1) / SGM_KV_PAGE;
+    sgm_kv_type type;
+    status = sgm_kv_type_choose(options->kv_type, strcmp(engine->info.dtype, "f32") == 0, &type, error);
+    if (status)
+        return status;
     if (pages > INT32_MAX)
         return sgm_fail(error, SGM_EARGUMENT, "use fewer positions", "kv_tokens %" PRId64 " is impossible", positions);
     engine->batch_tokens = options->batch_tokens ? options->batch_tokens : BATCH_DEFAULT;
-    uint64_t bytes = (uint64_t)engine->info.counts.bytes + sgm_kv_pool_bytes(s->layers, pages, width);
+    uint64_t bytes = sgm_kv_pool_bytes(type, s->layers, pages, s->kv_heads, s->head_size);
+    if (__builtin_add_overflow(bytes, (uint64_t)engine->info.counts.bytes, &bytes))
+        bytes = UINT64_MAX;
     status = sgm_memory_check(bytes, "the model's weights and its keys and values", error);
     if (!status)
         status = sgm_kernels_get(options->kernels ? options->kernels : "auto", &engine->kernels, error);
@@ -151,7 +157,7 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
     if (!status && engine->info.has_tokenizer)
         status = sgm_tokenizer_open(engine->info.folder, &engine->tokenizer, error);
     if (!status)
-        status = sgm_kv_pool_init(&engine->pool, s->layers, pages, width, error);
+        status = sgm_kv_pool_init(&engine->pool, type, s->layers, pages, s->kv_heads, s->head_size, error);
     return status ? status : step_memory(engine, error);
 }
 

@@ -33,7 +33,7 @@ struct sgm_session {
     int64_t length;
     int64_t page_count;
     int32_t *pages;    /* (page capacity) */
-    sgm_real **table;  /* (L, page capacity): where each page's part of each layer is */
+    char **table;      /* (L, page capacity): where each page's part of each layer is */
     sgm_kv_pages view; /* what attention reads */
     bool in_step;      /* marks the sessions of a batch, to find one that is named twice */
 };

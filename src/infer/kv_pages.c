@@ -6,13 +6,42 @@
 
 #include "base/memory.h"
 
-uint64_t sgm_kv_pool_bytes(int64_t layers, int64_t pages, int64_t width) {
-    return (uint64_t)layers * (uint64_t)pages * 2 * SGM_KV_PAGE * (uint64_t)width * sizeof(sgm_real);
+static const char *const type_names[SGM_KV_TYPES] = {"f32", "f16", "q8"};
+
+const char *sgm_kv_type_name(int index) {
+    return index < SGM_KV_TYPES ? type_names[index] : NULL;
 }
 
-sgm_status sgm_kv_pool_init(sgm_kv_pool *pool, int64_t layers, int64_t pages, int64_t width, sgm_error *error) {
-    *pool = (sgm_kv_pool){.layers = layers, .pages = pages, .layer_elements = 2 * SGM_KV_PAGE * width};
-    pool->block = sgm_alloc((size_t)sgm_kv_pool_bytes(layers, pages, width));
+sgm_status sgm_kv_type_choose(const char *name, bool weights_are_f32, sgm_kv_type *type, sgm_error *error) {
+    if (!name || strcmp(name, "auto") == 0) {
+        *type = weights_are_f32 ? SGM_KV_F32 : SGM_KV_F16;
+        return SGM_OK;
+    }
+    for (int i = 0; i < SGM_KV_TYPES; i++)
+        if (strcmp(name, type_names[i]) == 0) {
+            *type = (sgm_kv_type)i;
+            return SGM_OK;
+        }
+    return sgm_fail(error, SGM_EARGUMENT, "there are auto, f32, f16 and q8", "'%s' is no type of keys and values",
+                    name);
+}
+
+uint64_t sgm_kv_pool_bytes(sgm_kv_type type, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_size) {
+    uint64_t bytes = sgm_kv_head_bytes(type, head_size);
+    if (__builtin_mul_overflow(bytes, (uint64_t)kv_heads, &bytes) ||
+        __builtin_mul_overflow(bytes, (uint64_t)layers, &bytes) ||
+        __builtin_mul_overflow(bytes, (uint64_t)pages, &bytes))
+        return UINT64_MAX;
+    return bytes;
+}
+
+sgm_status sgm_kv_pool_init(sgm_kv_pool *pool, sgm_kv_type type, int64_t layers, int64_t pages, int64_t kv_heads,
+                            int64_t head_size, sgm_error *error) {
+    *pool = (sgm_kv_pool){.type = type,
+                          .layers = layers,
+                          .pages = pages,
+                          .layer_bytes = (size_t)kv_heads * sgm_kv_head_bytes(type, head_size)};
+    pool->block = sgm_alloc((size_t)sgm_kv_pool_bytes(type, layers, pages, kv_heads, head_size));
     pool->references = sgm_alloc((size_t)pages * sizeof *pool->references);
     pool->unused = sgm_alloc((size_t)pages * sizeof *pool->unused);
     if (!pool->block || !pool->references || !pool->unused) {
@@ -51,16 +80,10 @@ void sgm_kv_page_give(sgm_kv_pool *pool, int32_t page) {
         pool->unused[pool->unused_count++] = page;
 }
 
-sgm_real *sgm_kv_page_data(const sgm_kv_pool *pool, int32_t page, int64_t layer) {
-    return pool->block + (page * pool->layers + layer) * pool->layer_elements;
+char *sgm_kv_page_data(const sgm_kv_pool *pool, int32_t page, int64_t layer) {
+    return pool->block + (size_t)(page * pool->layers + layer) * pool->layer_bytes;
 }
 
-void sgm_kv_page_copy(const sgm_kv_pool *pool, int32_t from, int32_t to, int64_t positions) {
-    int64_t half = pool->layer_elements / 2, elements = half / SGM_KV_PAGE * positions;
-    for (int64_t l = 0; l < pool->layers; l++) {
-        const sgm_real *source = sgm_kv_page_data(pool, from, l);
-        sgm_real *target = sgm_kv_page_data(pool, to, l);
-        memcpy(target, source, (size_t)elements * sizeof(sgm_real));               /* keys */
-        memcpy(target + half, source + half, (size_t)elements * sizeof(sgm_real)); /* values */
-    }
+void sgm_kv_page_copy(const sgm_kv_pool *pool, int32_t from, int32_t to) {
+    memcpy(sgm_kv_page_data(pool, to, 0), sgm_kv_page_data(pool, from, 0), (size_t)pool->layers * pool->layer_bytes);
 }

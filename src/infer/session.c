@@ -31,7 +31,7 @@ sgm_status sgm_session_new(sgm_engine *engine, sgm_session **out, sgm_error *err
         session->engine = engine;
         session->pages = sgm_alloc((size_t)capacity * sizeof *session->pages);
         session->table = sgm_alloc((size_t)(capacity * engine->pool.layers) * sizeof *session->table);
-        session->view = (sgm_kv_pages){session->table, capacity};
+        session->view = (sgm_kv_pages){session->table, capacity, engine->pool.type};
     }
     if (!session || !session->pages || !session->table) {
         sgm_session_free(session);
@@ -97,7 +97,7 @@ void sgm_session_reserve(sgm_session *session, int64_t count) {
     if (last_is_shared(session)) {
         int64_t index = session->length / SGM_KV_PAGE;
         int32_t shared = session->pages[index], own = sgm_kv_page_take(pool);
-        sgm_kv_page_copy(pool, shared, own, session->length % SGM_KV_PAGE);
+        sgm_kv_page_copy(pool, shared, own);
         page_set(session, index, own);
         sgm_kv_page_give(pool, shared);
     }

@@ -15,7 +15,7 @@
 
 enum { V = 257, END = 256, CONTEXT = 16 };
 static unsigned char text[100];
-static const sgm_engine_options options = {.threads = 2, .kernels = "ref", .batch_tokens = 40};
+static sgm_engine_options options = {.threads = 2, .kernels = "ref", .batch_tokens = 40};
 
 static int set_up(void **state) {
     sgm_tokenizer *bytes;
@@ -70,9 +70,10 @@ static double window_nats(sgm_engine *engine, int64_t begin, int64_t end, int64_
     return nats;
 }
 
-static void is_the_plain_restatement(void **state) {
-    (void)state;
+/* Returns the nats. */
+static double is_restated(const char *kv_type) {
     sgm_engine *engine;
+    options.kv_type = kv_type;
     assert_int_equal(sgm_engine_open(in_folder("model"), &options, &engine, NULL), SGM_OK);
     /* 16 rows, then 8 new ones a window: 0-16, 8-24, … and the last, 88-100, of which 96-100 are new. */
     double nats = window_nats(engine, 0, 16, 0);
@@ -100,6 +101,17 @@ static void is_the_plain_restatement(void **state) {
         assert_true(fabs(e.layer[l].max_over_mean - (double)most / 25) < 1e-9);
     }
     sgm_evaluation_free(&e);
+    options.kv_type = NULL;
+    return nats;
+}
+
+static void is_the_plain_restatement(void **state) {
+    (void)state;
+    double exact = is_restated("f32");
+    assert_true(is_restated(NULL) == exact);
+    /* Rounded keys and values count as they do in sessions. */
+    assert_true(is_restated("f16") != exact);
+    assert_true(is_restated("q8") != exact);
 }
 
 static void a_limit_counts_tokens(void **state) {
