@@ -16,6 +16,7 @@
 
 #include "kernel/simd/simd_attention.h"
 
+#include "kernel/simd/simd_typed_float.h"
 #include "kernel/simd/simd_typed_unpack.h"
 
 #include "kernel/simd/simd_typed.h"

@@ -64,6 +64,9 @@ static inline vec v_of_int(ivec x) {
 static inline ivec iv_of_float_bits(vec x) {
     return _mm256_castps_si256(x);
 }
+static inline vec v_of_bits(ivec x) {
+    return _mm256_castsi256_ps(x);
+}
 static inline ivec iv_nearest(vec x) { /* ties to even */
     return _mm256_cvtps_epi32(x);
 }

@@ -70,6 +70,9 @@ static inline vec v_of_int(ivec x) {
 static inline ivec iv_of_float_bits(vec x) {
     return _mm512_castps_si512(x);
 }
+static inline vec v_of_bits(ivec x) {
+    return _mm512_castsi512_ps(x);
+}
 static inline ivec iv_nearest(vec x) { /* ties to even */
     return _mm512_cvtps_epi32(x);
 }

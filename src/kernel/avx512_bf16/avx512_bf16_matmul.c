@@ -238,3 +238,63 @@ void sgm_avx512_bf16_matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, 
                                int64_t ldb, float *C, int64_t ldc, bool add) {
     multiply(TN, M, N, K, A, lda, B, ldb, C, ldc, add);
 }
+
+/* ---- B stored as bf16 ---- */
+
+/* 32 elements of a stored row, of which `count` exist (32 or more: all). */
+INLINE vec stored_pairs(const uint8_t *from, int64_t count) {
+    const __mmask32 mask = count >= 2 * WIDTH ? 0xFFFFFFFFu : (1u << count) - 1u;
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, from));
+}
+
+/* As pack_transposed. The same rows' place in the next panel is asked for. */
+static void pack_stored(int64_t count, int64_t depth, const uint8_t *from, size_t stride, bool ask, pair *packed) {
+    for (int64_t n = 0; n < count; n += WIDTH)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
+            vec square[WIDTH];
+            const uint8_t *corner = from + (size_t)n * stride + 2 * k;
+            if (count - n >= WIDTH && depth - k >= 2 * WIDTH) {
+                UNROLL
+                for (size_t r = 0; r < WIDTH; r++) {
+                    square[r] = _mm512_loadu_ps((const void *)(corner + r * stride));
+                    if (ask)
+                        __builtin_prefetch(corner + (r + (size_t)count) * stride, 0, 2);
+                }
+            } else {
+                for (int r = 0; r < WIDTH; r++)
+                    square[r] = r < count - n ? stored_pairs(corner + (size_t)r * stride, depth - k) : v_set(0);
+            }
+            v_transpose(square);
+            pair *to = packed + k / 2 * PANEL + n;
+            UNROLL
+            for (int r = 0; r < WIDTH; r++)
+                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
+        }
+}
+
+/* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
+void sgm_avx512_bf16_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B,
+                                   size_t stride, float *C, int64_t ldc, bool add) {
+    _Alignas(64) pair a[BLOCK_ROWS * PAIRS], b[PAIRS * PANEL];
+    for (int64_t i = 0, rows; i < M; i += rows) {
+        rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
+        const int64_t part = BLOCK_ROWS / rows * DEPTH; /* k whose A fits */
+        for (int64_t first = 0; first < K; first += part) {
+            const int64_t last = K - first < part ? K : first + part;
+            for (int64_t k = first; k < last; k += DEPTH)
+                pack_rows(rows, last - k < DEPTH ? last - k : DEPTH, A + i * lda + k, lda,
+                          a + (k - first) / DEPTH * rows * PAIRS);
+            for (int64_t n = 0, width; n < N; n += width) {
+                width = panel_width(N - n);
+                for (int64_t k = first; k < last; k += DEPTH) {
+                    const int64_t depth = last - k < DEPTH ? last - k : DEPTH;
+                    const uint8_t *from = (const uint8_t *)B + (size_t)n * stride + 2 * k;
+                    pack_stored(width, depth, from, stride, n + 2 * width <= N, b);
+                    const operands o = {
+                        a + (k - first) / DEPTH * rows * PAIRS, b, C + i * ldc + n, ldc, (depth + 1) / 2, add || k > 0};
+                    multiply_panel(&o, rows, width, true);
+                }
+            }
+        }
+    }
+}

@@ -17,6 +17,8 @@
 
 #include "kernel/simd/simd_attention.h"
 
+#define MATMUL_STORED_BF16 sgm_avx512_bf16_matmul_stored
+#include "kernel/simd/simd_typed_float.h"
 #include "kernel/simd/simd_typed_unpack.h"
 
 #include "kernel/simd/simd_typed.h"

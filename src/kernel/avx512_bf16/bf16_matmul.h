@@ -7,4 +7,9 @@
 
 sgm_matmul sgm_avx512_bf16_matmul_nt, sgm_avx512_bf16_matmul_nn, sgm_avx512_bf16_matmul_tn;
 
+/* B (N, K) stored as bf16 at any address, `stride` bytes between rows; the rest as matmul_nt. A long narrow product (few
+ * rows of A) reads B once, in the order in which it lies. */
+void sgm_avx512_bf16_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B,
+                                   size_t stride, float *C, int64_t ldc, bool add);
+
 #endif

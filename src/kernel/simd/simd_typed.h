@@ -371,7 +371,16 @@ static void matmul_typed(int64_t M, int64_t N, int64_t K, const sgm_activations 
     case SGM_TYPE_Q6_K:
         typed_q6_k(M, N, K, A, B, stride, C, ldc, add);
         break;
-    default:
-        sgm_ref_matmul_typed(M, N, K, A, type, B, stride, C, ldc, add);
+    case SGM_TYPE_F16:
+        matmul_f16(M, N, K, A->x, A->ldx, B, stride, C, ldc, add);
+        break;
+    case SGM_TYPE_BF16:
+        MATMUL_STORED_BF16(M, N, K, A->x, A->ldx, B, stride, C, ldc, add);
+        break;
+    default: /* f32; where a row does not begin at a multiple of 4 bytes, what can read it */
+        if (stride % sizeof(float) || (uintptr_t)B % sizeof(float))
+            sgm_ref_matmul_typed(M, N, K, A, type, B, stride, C, ldc, add);
+        else
+            matmul_f32(M, N, K, A->x, A->ldx, B, stride, C, ldc, add);
     }
 }
