@@ -35,6 +35,22 @@ sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, co
                         int64_t token_limit, sgm_evaluation *evaluation, sgm_error *error);
 void sgm_evaluation_free(sgm_evaluation *evaluation);
 
+/* Two models of one shape on the same text, e.g. one model in two storage types: what each makes of it, and how often they
+ * send a token to other experts. Only scored tokens count. An assignment is changed when its expert is not among those that
+ * `against` chose for that token in that layer. */
+typedef struct sgm_comparison {
+    sgm_evaluation model, against;
+    double assignments_changed; /* share of (token, layer, slot) */
+    double tokens_changed;      /* share of tokens with a changed assignment in any layer */
+    int64_t layers;
+    double *layer_changed; /* (L) heap: assignments_changed of each layer */
+} sgm_comparison;
+/* One model is in memory at a time. SGM_EARGUMENT: layers, experts, experts per token or tokenizers differ. */
+sgm_status sgm_evaluate_against(const char *model, const char *against, const sgm_engine_options *options,
+                                const char *const *paths, size_t count, int64_t token_limit, sgm_comparison *comparison,
+                                sgm_error *error);
+void sgm_comparison_free(sgm_comparison *comparison);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -4,7 +4,8 @@
 
 #include "commands.h"
 
-static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
+/* `comparison`: where `stats --against` was asked for, NULL otherwise; then the model's own numbers are in it. */
+static int evaluate(const cli_args *args, const char *against, sgm_evaluation *evaluation, sgm_comparison *comparison) {
     size_t count;
     const char *const *paths = cli_many(args, "data", &count);
     int code = cli_check_inputs(paths, count);
@@ -15,13 +16,16 @@ static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
                                   .kernels = cli_text(args, "kernels"),
                                   .kv_type = cli_text(args, "kv-type")};
     sgm_error error = {0};
-    if (sgm_evaluate(cli_text(args, "model"), &options, paths, count, cli_integer(args, "limit"), evaluation, &error))
-        return cli_fail(&error);
-    return CLI_DONE;
+    const char *model = cli_text(args, "model");
+    int64_t limit = cli_integer(args, "limit");
+    sgm_status status = against
+                            ? sgm_evaluate_against(model, against, &options, paths, count, limit, comparison, &error)
+                            : sgm_evaluate(model, &options, paths, count, limit, evaluation, &error);
+    return status ? cli_fail(&error) : CLI_DONE;
 }
 
 #define EVALUATION_FLAGS                                                                                               \
-    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, or run folder (its latest checkpoint)"},     \
+    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, run folder (its latest) or GGUF file"},      \
         {"data", CLI_MANY, "FILE…", NULL, 0, 0, true, "text files, or a data folder (its held-out split)"},            \
         {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens; 0: all"},                       \
         {"threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"},                           \
@@ -33,11 +37,13 @@ static int evaluate(const cli_args *args, sgm_evaluation *evaluation) {
     }
 
 static const cli_flag eval_flags[] = {EVALUATION_FLAGS};
-static const cli_flag stats_flags[] = {EVALUATION_FLAGS};
+static const cli_flag stats_flags[] = {
+    {"against", CLI_TEXT, "M", NULL, 0, 0, false, "a second model of the same shape: how many routes differ"},
+    EVALUATION_FLAGS};
 
 static int run_eval(const cli_args *args) {
     sgm_evaluation e = {0};
-    int code = evaluate(args, &e);
+    int code = evaluate(args, NULL, &e, NULL);
     if (code == CLI_DONE && cli_switch(args, "json"))
         code = cli_json_print(json_pack("{s:I, s:I, s:o, s:o, s:o}", "tokens", (json_int_t)e.tokens, "bytes",
                                         (json_int_t)e.bytes, "loss_nats_per_token",
@@ -78,42 +84,77 @@ static json_t *layer_json(const sgm_evaluation *e, int64_t layer) {
                      cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", load);
 }
 
-static int run_stats(const cli_args *args) {
-    sgm_evaluation e = {0};
-    int code = evaluate(args, &e);
-    if (code == CLI_DONE && cli_switch(args, "json")) {
-        json_t *layers = json_array();
-        for (int64_t l = 0; l < e.layers; l++)
-            json_array_append_new(layers, layer_json(&e, l));
-        code = cli_json_print(json_pack("{s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e.tokens, "bytes",
-                                        (json_int_t)e.bytes, "experts", (json_int_t)e.experts, "bits_per_byte",
-                                        cli_json_real(e.bits_per_byte), "layers", layers));
-    } else if (code == CLI_DONE) {
-        printf("%lld experts a layer on %s tokens; even load: min and max 1.00, entropy 1.000\n\n",
-               (long long)e.experts, cli_grouped(e.tokens).text);
-        printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation\n");
-        for (int64_t l = 0; l < e.layers; l++) {
-            const sgm_layer_stats *s = &e.layer[l];
-            printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f  %12.3f  %11.2f\n", (long long)l,
-                   (long long)s->dead_experts, s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor,
-                   s->entropy_over_log_e, s->probability_entropy_over_log_e, s->correlation);
-        }
-        printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
-               "here.\n");
+static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
+    json_t *layers = json_array();
+    for (int64_t l = 0; l < e->layers; l++) {
+        json_t *layer = layer_json(e, l);
+        if (against)
+            json_object_set_new(layer, "assignments_changed", cli_json_real(c->layer_changed[l]));
+        json_array_append_new(layers, layer);
     }
+    json_t *json = json_pack("{s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e->tokens, "bytes",
+                             (json_int_t)e->bytes, "experts", (json_int_t)e->experts, "bits_per_byte",
+                             cli_json_real(e->bits_per_byte), "layers", layers);
+    if (against) {
+        json_object_set_new(json, "assignments_changed", cli_json_real(c->assignments_changed));
+        json_object_set_new(json, "tokens_changed", cli_json_real(c->tokens_changed));
+        json_object_set_new(json, "against",
+                            json_pack("{s:s, s:o, s:o}", "model", against, "bits_per_byte",
+                                      cli_json_real(c->against.bits_per_byte), "loss_nats_per_token",
+                                      cli_json_real(c->against.loss_nats_per_token)));
+    }
+    return json;
+}
+
+static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
+    printf("%lld experts a layer on %s tokens; even load: min and max 1.00, entropy 1.000\n\n", (long long)e->experts,
+           cli_grouped(e->tokens).text);
+    printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation%s\n",
+           against ? "  changed" : "");
+    for (int64_t l = 0; l < e->layers; l++) {
+        const sgm_layer_stats *s = &e->layer[l];
+        printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f  %12.3f  %11.2f", (long long)l,
+               (long long)s->dead_experts, s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor,
+               s->entropy_over_log_e, s->probability_entropy_over_log_e, s->correlation);
+        if (against)
+            printf("  %5.2f %%", 100 * c->layer_changed[l]);
+        putchar('\n');
+    }
+    printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
+           "here.\n");
+    if (against)
+        printf("\nagainst %s: %.2f %% of the assignments of tokens to experts differ, %.2f %% of the tokens in one or\n"
+               "more layers. Bits per byte %.4f, there %.4f.\n",
+               against, 100 * c->assignments_changed, 100 * c->tokens_changed, e->bits_per_byte,
+               c->against.bits_per_byte);
+}
+
+static int run_stats(const cli_args *args) {
+    const char *against = cli_text(args, "against");
+    sgm_evaluation e = {0};
+    sgm_comparison c = {0};
+    int code = evaluate(args, against, &e, &c);
+    const sgm_evaluation *shown = against ? &c.model : &e;
+    if (code == CLI_DONE && cli_switch(args, "json"))
+        code = cli_json_print(stats_json(shown, &c, against));
+    else if (code == CLI_DONE)
+        print_stats(shown, &c, against);
     sgm_evaluation_free(&e);
+    sgm_comparison_free(&c);
     return code;
 }
 
 const cli_command cli_stats = {
     .name = "stats",
     .group = "study",
-    .summary = "how evenly each layer's experts work on a text",
+    .summary = "how evenly each layer's experts work on a text, and how routes differ between models",
     .flags = stats_flags,
     .details =
         "entropy of f: of the share of tokens each expert got, over log E; of p: of the mean router probability.\n"
-        "A layer whose violation is near its noise is as even as chance allows.",
+        "A layer whose violation is near its noise is as even as chance allows.\n"
+        "With --against: the share of assignments of tokens to experts that differ between the two models.",
     .example =
-        "sigmoe stats --model runs/demo --data runs/demo/data\nsigmoe stats --model runs/demo --data book.txt --json",
+        "sigmoe stats --model runs/demo --data runs/demo/data\nsigmoe stats --model runs/demo --data book.txt --json\n"
+        "sigmoe stats --model small.gguf --against runs/demo --data runs/demo/data",
     .run = run_stats,
 };

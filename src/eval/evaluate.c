@@ -14,8 +14,8 @@
 #include "base/memory.h"
 #include "data/documents.h"
 #include "data/loader.h"
+#include "eval/route_trace.h"
 #include "infer/engine.h"
-#include "sigmoe/stats.h"
 
 enum { BATCH_ROWS = 512 };
 
@@ -32,12 +32,18 @@ typedef struct evaluator {
     int64_t page_count;          /* of the batch being filled */
     int64_t rows, segment_count; /* of the batch being filled */
     char *values;
-    sgm_load *load; /* (L), arrays behind */
+    sgm_load *load;         /* (L), arrays behind */
+    sgm_route_trace *trace; /* NULL: routes are not kept */
     double nats;
     int64_t scored, bytes;
 } evaluator;
 
 /* ---- one batch ----------------------------------------------------------------------------------------------------- */
+
+static void observe(void *observer, const sgm_routing *record) {
+    evaluator *e = observer;
+    sgm_route_trace_record(e->trace, e->targets, record);
+}
 
 static void walk_loss(sgm_walk *walk, evaluator *e) {
     sgm_rows rows = {.rows = e->rows,
@@ -48,6 +54,10 @@ static void walk_loss(sgm_walk *walk, evaluator *e) {
                      .segment_count = e->segment_count};
     sgm_pass pass = {
         .experts_per_token = e->engine->experts_per_token, .load = e->load, .loss_scale = 1, .row_loss = e->row_loss};
+    if (e->trace) {
+        pass.observe = observe;
+        pass.observer = e;
+    }
     sgm_transformer_loss(walk, e->engine->model, &rows, &pass);
 }
 
@@ -60,6 +70,9 @@ static void run(sgm_worker *worker, void *argument) {
 static sgm_status flush(evaluator *e, sgm_error *error) {
     if (e->rows == 0)
         return SGM_OK;
+    sgm_status status = e->trace ? sgm_route_trace_begin(e->trace, e->targets, e->rows, error) : SGM_OK;
+    if (status)
+        return status;
     sgm_team_run(e->engine->team, run, e);
     for (int64_t i = 0; i < e->rows; i++)
         if (e->targets[i] >= 0)
@@ -167,27 +180,29 @@ static sgm_status add_text(evaluator *e, const char *path, sgm_error *error) {
     return status;
 }
 
-/* Shards hold token numbers: they mean the same only to the same tokenizer. */
-static sgm_status same_tokenizer(const evaluator *e, const sgm_corpus *corpus, const char *path, sgm_error *error) {
-    const char *of_data = sgm_corpus_tokenizer_path(corpus);
-    char *theirs = sgm_path_is_folder(of_data) ? sgm_path_join(of_data, "tokenizer.json") : sgm_strdup(of_data);
-    char *ours = sgm_path_join(e->engine->info.folder, "tokenizer.json");
-    sgm_mapping a = {0}, b = {0};
-    sgm_status status = theirs && ours ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read %s", path);
-    if (!status)
-        status = sgm_map_open(theirs, &a, error);
-    if (!status && e->engine->tokenizer) {
-        status = sgm_map_open(ours, &b, error);
-        if (!status && (a.size != b.size || memcmp(a.data, b.data, a.size) != 0))
-            status = sgm_fail(error, SGM_EARGUMENT, "give the text files themselves",
-                              "%s was made with another tokenizer than the model %s", path, e->engine->info.folder);
-        if (b.data)
-            sgm_map_close(&b);
+/* Shards hold token numbers: they mean the same to a tokenizer that has the same tokens. How the model's was stored (a
+ * tokenizer.json, the keys of a GGUF file) does not matter. */
+static bool same_tokens(const sgm_tokenizer *a, const sgm_tokenizer *b) {
+    bool same = sgm_tokenizer_vocabulary(a) == sgm_tokenizer_vocabulary(b) &&
+                sgm_tokenizer_end_of_text(a) == sgm_tokenizer_end_of_text(b);
+    for (int64_t id = 0; same && id < sgm_tokenizer_vocabulary(a); id++) {
+        size_t a_size, b_size;
+        const char *a_bytes = sgm_tokenizer_bytes_of(a, (int32_t)id, &a_size);
+        const char *b_bytes = sgm_tokenizer_bytes_of(b, (int32_t)id, &b_size);
+        same = !a_bytes == !b_bytes && a_size == b_size && (!a_bytes || memcmp(a_bytes, b_bytes, a_size) == 0);
     }
-    if (a.data)
-        sgm_map_close(&a);
-    sgm_free(theirs);
-    sgm_free(ours);
+    return same;
+}
+
+static sgm_status same_tokenizer(const evaluator *e, const sgm_corpus *corpus, const char *path, sgm_error *error) {
+    sgm_tokenizer *theirs;
+    sgm_status status = sgm_tokenizer_open(sgm_corpus_tokenizer_path(corpus), &theirs, error);
+    if (status)
+        return status;
+    if (e->engine->tokenizer && !same_tokens(theirs, e->engine->tokenizer))
+        status = sgm_fail(error, SGM_EARGUMENT, "give the text files themselves",
+                          "%s was made with another tokenizer than the model %s", path, e->engine->info.folder);
+    sgm_tokenizer_close(theirs);
     return status;
 }
 
@@ -359,12 +374,21 @@ static sgm_status report(evaluator *e, sgm_evaluation *out, sgm_error *error) {
 
 sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, const char *const *paths, size_t count,
                         int64_t token_limit, sgm_evaluation *evaluation, sgm_error *error) {
+    return sgm_evaluate_traced(model, options, paths, count, token_limit, NULL, evaluation, error);
+}
+
+sgm_status sgm_evaluate_traced(const char *model, const sgm_engine_options *options, const char *const *paths,
+                               size_t count, int64_t token_limit, sgm_route_trace *trace, sgm_evaluation *evaluation,
+                               sgm_error *error) {
     *evaluation = (sgm_evaluation){0};
     if (count == 0 || token_limit < 0)
         return sgm_fail(error, SGM_EARGUMENT, "give text files or a data folder, and a limit of 0 or more",
                         count ? "the token limit is negative" : "there is nothing to evaluate: no file was named");
-    evaluator e = {.limit = token_limit};
+    evaluator e = {.limit = token_limit, .trace = trace};
     sgm_status status = prepare(&e, model, options, error);
+    if (!status && trace)
+        status = sgm_route_trace_init(trace, e.engine->model->settings.layers, e.engine->model->settings.experts,
+                                      e.engine->experts_per_token, error);
     for (size_t i = 0; !status && i < count && !(token_limit && e.scored >= token_limit); i++)
         status = add_path(&e, paths[i], error);
     if (!status)

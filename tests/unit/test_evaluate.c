@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "eval/route_trace.h"
+#include "model/model_folder.h"
 #include "sigmoe/data.h"
 #include "sigmoe/stats.h"
 #include "sigmoe/text.h"
@@ -194,6 +196,96 @@ static void reads_the_heldout_split(void **state) {
     sgm_evaluation_free(&e);
 }
 
+/* A copy of the model whose router in layer 1 has its rows moved by one: every token's two experts there are the next ones. */
+static void make_turned(void) {
+    sgm_model *model;
+    int64_t *per_token;
+    sgm_error error = {0};
+    if (sgm_model_folder_load(in_folder("model"), false, &model, &per_token, &error))
+        fail_msg("%s", error.message);
+    const sgm_weight *gate = model->layers[1].gate;
+    int64_t E = model->settings.experts, D = model->settings.width;
+    sgm_real *last = malloc((size_t)D * sizeof *last);
+    assert_non_null(last);
+    memcpy(last, gate->data + (E - 1) * D, (size_t)D * sizeof *last);
+    memmove(gate->data + D, gate->data, (size_t)((E - 1) * D) * sizeof *last);
+    memcpy(gate->data, last, (size_t)D * sizeof *last);
+    free(last);
+    if (sgm_model_folder_save(model, per_token, in_folder("tokenizer"), in_folder("turned"), &error))
+        fail_msg("%s", error.message);
+    sgm_model_free(model);
+    sgm_free(per_token);
+}
+
+static void routes_are_kept(void **state) {
+    (void)state;
+    sgm_evaluation e;
+    sgm_route_trace trace;
+    const char *path = in_folder("text");
+    assert_int_equal(sgm_evaluate_traced(in_folder("model"), &options, &path, 1, 0, &trace, &e, NULL), SGM_OK);
+    assert_int_equal(trace.tokens, 100);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(trace.token[i], text[i]);
+    int64_t load[16] = {0};
+    for (int i = 0; i < 100; i++)
+        for (int slot = 0; slot < 4; slot++) {
+            int32_t expert = trace.expert[4 * i + slot];
+            assert_true(expert >= 0 && expert < 8);
+            load[slot / 2 * 8 + expert]++;
+        }
+    assert_memory_equal(load, e.load, sizeof load);
+    sgm_route_trace_fini(&trace);
+    sgm_evaluation_free(&e);
+}
+
+static void models_are_compared(void **state) {
+    (void)state;
+    char model[256], turned[256], path[256];
+    const char *paths[1] = {path};
+    sgm_comparison c;
+    sgm_error error = {0};
+    snprintf(model, sizeof model, "%s/model", test_folder);
+    snprintf(turned, sizeof turned, "%s/turned", test_folder);
+    snprintf(path, sizeof path, "%s/text", test_folder);
+    make_turned();
+    assert_int_equal(sgm_evaluate_against(model, model, &options, paths, 1, 0, &c, &error), SGM_OK);
+    assert_true(c.assignments_changed == 0 && c.tokens_changed == 0 && c.layers == 2);
+    assert_true(c.layer_changed[0] == 0 && c.layer_changed[1] == 0);
+    assert_true(c.model.bits_per_byte == c.against.bits_per_byte && c.model.tokens == 100);
+    sgm_comparison_free(&c);
+
+    if (sgm_evaluate_against(model, turned, &options, paths, 1, 0, &c, &error))
+        fail_msg("%s", error.message);
+    /* Two experts {a, b} became {a+1, b+1}: one is among the old where they are neighbours, never both. */
+    assert_true(c.layer_changed[0] == 0 && c.layer_changed[1] >= 0.5 && c.layer_changed[1] <= 1);
+    assert_true(c.tokens_changed == 1);
+    assert_true(fabs(c.assignments_changed - c.layer_changed[1] / 2) < 1e-12);
+    for (int64_t i = 0; i < 8; i++) {
+        assert_int_equal(c.model.load[i], c.against.load[i]);
+        assert_int_equal(c.model.load[8 + i], c.against.load[8 + (i + 1) % 8]);
+    }
+    sgm_comparison_free(&c);
+
+    /* Models that do not compare. */
+    snprintf(turned, sizeof turned, "%s",
+             make_model("narrow", (const char *[]){"model.experts_per_token=1", "model.context=16", NULL}));
+    for (int i = 0; i < 2; i++) {
+        char from[512], to[512];
+        const char *file = i ? "tokenizer_config.json" : "tokenizer.json";
+        snprintf(from, sizeof from, "%s/tokenizer/%s", test_folder, file);
+        snprintf(to, sizeof to, "%s/%s", turned, file);
+        char *bytes;
+        size_t size;
+        assert_int_equal(sgm_file_read(from, 1 << 20, &bytes, &size, NULL), SGM_OK);
+        assert_int_equal(sgm_file_write(to, bytes, size, NULL), SGM_OK);
+        sgm_free(bytes);
+    }
+    assert_int_equal(sgm_evaluate_against(model, turned, &options, paths, 1, 0, &c, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "experts per token"));
+    assert_null(c.layer_changed);
+    assert_null(c.model.layer);
+}
+
 static void errors_are_clear(void **state) {
     (void)state;
     sgm_evaluation e;
@@ -220,6 +312,8 @@ int main(void) {
         cmocka_unit_test(a_limit_counts_tokens),
         cmocka_unit_test(a_separator_parts_documents),
         cmocka_unit_test(reads_the_heldout_split),
+        cmocka_unit_test(routes_are_kept),
+        cmocka_unit_test(models_are_compared),
         cmocka_unit_test(errors_are_clear),
     };
     return cmocka_run_group_tests_name("evaluate", tests, set_up, remove_test_folder);

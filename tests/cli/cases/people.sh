@@ -15,6 +15,12 @@ expect 0 eval --model m --data text.txt; says "bits per byte   $(printf %.4f "$b
 expect 0 stats --model m --data text.txt --json; least=$(printf %.2f "$(field layers.1.min_over_mean)")
 expect 0 stats --model m --data text.txt
 [[ "$(grep -E '^ +1 ' "$out")" == *" $least "* ]] || fail "stats and stats --json differ: $least"
+expect 0 init --preset pico --seed 3 --out m3
+expect 0 stats --model m --against m3 --data text.txt --json; json against.model against.bits_per_byte tokens_changed layers.1.assignments_changed
+share=$(awk "BEGIN { printf \"%.2f\", 100 * $(field assignments_changed) }"); other=$(field against.bits_per_byte)
+expect 0 stats --model m --against m3 --data text.txt; says "against m3: $share % of the assignments"
+says "Bits per byte $(printf %.4f "$bits"), there $(printf %.4f "$other")."
+expect 0 stats --model m --against m --data text.txt; says "against m: 0.00 % of the assignments"
 expect 0 eval --model m --data text.txt --limit 500; says "500 bytes in 500 tokens"
 
 expect 0 doctor --seconds 0; says "processor"; says "kernels      ref"; says "<- auto"; says "available"
