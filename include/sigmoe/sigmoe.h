@@ -3,6 +3,7 @@
 #ifndef SIGMOE_SIGMOE_H
 #define SIGMOE_SIGMOE_H
 
+#include "sigmoe/bench.h"
 #include "sigmoe/config.h"
 #include "sigmoe/data.h"
 #include "sigmoe/error.h"

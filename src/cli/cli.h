@@ -25,6 +25,7 @@ typedef enum cli_kind {
     CLI_TEXT,    /* --out PATH */
     CLI_INTEGER, /* checked against min and max; 10k, 3M and 2G are understood */
     CLI_REAL,
+    CLI_INTEGERS, /* --depth 0,2048: each checked like an integer */
     CLI_MANY, /* --data A B C, and again --data D */
 } cli_kind;
 
@@ -63,6 +64,7 @@ bool cli_switch(const cli_args *args, const char *flag);
 const char *cli_text(const cli_args *args, const char *flag); /* NULL when neither is there */
 int64_t cli_integer(const cli_args *args, const char *flag);
 double cli_real(const cli_args *args, const char *flag);
+const int64_t *cli_integers(const cli_args *args, const char *flag, size_t *count);
 const char *const *cli_many(const cli_args *args, const char *flag, size_t *count);
 size_t cli_operand_count(const cli_args *args);
 const char *cli_operand(const cli_args *args, size_t index);

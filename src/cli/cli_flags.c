@@ -13,6 +13,8 @@ typedef struct cli_values {
     size_t count;
     int64_t integer;
     double real;
+    int64_t *integers; /* of a list */
+    size_t integer_count;
 } cli_values;
 
 struct cli_args {
@@ -95,6 +97,25 @@ static int check_number(const cli_args *args, const cli_flag *flag, const char *
     return CLI_DONE;
 }
 
+/* Each number of "0,2048,16k". */
+static int check_numbers(const cli_args *args, const cli_flag *flag, const char *text, cli_values *values) {
+    char *copy = strdup(text);
+    values->integers = calloc(strlen(text) + 1, sizeof *values->integers);
+    int code = copy && values->integers ? CLI_DONE : cli_error(CLI_FAILED, NULL, "not enough memory for a list");
+    cli_flag single = *flag;
+    single.kind = CLI_INTEGER;
+    for (char *item = copy; code == CLI_DONE && item;) {
+        char *comma = strchr(item, ',');
+        if (comma)
+            *comma = '\0';
+        code = check_number(args, &single, item, values);
+        values->integers[values->integer_count++] = values->integer;
+        item = comma ? comma + 1 : NULL;
+    }
+    free(copy);
+    return code;
+}
+
 static bool looks_like_flag(const char *word) {
     return word[0] == '-' && word[1] == '-' && word[2];
 }
@@ -136,6 +157,8 @@ static int take_flag(cli_args *args, int argc, char **argv, int *at) {
     values->items[values->count++] = equals ? equals + 1 : argv[++*at];
     if (flag->kind == CLI_TEXT)
         return CLI_DONE;
+    if (flag->kind == CLI_INTEGERS)
+        return check_numbers(args, flag, values->items[0], values);
     return check_number(args, flag, values->items[0], values);
 }
 
@@ -166,6 +189,11 @@ static int check_all(cli_args *args) {
             return named;
         if (!values->count && flag->fallback && (flag->kind == CLI_INTEGER || flag->kind == CLI_REAL)) {
             int code = check_number(args, flag, flag->fallback, values);
+            if (code)
+                return code;
+        }
+        if (!values->count && flag->fallback && flag->kind == CLI_INTEGERS) {
+            int code = check_numbers(args, flag, flag->fallback, values);
             if (code)
                 return code;
         }
@@ -225,6 +253,8 @@ int cli_parse(const cli_command *command, int argc, char **argv, cli_args **resu
 void cli_args_free(cli_args *args) {
     if (!args)
         return;
+    for (size_t f = 0; args->values && f < args->flag_count; f++)
+        free(args->values[f].integers);
     free(args->values);
     free(args->storage);
     free(args);
@@ -262,6 +292,12 @@ int64_t cli_integer(const cli_args *args, const char *flag) {
 
 double cli_real(const cli_args *args, const char *flag) {
     return args->values[flag_index(args, flag)].real;
+}
+
+const int64_t *cli_integers(const cli_args *args, const char *flag, size_t *count) {
+    const cli_values *values = &args->values[flag_index(args, flag)];
+    *count = values->integer_count;
+    return values->integers;
 }
 
 const char *const *cli_many(const cli_args *args, const char *flag, size_t *count) {

@@ -21,6 +21,7 @@ const cli_command *const cli_commands[] = {
     &cli_train,
     &cli_generate,
     &cli_eval,
+    &cli_bench,
     &cli_inspect,
     &cli_stats,
     &cli_report,

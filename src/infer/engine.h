@@ -17,6 +17,7 @@ struct sgm_engine {
     sgm_team *team;
     sgm_kv_pool pool;
     int64_t batch_tokens;
+    sgm_load *load; /* (L) accumulators of every step's routing, borrowed; NULL: nobody counts */
 
     /* The step's memory, made once. */
     sgm_walk *walks; /* one per thread */

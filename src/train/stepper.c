@@ -192,7 +192,8 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
     int64_t tokens = settings->data.tokens_per_step, layers = settings->model.layers, E = settings->model.experts;
     set_experts_per_token(stepper, stepper->step);
     clear_load(stepper);
-    sgm_loader_next(loader, tokens / settings->model.context, stepper->batch);
+    if (loader)
+        sgm_loader_next(loader, tokens / settings->model.context, stepper->batch);
     int64_t targets = stepper->batch->target_count;
     step_work work = {
         .stepper = stepper,
