@@ -9,7 +9,8 @@
  * element of C is one chain over the pairs 0, 1, 2, … from the value in C: its order depends on K alone. The instruction
  * flushes denormals of its operands, sums and results to zero, and infinities and NaN propagate.
  *
- * Packing B costs about as much as multiplying it by 4 rows of A (nn, tn) or by 7 (nt); see bench_kernels. */
+ * Packing a panel of B pays when several tiles use it. Few rows are one tile, which uses pairs from the registers in which
+ * they are made: interleaving two rows (nn) then hides behind the products, transposing (nt) costs as much as 5 rows. */
 #include "kernel/avx512/vec_avx512.h"
 #include "kernel/avx512_bf16/bf16_matmul.h"
 
@@ -20,6 +21,9 @@
 #define BLOCK_ROWS 256           /* rows of A packed at once: 128 KiB */
 #define A_STEP (BLOCK_ROWS + 16) /* pairs between two k of a packed Aᵀ: an odd number of cache lines */
 #define A_PAIRS (PAIRS * A_STEP) /* largest packed A */
+#define FEW 8                    /* rows of A that use each pair of B at once */
+#define FEW_NN 32                /* rows up to which nn packs no panel but makes pairs anew for every FEW rows */
+#define FEW_VECTORS 3            /* of sums a row in few_rows_nn: 24 in all */
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -40,6 +44,11 @@ typedef struct operands {
 
 static inline __m512i to_pairs(vec high, vec low) {
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* sum + the products of a pair of A and 16 pairs of B. */
+INLINE vec dot_pairs(vec sum, pair a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
 }
 
 /* One tile. `rows`, `vectors` and `by_rows` are compile-time constants, so the sums live in registers. The mask is that of
@@ -63,10 +72,9 @@ INLINE void tile(const operands *o, int64_t i, const int rows, const int vectors
             x[v] = _mm512_load_si512((const void *)(b + v * WIDTH));
         UNROLL
         for (int r = 0; r < rows; r++) {
-            const __m512i y = _mm512_set1_epi32((int)a[r * row]);
             UNROLL
             for (int v = 0; v < vectors; v++)
-                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], (__m512bh)y, (__m512bh)x[v]);
+                sum[r][v] = dot_pairs(sum[r][v], a[r * row], x[v]);
         }
         a += step;
         b += PANEL;
@@ -153,17 +161,78 @@ static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld
             _mm512_store_si512((void *)(packed + k / 2), row_pairs(from + k, depth - k));
 }
 
-/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
-static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
+/* Two rows of k as pairs, one for each column: the even k in the low halves. */
+INLINE __m512i column_pairs(vec low, vec high) {
     static const _Alignas(64) uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    const __m512i interleave = _mm512_load_si512((const void *)order);
-    for (int64_t k = 0; k < depth; k += 2, from += 2 * ld, packed += stride)
-        for (int64_t n = 0; n < count; n += WIDTH) {
-            const vmask mask = v_mask(count - n < WIDTH ? count - n : WIDTH);
-            const vec low = v_load_tail(from + n, mask), high = v_load_tail(from + ld + n, k + 1 < depth ? mask : 0);
-            _mm512_store_si512((void *)(packed + n), _mm512_permutexvar_epi16(interleave, to_pairs(high, low)));
+    return _mm512_permutexvar_epi16(_mm512_load_si512((const void *)order), to_pairs(high, low));
+}
+
+/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
+static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
+    const int64_t whole = count / WIDTH * WIDTH;
+    const vmask tail = v_mask(count - whole);
+    int64_t k = 0;
+    for (; k + 1 < depth; k += 2, from += 2 * ld, packed += stride) {
+        for (int64_t n = 0; n < whole; n += WIDTH)
+            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_load(from + ld + n)));
+        if (tail)
+            _mm512_store_si512((void *)(packed + whole),
+                               column_pairs(v_load_tail(from + whole, tail), v_load_tail(from + ld + whole, tail)));
+    }
+    if (k < depth) { /* odd: the last pair has a zero */
+        for (int64_t n = 0; n < whole; n += WIDTH)
+            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_set(0)));
+        if (tail)
+            _mm512_store_si512((void *)(packed + whole), column_pairs(v_load_tail(from + whole, tail), v_set(0)));
+    }
+}
+
+/* Eight floats of a row and eight of another one. `full` or not, `count` (of at most 32 from k = 0 on) exist of both. */
+INLINE vec two_halves(const float *first, const float *second, bool second_exists, const bool full, int64_t k,
+                      int64_t count) {
+    if (full)
+        return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(first + k)), _mm256_loadu_ps(second + k), 1);
+    const int64_t left = count - k < 0 ? 0 : count - k < 8 ? count - k : 8;
+    const __mmask8 mask = (__mmask8)((1u << left) - 1u);
+    const __m256 low = _mm256_maskz_loadu_ps(mask, first + k);
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), _mm256_maskz_loadu_ps(second_exists ? mask : 0, second + k),
+                              1);
+}
+
+/* square[q] = pair q of 16 rows, one in each lane: `count` floats of `rows` rows exist (`full`: 32 of 16), the rest are
+ * zeros. A row's pairs fill a quarter of a vector four by four: rows r and r + 4 are loaded into halves, which after
+ * conversion are quarters; quarters of four vectors are transposed in place and then exchanged. */
+INLINE void load_square(const bool full, int64_t rows, int64_t count, const float *from, int64_t ld,
+                        vec square[WIDTH]) {
+    UNROLL
+    for (int h = 0; h < 2; h++) { /* pairs 8h … 8h + 7 */
+        vec t[2][4];
+        UNROLL
+        for (int g = 0; g < 2; g++) { /* rows 8g … 8g + 7 */
+            vec y[4];
+            UNROLL
+            for (int r = 0; r < 4; r++) {
+                const int64_t row = 8 * g + r;
+                const float *first = from + row * ld, *second = first + 4 * ld;
+                const int64_t exist = full || row < rows ? count : 0;
+                const bool both = full || row + 4 < rows;
+                y[r] = _mm512_castsi512_ps(to_pairs(two_halves(first, second, both, full, 16 * h + 8, exist),
+                                                    two_halves(first, second, both, full, 16 * h, exist)));
+            }
+            const vec a = _mm512_unpacklo_ps(y[0], y[1]), b = _mm512_unpackhi_ps(y[0], y[1]);
+            const vec c = _mm512_unpacklo_ps(y[2], y[3]), d = _mm512_unpackhi_ps(y[2], y[3]);
+            t[g][0] = _mm512_shuffle_ps(a, c, 0x44);
+            t[g][1] = _mm512_shuffle_ps(a, c, 0xEE);
+            t[g][2] = _mm512_shuffle_ps(b, d, 0x44);
+            t[g][3] = _mm512_shuffle_ps(b, d, 0xEE);
         }
+        UNROLL
+        for (int q = 0; q < 4; q++) {
+            square[8 * h + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0x44);
+            square[8 * h + 4 + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0xEE);
+        }
+    }
 }
 
 /* packed (pairs, PANEL) = the transpose of the pairs of `count` rows, rounded up to whole vectors with zeros. Writes whole
@@ -172,21 +241,123 @@ static void pack_transposed(int64_t count, int64_t depth, const float *from, int
     for (int64_t n = 0; n < count; n += WIDTH)
         for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
             vec square[WIDTH];
-            const float *corner = from + n * ld + k;
-            if (count - n >= WIDTH && depth - k >= 2 * WIDTH) {
-                UNROLL
-                for (int r = 0; r < WIDTH; r++)
-                    square[r] = _mm512_castsi512_ps(row_pairs(corner + r * ld, 2 * WIDTH));
-            } else {
-                for (int r = 0; r < WIDTH; r++)
-                    square[r] = r < count - n ? _mm512_castsi512_ps(row_pairs(corner + r * ld, depth - k)) : v_set(0);
-            }
-            v_transpose(square);
+            if (count - n >= WIDTH && depth - k >= 2 * WIDTH)
+                load_square(true, WIDTH, 2 * WIDTH, from + n * ld + k, ld, square);
+            else
+                load_square(false, count - n, depth - k, from + n * ld + k, ld, square);
             pair *to = packed + k / 2 * PANEL + n;
             UNROLL
             for (int r = 0; r < WIDTH; r++)
                 _mm512_store_ps((void *)(to + r * PANEL), square[r]);
         }
+}
+
+/* ---- few rows of A: pairs of B are used once, as they are made ---- */
+
+/* One block of nt: a (rows, PAIRS), B (N, depth). */
+INLINE void few_rows_nt(const int rows, int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb, float *C,
+                        int64_t ldc, bool add) {
+    for (int64_t n = 0; n < N; n += WIDTH) {
+        const vmask mask = v_mask(N - n < WIDTH ? N - n : WIDTH);
+        vec sum[FEW];
+        UNROLL
+        for (int i = 0; i < rows; i++)
+            sum[i] = add ? v_load_tail(C + i * ldc + n, mask) : v_set(0);
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
+            vec square[WIDTH];
+            const pair *left = a + k / 2;
+            if (N - n >= WIDTH && depth - k >= 2 * WIDTH) {
+                load_square(true, WIDTH, 2 * WIDTH, B + n * ldb + k, ldb, square);
+                UNROLL
+                for (int q = 0; q < WIDTH; q++)
+                    UNROLL
+                for (int i = 0; i < rows; i++)
+                    sum[i] = dot_pairs(sum[i], left[i * PAIRS + q], _mm512_castps_si512(square[q]));
+            } else {
+                _Alignas(64) pair kept[WIDTH][WIDTH];
+                load_square(false, N - n, depth - k, B + n * ldb + k, ldb, square);
+                UNROLL
+                for (int q = 0; q < WIDTH; q++)
+                    _mm512_store_ps((void *)kept[q], square[q]);
+                for (int q = 0; q < WIDTH && k + 2 * q < depth; q++)
+                    UNROLL
+                for (int i = 0; i < rows; i++)
+                    sum[i] = dot_pairs(sum[i], left[i * PAIRS + q], _mm512_load_si512((const void *)kept[q]));
+            }
+        }
+        UNROLL
+        for (int i = 0; i < rows; i++)
+            v_store_tail(C + i * ldc + n, mask, sum[i]);
+    }
+}
+
+/* One block of nn: a (rows, PAIRS), B (depth, N). */
+INLINE void few_rows_nn(const int rows, int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb, float *C,
+                        int64_t ldc, bool add) {
+    for (int64_t n = 0; n < N; n += FEW_VECTORS * WIDTH) {
+        vmask mask[FEW_VECTORS];
+        vec sum[FEW][FEW_VECTORS];
+        UNROLL
+        for (int v = 0; v < FEW_VECTORS; v++) {
+            const int64_t left = N - n - v * WIDTH;
+            mask[v] = v_mask(left < 0 ? 0 : left < WIDTH ? left : WIDTH);
+            UNROLL
+            for (int i = 0; i < rows; i++)
+                sum[i][v] = add ? v_load_tail(C + i * ldc + n + v * WIDTH, mask[v]) : v_set(0);
+        }
+        for (int64_t k = 0; k < depth; k += 2) {
+            const float *low = B + k * ldb + n, *high = low + ldb;
+            const bool two = k + 1 < depth; /* odd: the last pair has a zero */
+            __m512i x[FEW_VECTORS];
+            UNROLL
+            for (int v = 0; v < FEW_VECTORS; v++)
+                x[v] = column_pairs(v_load_tail(low + v * WIDTH, mask[v]),
+                                    v_load_tail(high + v * WIDTH, two ? mask[v] : v_mask(0)));
+            UNROLL
+            for (int i = 0; i < rows; i++)
+                UNROLL
+            for (int v = 0; v < FEW_VECTORS; v++)
+                sum[i][v] = dot_pairs(sum[i][v], a[i * PAIRS + k / 2], x[v]);
+        }
+        UNROLL
+        for (int v = 0; v < FEW_VECTORS; v++)
+            UNROLL
+        for (int i = 0; i < rows; i++)
+            v_store_tail(C + i * ldc + n + v * WIDTH, mask[v], sum[i][v]);
+    }
+}
+
+typedef void few_rows(int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb, float *C, int64_t ldc,
+                      bool add);
+#define FEW_FUNCTIONS(rows)                                                                                            \
+    static void few_nt_##rows(int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb, float *C,          \
+                              int64_t ldc, bool add) {                                                                 \
+        few_rows_nt(rows, N, depth, a, B, ldb, C, ldc, add);                                                           \
+    }                                                                                                                  \
+    static void few_nn_##rows(int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb, float *C,          \
+                              int64_t ldc, bool add) {                                                                 \
+        few_rows_nn(rows, N, depth, a, B, ldb, C, ldc, add);                                                           \
+    }
+FEW_FUNCTIONS(1)
+FEW_FUNCTIONS(2)
+FEW_FUNCTIONS(3)
+FEW_FUNCTIONS(4)
+FEW_FUNCTIONS(5)
+FEW_FUNCTIONS(6)
+FEW_FUNCTIONS(7)
+FEW_FUNCTIONS(8)
+
+/* All rows, in turns of nearly equal height. */
+static void multiply_few(bool nt, int64_t M, int64_t N, int64_t depth, const pair *a, const float *B, int64_t ldb,
+                         float *C, int64_t ldc, bool add) {
+    static few_rows *const function[2][FEW + 1] = {
+        {NULL, few_nn_1, few_nn_2, few_nn_3, few_nn_4, few_nn_5, few_nn_6, few_nn_7, few_nn_8},
+        {NULL, few_nt_1, few_nt_2, few_nt_3, few_nt_4, few_nt_5, few_nt_6, few_nt_7, few_nt_8}};
+    for (int64_t i = 0, turns = (M + FEW - 1) / FEW; turns > 0; turns--) {
+        const int64_t rows = (M - i + turns - 1) / turns;
+        function[nt][rows](N, depth, a + i * PAIRS, B, ldb, C + i * ldc, ldc, add);
+        i += rows;
+    }
 }
 
 /* ---- the products ---- */
@@ -210,13 +381,19 @@ INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const flo
                 pack_columns(rows, depth, A + k * lda + i, lda, A_STEP, a);
             else
                 pack_rows(rows, depth, A + i * lda + k, lda, a);
+            const bool more = add || k > 0;
+            if ((what == NT && rows <= FEW) || (what == NN && rows <= FEW_NN)) {
+                multiply_few(what == NT, rows, N, depth, a, B + (what == NT ? k : k * ldb), ldb, C + i * ldc, ldc,
+                             more);
+                continue;
+            }
             for (int64_t n = 0; n < N;) {
                 const int64_t width = panel_width(N - n);
                 if (what == NT)
                     pack_transposed(width, depth, B + n * ldb + k, ldb, b);
                 else
                     pack_columns(width, depth, B + k * ldb + n, ldb, PANEL, b);
-                const operands o = {a, b, C + i * ldc + n, ldc, (depth + 1) / 2, add || k > 0};
+                const operands o = {a, b, C + i * ldc + n, ldc, (depth + 1) / 2, more};
                 multiply_panel(&o, rows, width, what != TN);
                 n += width;
             }
