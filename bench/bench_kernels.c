@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Speed of every kernel of every table that runs here, on one thread: `bench_kernels [table [kernel]]`.
  *
- * Matrix products in GFLOP/s and as a share of the multiply-add peak of the best table, measured in the same run; the
- * rest in GB/s of what must move (each operand read once, each result written once). Median of five samples of at least
+ * Matrix products in GFLOP/s and as a share of the peak of the best table (multiply-adds in f32, dot products in bf16),
+ * measured in the same run; the rest in GB/s of what must move (each operand read once, each result written once). Median of five samples of at least
  * 20 ms of processor time, smallest and largest beside it. Shapes are those of the nano and micro presets. */
 #include <stdbool.h>
 #include <stdint.h>
@@ -65,6 +65,15 @@ static void nn(job *j) {
 static void tn(job *j) {
     j->k->matmul_tn(j->M, j->N, j->K, j->a, j->M, j->b, j->N, j->c, j->N, false);
 }
+static void nt_bf16(job *j) {
+    j->k->matmul_nt_bf16(j->M, j->N, j->K, j->a, j->K, j->b, j->K, j->c, j->N, false);
+}
+static void nn_bf16(job *j) {
+    j->k->matmul_nn_bf16(j->M, j->N, j->K, j->a, j->K, j->b, j->N, j->c, j->N, false);
+}
+static void tn_bf16(job *j) {
+    j->k->matmul_tn_bf16(j->M, j->N, j->K, j->a, j->M, j->b, j->N, j->c, j->N, false);
+}
 static void rms_norm(job *j) {
     j->k->rms_norm(j->M, j->N, j->a, j->N, j->b, 1e-6, j->c, j->N, j->d);
 }
@@ -116,14 +125,18 @@ static void adamw(job *j) {
     j->k->adamw(j->M * j->N, &step, j->a, j->b, j->c, j->d);
 }
 
+enum { F32 = 0, BF16 = -1 };
 static const struct {
     const char *name;
     void (*call)(job *);
-    int moves; /* floats read or written for each of the M·N elements; 0: a matrix product */
+    int moves; /* floats read or written for each of the M·N elements; F32, BF16: a matrix product */
 } kernels[] = {
-    {"matmul_nt", nt, 0},
-    {"matmul_nn", nn, 0},
-    {"matmul_tn", tn, 0},
+    {"matmul_nt", nt, F32},
+    {"matmul_nn", nn, F32},
+    {"matmul_tn", tn, F32},
+    {"matmul_nt_bf16", nt_bf16, BF16},
+    {"matmul_nn_bf16", nn_bf16, BF16},
+    {"matmul_tn_bf16", tn_bf16, BF16},
     {"rms_norm", rms_norm, 2},
     {"rms_norm_backward", rms_norm_backward, 3},
     {"rms_norm_gain", rms_norm_gain, 2},
@@ -139,18 +152,22 @@ static const struct {
     {"adamw", adamw, 7},
 };
 
+/* Rows, then an expert's two matrices in nano and in micro; the dense ones of both. */
 static const int64_t products[][3] = {
-    {4096, 192, 192}, {4096, 64, 192}, {4096, 96, 192}, {256, 4096, 192}, {43, 96, 192},
-    {43, 192, 96},    {64, 64, 32},    {64, 32, 64},    {512, 512, 512},  {43, 256, 512},
-    {43, 512, 256},   {1, 192, 192},   {1, 96, 192},    {1, 4096, 192},   {1, 512, 512},
+    {1, 96, 192},     {5, 96, 192},    {16, 96, 192},   {43, 96, 192},  {85, 96, 192},  {500, 96, 192},
+    {1, 192, 96},     {5, 192, 96},    {16, 192, 96},   {43, 192, 96},  {85, 192, 96},  {500, 192, 96},
+    {1, 256, 512},    {5, 256, 512},   {16, 256, 512},  {43, 256, 512}, {85, 256, 512}, {500, 256, 512},
+    {1, 512, 256},    {5, 512, 256},   {16, 512, 256},  {43, 512, 256}, {85, 512, 256}, {500, 512, 256},
+    {64, 64, 32},     {64, 32, 64},    {1, 192, 192},   {1, 512, 512},  {1, 4096, 192}, {256, 4096, 192},
+    {4096, 192, 192}, {4096, 64, 192}, {512, 512, 512}, {192, 96, 85},  {512, 256, 85}, {192, 192, 4096},
 };
 static const int64_t vectors[][2] = {{64, 64}, {43, 96}, {64, 192}, {64, 512}, {1, 4096}, {1024, 4096}};
 
-static void run(const sgm_kernels *k, const char *only, double peak, float *const array[4]) {
+static void run(const sgm_kernels *k, const char *only, const double peak[2], float *const array[4]) {
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
         if (only && strcmp(only, kernels[i].name) != 0)
             continue;
-        const bool product = kernels[i].moves == 0;
+        const bool product = kernels[i].moves <= 0;
         const size_t shapes = product ? sizeof products / sizeof *products : sizeof vectors / sizeof *vectors;
         for (size_t s = 0; s < shapes; s++) {
             job j = {.k = k, .a = array[0], .b = array[1], .c = array[2], .d = array[3]};
@@ -171,15 +188,28 @@ static void run(const sgm_kernels *k, const char *only, double peak, float *cons
                 array[2][f] = array[3][f] = 0.5F;
             }
             time_call(kernels[i].call, &j, sample);
-            printf("%-7s %-18s %-14s %8.1f %8.1f %8.1f  %s", k->name, kernels[i].name, shape,
+            printf("%-11s %-18s %-14s %8.1f %8.1f %8.1f  %s", k->name, kernels[i].name, shape,
                    amount / sample[SAMPLES - 1], amount / sample[SAMPLES / 2], amount / sample[0],
                    product ? "GFLOP/s" : "GB/s");
             if (product)
-                printf(" %5.1f %% of peak", 100e9 * amount / sample[SAMPLES / 2] / peak);
+                printf(" %5.1f %% of peak", 100e9 * amount / sample[SAMPLES / 2] / peak[kernels[i].moves == BF16]);
             printf("\n");
             fflush(stdout);
         }
     }
+}
+
+/* The best of several samples: a neighbour only ever makes one smaller. */
+static double rate(sgm_peak_function *function) {
+    double best = 0;
+    for (int sample = 0; sample < 2 * SAMPLES; sample++) {
+        sgm_real sink;
+        double begin = seconds_now();
+        int64_t done = function(1000000, &sink);
+        double now = (double)done / (seconds_now() - begin);
+        best = now > best ? now : best;
+    }
+    return best;
 }
 
 int main(int count, char **arguments) {
@@ -200,16 +230,11 @@ int main(int count, char **arguments) {
             return 1;
         }
     }
-    double peak = 0;
-    for (int sample = 0; sample < SAMPLES; sample++) {
-        sgm_real sink;
-        double begin = seconds_now();
-        int64_t done = sgm_peaks_of(best)->f32(2000000, &sink);
-        double rate = (double)done / (seconds_now() - begin);
-        peak = rate > peak ? rate : peak;
-    }
-    printf("multiply-add peak of '%s', one thread: %.1f GFLOP/s\n", best->name, peak * 1e-9);
-    printf("%-7s %-18s %-14s %8s %8s %8s\n", "table", "kernel", "shape", "min", "median", "max");
+    const sgm_peaks *peaks = sgm_peaks_of(best);
+    const double peak[2] = {rate(peaks->f32), rate(peaks->bf16 ? peaks->bf16 : peaks->f32)};
+    printf("peaks of '%s', one thread: %.1f GFLOP/s in f32, %.1f in bf16\n", best->name, peak[0] * 1e-9,
+           peak[1] * 1e-9);
+    printf("%-11s %-18s %-14s %8s %8s %8s\n", "table", "kernel", "shape", "min", "median", "max");
     const sgm_kernels *k;
     for (size_t i = 0; (k = sgm_kernels_at(i)) != NULL; i++)
         if (k->usable() && (!table || strcmp(table, k->name) == 0))
