@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Models: shape, counts, and the folder a model lives in.
  *
- * A model folder has the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer.json.
+ * A model is a folder or a GGUF file (convert.h). A model folder has the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer.json.
  * `model_type` is qwen3_moe where transformers' graph computes the same function, and sigmoe where it does not. */
 #ifndef SIGMOE_MODEL_H
 #define SIGMOE_MODEL_H
@@ -44,17 +44,17 @@ sgm_status sgm_model_settings_check(const sgm_model_settings *settings, sgm_erro
 /* `k` experts per token on average over layers (settings->experts_per_token where constant). */
 void sgm_model_count(const sgm_model_settings *settings, double k, int64_t context_tokens, sgm_model_counts *counts);
 
-/* What is known of a model on disk without loading its weights. `path`: model folder, checkpoint or run folder. */
+/* What is known of a model on disk without loading its weights. `path`: model folder, checkpoint, run folder or GGUF file. */
 typedef struct sgm_model_info {
     sgm_model_settings settings;
     sgm_model_counts counts;
-    char model_type[32]; /* "qwen3_moe", "sigmoe" */
+    char model_type[32]; /* "qwen3_moe", "sigmoe"; of a GGUF file its architecture: "qwen3moe", "sigmoe" */
     char router[64];
-    char dtype[16];     /* "f32" */
+    char dtype[16];     /* "f32"; of a GGUF file the type that most of its bytes are in */
     int64_t file_bytes; /* of the weight files */
     int64_t step;       /* -1 when not a checkpoint */
     bool has_tokenizer;
-    char folder[4096]; /* the resolved model folder */
+    char folder[4096]; /* the resolved model folder, or the GGUF file */
 } sgm_model_info;
 sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *error);
 

@@ -12,7 +12,8 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "model/model_folder.h"
+#include "model/model_gguf.h"
+#include "model/model_open.h"
 #include "op/operand.h"
 
 enum { BATCH_DEFAULT = 512, THREADS_MOST = 1024 };
@@ -128,7 +129,7 @@ static sgm_status options_check(const sgm_engine_options *options, sgm_error *er
     return SGM_OK;
 }
 
-/* Everything that the model's folder decides. */
+/* Everything that the model on disk decides. */
 static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_engine_options *options,
                              sgm_error *error) {
     sgm_status status = sgm_model_inspect(path, &engine->info, error);
@@ -144,18 +145,20 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
     if (pages > INT32_MAX)
         return sgm_fail(error, SGM_EARGUMENT, "use fewer positions", "kv_tokens %" PRId64 " is impossible", positions);
     engine->batch_tokens = options->batch_tokens ? options->batch_tokens : BATCH_DEFAULT;
+    /* A mapped file's pages are the system's, which takes them back when it needs them. */
+    bool mapped = sgm_model_is_gguf(engine->info.folder);
     uint64_t bytes = sgm_kv_pool_bytes(type, s->layers, pages, s->kv_heads, s->head_size);
-    if (__builtin_add_overflow(bytes, (uint64_t)engine->info.counts.bytes, &bytes))
+    if (__builtin_add_overflow(bytes, mapped ? 0 : (uint64_t)engine->info.counts.bytes, &bytes))
         bytes = UINT64_MAX;
-    status = sgm_memory_check(bytes, "the model's weights and its keys and values", error);
+    status = sgm_memory_check(bytes, mapped ? "keys and values" : "the model's weights and its keys and values", error);
     if (!status)
         status = sgm_kernels_get(options->kernels ? options->kernels : "auto", &engine->kernels, error);
     if (!status)
         status = sgm_team_new(options->threads ? options->threads : cores(), &engine->team, error);
     if (!status)
-        status = sgm_model_folder_load(engine->info.folder, false, &engine->model, &engine->experts_per_token, error);
-    if (!status && engine->info.has_tokenizer)
-        status = sgm_tokenizer_open(engine->info.folder, &engine->tokenizer, error);
+        status = sgm_model_open(engine->info.folder, &engine->model, &engine->experts_per_token, error);
+    if (!status)
+        status = sgm_model_open_tokenizer(engine->info.folder, &engine->tokenizer, error);
     if (!status)
         status = sgm_kv_pool_init(&engine->pool, type, s->layers, pages, s->kv_heads, s->head_size, error);
     return status ? status : step_memory(engine, error);

@@ -16,7 +16,6 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/model_files.h"
-#include "model/model_open.h"
 #include "quant/quant.h"
 
 bool sgm_model_is_gguf(const char *path) {
@@ -194,12 +193,4 @@ sgm_status sgm_model_gguf_load(const char *path, sgm_model **model, int64_t **ex
         *model = NULL;
     }
     return status;
-}
-
-sgm_status sgm_model_open(const char *path, sgm_model **model, int64_t **experts_per_token, sgm_error *error) {
-    char folder[SGM_PATH_BYTES];
-    if (sgm_model_is_gguf(path))
-        return sgm_model_gguf_load(path, model, experts_per_token, error);
-    sgm_status status = sgm_model_folder_resolve(path, folder, error);
-    return status ? status : sgm_model_folder_load(folder, false, model, experts_per_token, error);
 }

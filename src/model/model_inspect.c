@@ -10,6 +10,9 @@
 #include "base/param.h"
 #include "base/rng.h"
 #include "model/model_files.h"
+#include "model/model_gguf.h"
+#include "model/model_open.h"
+#include "quant/quant.h"
 
 /* Bytes of all *.safetensors files of a folder. */
 static int64_t weight_file_bytes(const char *folder) {
@@ -48,12 +51,36 @@ static sgm_status weight_type(const char *folder, char *type, size_t capacity, s
     return SGM_OK;
 }
 
+/* What of sgm_model_info a GGUF file says in its own way. */
+static sgm_status inspect_gguf(sgm_model_info *info, sgm_error *error) {
+    sgm_gguf *file;
+    const char *kind;
+    size_t size;
+    int64_t bytes[SGM_TYPES] = {0};
+    sgm_status status = sgm_gguf_open(info->folder, &file, error);
+    if (status)
+        return status;
+    info->file_bytes = (int64_t)sgm_gguf_bytes(file);
+    info->has_tokenizer =
+        sgm_gguf_get_text(file, "tokenizer.ggml.model", &kind, &size) && size == 4 && memcmp(kind, "gpt2", 4) == 0;
+    for (int64_t i = 0; i < sgm_gguf_tensor_count(file); i++) {
+        const sgm_gguf_tensor *tensor = sgm_gguf_tensor_at(file, i);
+        const sgm_quant *quant = sgm_quant_of_gguf(tensor->gguf_type);
+        if (quant)
+            bytes[quant->type] += (int64_t)tensor->bytes;
+    }
+    int most = 0;
+    for (int type = 1; type < SGM_TYPES; type++)
+        most = bytes[type] > bytes[most] ? type : most;
+    snprintf(info->dtype, sizeof info->dtype, "%s", sgm_quant_of((sgm_type)most)->name);
+    sgm_gguf_close(file);
+    return SGM_OK;
+}
+
 sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *error) {
     *info = (sgm_model_info){.step = -1};
     sgm_hf_config config;
-    sgm_status status = sgm_model_folder_resolve(path, info->folder, error);
-    if (!status)
-        status = sgm_model_config_read(info->folder, &config, error);
+    sgm_status status = sgm_model_open_config(path, info->folder, &config, error);
     if (status)
         return status;
     info->settings = config.settings;
@@ -64,6 +91,8 @@ sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *
     snprintf(info->model_type, sizeof info->model_type, "%s", config.model_type);
     snprintf(info->router, sizeof info->router, "%s", config.router.plugin->plugin.name);
     sgm_hf_config_fini(&config);
+    if (sgm_model_is_gguf(info->folder))
+        return inspect_gguf(info, error);
     info->file_bytes = weight_file_bytes(info->folder);
     info->step = sgm_step_of_folder(info->folder);
     char *tokenizer = sgm_path_join(info->folder, "tokenizer.json");
