@@ -5,6 +5,7 @@
 
 #include "sigmoe/bench.h"
 #include "sigmoe/config.h"
+#include "sigmoe/convert.h"
 #include "sigmoe/data.h"
 #include "sigmoe/error.h"
 #include "sigmoe/machine.h"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* sigmoe init: a model folder with random weights. */
+/* sigmoe init: a model folder or a GGUF file with random weights. */
 #include <string.h>
 
 #include "commands.h"
+#include "convert.h"
 
 /* The byte vocabulary needs no file: give such a model its tokenizer so that it can generate. */
 static int add_byte_tokenizer(const char *folder) {
@@ -31,6 +32,25 @@ static int report(const cli_args *args, const char *folder) {
     return CLI_DONE;
 }
 
+typedef struct gguf_job {
+    const sgm_config *config;
+    const cli_args *args;
+} gguf_job;
+
+static int init_gguf(void *context, const sgm_convert_options *options, sgm_convert_report *report, sgm_error *error) {
+    const gguf_job *job = context;
+    return sgm_model_init_gguf(job->config, (uint64_t)cli_integer(job->args, "seed"), options,
+                               cli_text(job->args, "out"), report, error);
+}
+
+/* A GGUF file is asked for by its name, or by what only it can hold. */
+static bool wants_gguf(const cli_args *args) {
+    const char *out = cli_text(args, "out");
+    size_t n = strlen(out);
+    return (n > 5 && strcmp(out + n - 5, ".gguf") == 0) || strcmp(cli_text(args, "type"), "f32") != 0 ||
+           cli_given(args, "tensor-type") || cli_given(args, "expert-type") || cli_given(args, "arch");
+}
+
 static int run(const cli_args *args) {
     sgm_config *config = NULL;
     int code = cli_config(args, &config);
@@ -39,6 +59,12 @@ static int run(const cli_args *args) {
     const char *folder = cli_text(args, "out"), *tokenizer = cli_text(args, "tokenizer");
     sgm_model_settings settings;
     sgm_error error = {0};
+    if (wants_gguf(args)) {
+        gguf_job job = {config, args};
+        code = cli_convert(args, init_gguf, &job, folder);
+        sgm_config_free(config);
+        return code;
+    }
     if (sgm_model_settings_from_config(config, &settings, &error) ||
         sgm_model_init(config, tokenizer, (uint64_t)cli_integer(args, "seed"), cli_text(args, "type"), folder, &error))
         code = cli_fail(&error);
@@ -50,10 +76,12 @@ static int run(const cli_args *args) {
 
 static const cli_flag flags[] = {
     CLI_CONFIG_FLAGS,
-    {"type", CLI_TEXT, "T", "f32", 0, 0, false, "number format of the weights"},
+    {"type", CLI_TEXT, "T", "f32", 0, 0, false,
+     "type of every matrix: f32, f16, bf16, q8_0, q4_0, q5_0, q4_k or q6_k; all but f32 make a GGUF file"},
+    CLI_CONVERT_FLAGS,
     {"tokenizer", CLI_TEXT, "PATH", NULL, 0, 0, false, "a tokenizer.json to put beside the weights"},
     {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "of the random weights"},
-    {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "the model folder to make"},
+    {"out", CLI_TEXT, "PATH", NULL, 0, 0, true, "the model folder to make, or a .gguf file"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},
 };
@@ -61,9 +89,10 @@ static const cli_flag flags[] = {
 const cli_command cli_init = {
     .name = "init",
     .group = "make",
-    .summary = "make a model folder with random weights",
+    .summary = "make a model folder or a GGUF file with random weights",
     .flags = flags,
     .example = "sigmoe init --preset pico --out models/pico\n"
-               "sigmoe init --preset nano --set model.experts=32 --tokenizer tokenizer.json --out models/nano32",
+               "sigmoe init --preset nano --set model.experts=32 --tokenizer tokenizer.json --out models/nano32\n"
+               "sigmoe init --preset sigma-moe-tiny --type q4_k --out sigma-q4_k.gguf",
     .run = run,
 };

@@ -38,11 +38,30 @@ static json_t *model_json(const sgm_model_settings *m, const sgm_model_counts *c
                      (json_int_t)c->head_parameters, "tie_embeddings", m->tie_embeddings);
 }
 
+static void print_groups(const sgm_tensor_group *groups, size_t count) {
+    printf("\n%-16s %-6s %8s %16s %10s\n", "tensors", "type", "count", "elements", "size");
+    for (size_t i = 0; i < count; i++)
+        printf("%-16s %-6s %8s %16s %10s\n", groups[i].kind, groups[i].type, cli_grouped(groups[i].tensors).text,
+               cli_grouped(groups[i].elements).text, cli_bytes_label((double)groups[i].bytes).text);
+}
+
+static json_t *groups_json(const sgm_tensor_group *groups, size_t count) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:I, s:I}", "kind", groups[i].kind, "type",
+                                              groups[i].type, "tensors", (json_int_t)groups[i].tensors, "elements",
+                                              (json_int_t)groups[i].elements, "bytes", (json_int_t)groups[i].bytes));
+    return list;
+}
+
 static int run_inspect(const cli_args *args) {
     sgm_model_info info;
     sgm_error error = {0};
+    sgm_tensor_group *groups = NULL;
+    size_t count = 0;
     if (sgm_model_inspect(cli_operand(args, 0), &info, &error))
         return cli_fail(&error);
+    (void)sgm_model_tensor_groups(info.folder, &groups, &count, NULL); /* none of a folder */
     if (cli_switch(args, "json")) {
         json_t *json = model_json(&info.settings, &info.counts);
         json_object_set_new(json, "bytes", json_integer(info.file_bytes));
@@ -52,6 +71,9 @@ static int run_inspect(const cli_args *args) {
         json_object_set_new(json, "step", info.step < 0 ? json_null() : json_integer(info.step));
         json_object_set_new(json, "has_tokenizer", json_boolean(info.has_tokenizer));
         json_object_set_new(json, "folder", json_string(info.folder));
+        if (groups)
+            json_object_set_new(json, "tensors", groups_json(groups, count));
+        sgm_tensor_groups_free(groups);
         return cli_json_print(json);
     }
     printf("%s\n\n", info.folder);
@@ -61,7 +83,10 @@ static int run_inspect(const cli_args *args) {
     printf("on disk           %s as %s\n", cli_bytes_label((double)info.file_bytes).text, info.dtype);
     if (info.step >= 0)
         printf("step              %s\n", cli_grouped(info.step).text);
-    printf("tokenizer         %s\n", info.has_tokenizer ? "yes" : "none in the folder");
+    printf("tokenizer         %s\n", info.has_tokenizer ? "yes" : groups ? "none in the file" : "none in the folder");
+    if (groups)
+        print_groups(groups, count);
+    sgm_tensor_groups_free(groups);
     return CLI_DONE;
 }
 
@@ -75,7 +100,7 @@ const cli_command cli_inspect = {
     .min_operands = 1,
     .max_operands = 1,
     .flags = inspect_flags,
-    .example = "sigmoe inspect runs/demo\nsigmoe inspect runs/demo/checkpoints/latest --json",
+    .example = "sigmoe inspect runs/demo\nsigmoe inspect runs/demo/checkpoints/latest --json\nsigmoe inspect demo.gguf",
     .run = run_inspect,
 };
 

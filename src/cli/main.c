@@ -25,6 +25,7 @@ const cli_command *const cli_commands[] = {
     &cli_inspect,
     &cli_stats,
     &cli_report,
+    &cli_quantize,
     &cli_list,
     &cli_plan,
     &cli_doctor,

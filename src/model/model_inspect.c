@@ -10,7 +10,7 @@
 #include "base/param.h"
 #include "base/rng.h"
 #include "model/model_files.h"
-#include "model/model_gguf.h"
+#include "model/model_convert.h"
 #include "model/model_open.h"
 #include "quant/quant.h"
 
@@ -101,6 +101,59 @@ sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *
     return weight_type(info->folder, info->dtype, sizeof info->dtype, error);
 }
 
+/* ---- the tensors of a GGUF file ------------------------------------------------------------------------------------- */
+
+static sgm_tensor_group group_of(const sgm_gguf_tensor *tensor) {
+    const sgm_quant *quant = sgm_quant_of_gguf(tensor->gguf_type);
+    sgm_tensor_group group = {.tensors = 1, .elements = 1, .bytes = (int64_t)tensor->bytes};
+    char kind[SGM_GGUF_TENSOR_NAME];
+    sgm_gguf_kind(tensor->name, kind);
+    snprintf(group.kind, sizeof group.kind, "%s", kind);
+    if (quant)
+        snprintf(group.type, sizeof group.type, "%s", quant->name);
+    else
+        snprintf(group.type, sizeof group.type, "type %" PRIu32, tensor->gguf_type);
+    for (int i = 0; i < tensor->dimensions; i++) /* a type of ours: checked when opened; others: for show only */
+        if (__builtin_mul_overflow(group.elements, tensor->shape[i], &group.elements))
+            group.elements = INT64_MAX;
+    return group;
+}
+
+sgm_status sgm_model_tensor_groups(const char *path, sgm_tensor_group **groups, size_t *count, sgm_error *error) {
+    sgm_gguf *file = NULL;
+    *groups = NULL;
+    *count = 0;
+    if (!sgm_model_is_gguf(path))
+        return sgm_fail(error, SGM_EARGUMENT, "give a .gguf file", "%s is not a GGUF file", path);
+    sgm_status status = sgm_gguf_open(path, &file, error);
+    if (status)
+        return status;
+    enum { GROUPS_MOST = 1024 };
+    *groups = sgm_alloc(GROUPS_MOST * sizeof **groups);
+    if (!*groups)
+        status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory to inspect %s", path);
+    for (int64_t t = 0; !status && t < sgm_gguf_tensor_count(file); t++) {
+        sgm_tensor_group group = group_of(sgm_gguf_tensor_at(file, t));
+        size_t i = 0;
+        while (i < *count && (strcmp((*groups)[i].kind, group.kind) != 0 || strcmp((*groups)[i].type, group.type) != 0))
+            i++;
+        if (i == *count && *count < GROUPS_MOST) {
+            (*groups)[(*count)++] = group;
+        } else if (i < *count) {
+            (*groups)[i].tensors++;
+            (*groups)[i].bytes += group.bytes;
+            if (__builtin_add_overflow((*groups)[i].elements, group.elements, &(*groups)[i].elements))
+                (*groups)[i].elements = INT64_MAX;
+        }
+    }
+    sgm_gguf_close(file);
+    return status;
+}
+
+void sgm_tensor_groups_free(sgm_tensor_group *groups) {
+    sgm_free(groups);
+}
+
 /* ---- random models ---------------------------------------------------------------------------------------------- */
 
 enum { CHUNK = 1 << 16 }; /* elements made at once */
@@ -187,26 +240,33 @@ static sgm_status router_from_config(const sgm_config *config, sgm_router *route
     return sgm_config_bind(config, "router", plugin->params, plugin->param_count, router->settings, error);
 }
 
+sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sgm_error *error) {
+    *out = (sgm_hf_config){.end_of_text = -1};
+    sgm_status status = sgm_model_settings_from_config(config, &out->settings, error);
+    if (!status)
+        status = router_from_config(config, &out->router, error);
+    if (!status && out->router.plugin->check)
+        status = out->router.plugin->check(out->router.settings, out->settings.experts, out->settings.experts_per_token,
+                                           error);
+    if (status)
+        return status;
+    out->experts_per_token = sgm_alloc((size_t)out->settings.layers * sizeof(int64_t));
+    if (!out->experts_per_token)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
+    for (int64_t l = 0; l < out->settings.layers; l++)
+        out->experts_per_token[l] = out->settings.experts_per_token;
+    return SGM_OK;
+}
+
 sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path, uint64_t seed, const char *type,
                           const char *folder, sgm_error *error) {
     sgm_hf_config written = {0};
     sgm_model_counts counts;
     if (type && strcmp(type, "f32") != 0)
-        return sgm_fail(error, SGM_EARGUMENT, "known types: f32", "models cannot be written as '%s'", type);
-    sgm_status status = sgm_model_settings_from_config(config, &written.settings, error);
-    if (!status)
-        status = router_from_config(config, &written.router, error);
-    if (!status && written.router.plugin->check)
-        status = written.router.plugin->check(written.router.settings, written.settings.experts,
-                                              written.settings.experts_per_token, error);
+        return sgm_fail(error, SGM_EARGUMENT, "other types go into a GGUF file",
+                        "a model folder cannot be written as '%s'", type);
+    sgm_status status = sgm_model_new_config(config, &written, error);
     if (!status) {
-        written.experts_per_token = sgm_alloc((size_t)written.settings.layers * sizeof(int64_t));
-        if (!written.experts_per_token)
-            status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
-    }
-    if (!status) {
-        for (int64_t l = 0; l < written.settings.layers; l++)
-            written.experts_per_token[l] = written.settings.experts_per_token;
         sgm_model_count(&written.settings, (double)written.settings.experts_per_token, written.settings.context,
                         &counts);
         status = folder_prepare(folder, counts.bytes, error);
