@@ -7,19 +7,22 @@
  *  2. The largest scale and minimum give d and dmin in f16.
  *  3. Each sub-block again, with what 6 bits allow: the pairs (sc, m) around the fit, each with its own nearest q.
  *
- * An element weighs mean |x| of its sub-block + |x|: large weights matter more to the products they are in. Sums run in eight
+ * An element weighs mean |x| of its sub-block + |x|: large weights matter more to the products they are in. Sums run in sixteen
  * lanes in a fixed order, so the bytes are the same everywhere. Elements are within ±65504 · 63, NaN counts as 0. */
 #include "quant/pack.h"
 #include "quant/quant.h"
 
-enum { SUB = 32, SUBS = 8, LANES = 8, STEPS = 15, MOST = 63, GRIDS = 17 };
+enum { SUB = 32, SUBS = 8, LANES = 16, STEPS = 15, MOST = 63, GRIDS = 9 };
 
 typedef struct fit {
     float scale, minimum;
 } fit;
 
-static float lanes_sum(const float *lanes) {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+static float lanes_sum(float *lanes) {
+    for (int step = LANES / 2; step > 2; step /= 2)
+        for (int l = 0; l < step; l++)
+            lanes[l] += lanes[l + step];
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 static inline float nearest_step(float x) { /* as a float in 0 … 15 */
@@ -52,7 +55,7 @@ static fit fit_alone(const float *x, const float *weight, float low, float high)
     const float w = lanes_sum(lw), wx = lanes_sum(lx);
     float least = INFINITY;
     for (int g = 0; g < GRIDS; g++) {
-        float inverse = ((float)STEPS + 0.125F * (float)(g - GRIDS / 2)) / (high - low);
+        float inverse = ((float)STEPS + 0.25F * (float)(g - GRIDS / 2)) / (high - low);
         float lq[LANES] = {0}, lqq[LANES] = {0}, lxq[LANES] = {0};
         for (int i = 0; i < SUB; i += LANES)
             for (int l = 0; l < LANES; l++) {

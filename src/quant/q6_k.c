@@ -7,15 +7,18 @@
  *  2. The scale farthest from zero becomes −128; that gives d in f16.
  *  3. Each sub-block again: the three 8-bit scales around the fit, each with its own nearest q; keep the best.
  *
- * An element weighs mean |x| of its sub-block + |x|. Sums run in eight lanes in a fixed order, so the bytes are the same
+ * An element weighs mean |x| of its sub-block + |x|. Sums run in sixteen lanes in a fixed order, so the bytes are the same
  * everywhere. Elements are within ±65504 · 32 · 64, NaN counts as 0. */
 #include "quant/pack.h"
 #include "quant/quant.h"
 
-enum { SUB = 16, SUBS = 16, LANES = 8, GRIDS = 17 };
+enum { SUB = 16, SUBS = 16, LANES = 16, GRIDS = 9 };
 
-static float lanes_sum(const float *lanes) {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+static float lanes_sum(float *lanes) {
+    for (int step = LANES / 2; step > 2; step /= 2)
+        for (int l = 0; l < step; l++)
+            lanes[l] += lanes[l + step];
+    return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 static inline float nearest_step(float x) { /* as a float in -32 … 31 */
@@ -27,7 +30,7 @@ static inline float nearest_step(float x) { /* as a float in -32 … 31 */
 static void weigh(const float *x, float *weight) {
     float lanes[LANES];
     for (int l = 0; l < LANES; l++)
-        lanes[l] = fabsf(x[l]) + fabsf(x[l + LANES]);
+        lanes[l] = fabsf(x[l]);
     float mean = lanes_sum(lanes) / SUB;
     for (int i = 0; i < SUB; i++)
         weight[i] = mean + fabsf(x[i]);
@@ -40,7 +43,7 @@ static float fit_alone(const float *x, const float *weight) {
         farthest = fabsf(x[i]) > fabsf(farthest) ? x[i] : farthest;
     const float inverse = sgm_pack_inverse(farthest);
     for (int g = 0; g < GRIDS; g++) {
-        const float grid = -(32 + 0.125F * (float)(g - GRIDS / 2)) * inverse;
+        const float grid = -(32 + 0.25F * (float)(g - GRIDS / 2)) * inverse;
         float lxq[LANES] = {0}, lqq[LANES] = {0};
         for (int i = 0; i < SUB; i += LANES)
             for (int l = 0; l < LANES; l++) {
