@@ -24,10 +24,11 @@ typedef struct sgm_engine sgm_engine;
 typedef struct sgm_session sgm_session;
 
 typedef struct sgm_engine_options {
-    int threads;          /* 0: as many as there are cores */
-    const char *kernels;  /* NULL: "auto" */
-    int64_t batch_tokens; /* most rows per step; 0: 512. Longer prompts are fed in chunks by sgm_session_feed */
-    int64_t kv_tokens;    /* positions of all sessions together; 0: the model's context */
+    int threads;         /* 0: as many as there are cores */
+    const char *kernels; /* NULL: "auto" */
+    int64_t
+        batch_tokens; /* most rows per step; 0: 2048, or 512 where memory is short. Longer prompts are fed in chunks by sgm_session_feed */
+    int64_t kv_tokens; /* positions of all sessions together; 0: the model's context */
     /* How keys and values are kept: "f32", "f16", "q8" (8-bit integers, one scale a head and position). NULL, "auto": f32 for a
      * model whose weights are f32, f16 for the others. With each of them decode gives the bytes of prefill. */
     const char *kv_type;

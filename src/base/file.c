@@ -126,6 +126,25 @@ void sgm_map_close(sgm_mapping *mapping) {
     *mapping = (sgm_mapping){.data = (const unsigned char *)"", .size = 0};
 }
 
+void sgm_map_cached(const void *at, size_t bytes) {
+#ifdef MADV_POPULATE_READ
+    enum { PAGES = 512 };
+    unsigned char there[PAGES];
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)at / page * page, end = (uintptr_t)at + bytes;
+    while (first < end) {
+        uintptr_t pages = (end - first + page - 1) / page;
+        pages = pages < PAGES ? pages : PAGES;
+        if (mincore((void *)first, pages * page, there) == 0 && !memchr(there, 0, pages))
+            (void)madvise((void *)first, pages * page, MADV_POPULATE_READ);
+        first += pages * page;
+    }
+#else
+    (void)at;
+    (void)bytes;
+#endif
+}
+
 /* Read to the end, growing as we go: files may grow while being read, and those of /proc have no size. */
 static sgm_status read_all(int fd, size_t expected, const char *path, size_t limit, char **data, size_t *size,
                            sgm_error *error) {

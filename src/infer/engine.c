@@ -11,12 +11,14 @@
 #include <sched.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "model/model_gguf.h"
 #include "model/model_open.h"
 #include "op/operand.h"
 
-enum { BATCH_DEFAULT = 512, THREADS_MOST = 1024 };
+/* An expert of 96 sees one row in 96, so a large batch reads weights for more of them; the smaller one where memory is short. */
+enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024 };
 
 static int cores(void) {
     cpu_set_t set;
@@ -88,7 +90,25 @@ static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, "use a smaller batch (batch_tokens)", "not enough memory for the engine");
 }
 
-static sgm_status step_memory(sgm_engine *engine, sgm_error *error) {
+/* Bytes of the largest step: all rows, each wanted. The dry walk reads shapes only. */
+static sgm_status measure_largest(sgm_engine *engine, size_t *bytes, sgm_error *error) {
+    sgm_kv_pages none = {0};
+    sgm_segment whole = {.rows = engine->batch_tokens, .past = &none};
+    step largest = {.engine = engine, .wanted = engine->batch_tokens};
+    largest.rows = (sgm_rows){.rows = engine->batch_tokens, .segments = &whole, .segment_count = 1};
+    sgm_status status = measure(engine, &largest, bytes, error);
+    return status ? status : sgm_memory_check(*bytes, "the activations of a batch", error);
+}
+
+/* `fixed`: the caller chose the number of rows. */
+static sgm_status step_memory(sgm_engine *engine, bool fixed, sgm_error *error) {
+    sgm_status status = measure_largest(engine, &engine->value_bytes, fixed ? error : NULL);
+    if (status && !fixed) {
+        engine->batch_tokens = engine->batch_tokens < BATCH_LEAST ? engine->batch_tokens : BATCH_LEAST;
+        status = measure_largest(engine, &engine->value_bytes, error);
+    }
+    if (status)
+        return status;
     size_t rows = (size_t)engine->batch_tokens;
     engine->walks = sgm_alloc((size_t)sgm_team_threads(engine->team) * sizeof *engine->walks);
     engine->not_finite = sgm_alloc((size_t)sgm_team_threads(engine->team) * sizeof *engine->not_finite);
@@ -96,25 +116,21 @@ static sgm_status step_memory(sgm_engine *engine, sgm_error *error) {
     engine->positions = sgm_alloc(rows * sizeof *engine->positions);
     engine->wanted = sgm_alloc(rows * sizeof *engine->wanted);
     engine->segments = sgm_alloc(rows * sizeof *engine->segments);
-    if (!engine->walks || !engine->not_finite || !engine->tokens || !engine->positions || !engine->wanted ||
-        !engine->segments)
-        return no_memory(error);
-    /* The largest step: all rows, each wanted. The dry walk reads shapes only. */
-    sgm_kv_pages none = {0};
-    engine->segments[0] = (sgm_segment){.rows = engine->batch_tokens, .past = &none};
-    step largest = {.engine = engine, .wanted = engine->batch_tokens};
-    largest.rows = (sgm_rows){.rows = engine->batch_tokens,
-                              .tokens = engine->tokens,
-                              .positions = engine->positions,
-                              .segments = engine->segments,
-                              .segment_count = 1};
-    sgm_status status = measure(engine, &largest, &engine->value_bytes, error);
-    if (!status)
-        status = sgm_memory_check(engine->value_bytes, "the activations of a batch", error);
-    if (status)
-        return status;
     engine->values = sgm_alloc(engine->value_bytes);
-    return engine->values ? SGM_OK : no_memory(error);
+    return engine->walks && engine->not_finite && engine->tokens && engine->positions && engine->wanted &&
+                   engine->segments && engine->values
+               ? SGM_OK
+               : no_memory(error);
+}
+
+/* Weights of a mapped file that are in memory already come into this process's page table. */
+static void map_weights(sgm_worker *worker, void *argument) {
+    const sgm_model *model = argument;
+    for (int64_t i; (i = sgm_task(worker)) < model->weight_count;) {
+        const sgm_matrix *stored = &model->weights[i].stored;
+        if (stored->data)
+            sgm_map_cached(stored->data, (size_t)stored->rows * stored->stride);
+    }
 }
 
 static sgm_status options_check(const sgm_engine_options *options, sgm_error *error) {
@@ -144,7 +160,8 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
         return status;
     if (pages > INT32_MAX)
         return sgm_fail(error, SGM_EARGUMENT, "use fewer positions", "kv_tokens %" PRId64 " is impossible", positions);
-    engine->batch_tokens = options->batch_tokens ? options->batch_tokens : BATCH_DEFAULT;
+    int64_t most = pages * SGM_KV_PAGE < BATCH_DEFAULT ? pages * SGM_KV_PAGE : BATCH_DEFAULT;
+    engine->batch_tokens = options->batch_tokens ? options->batch_tokens : most;
     /* A mapped file's pages are the system's, which takes them back when it needs them. */
     bool mapped = sgm_model_is_gguf(engine->info.folder);
     uint64_t bytes = sgm_kv_pool_bytes(type, s->layers, pages, s->kv_heads, s->head_size);
@@ -161,7 +178,9 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
         status = sgm_model_open_tokenizer(engine->info.folder, &engine->tokenizer, error);
     if (!status)
         status = sgm_kv_pool_init(&engine->pool, type, s->layers, pages, s->kv_heads, s->head_size, error);
-    return status ? status : step_memory(engine, error);
+    if (!status && mapped)
+        sgm_team_run(engine->team, map_weights, engine->model);
+    return status ? status : step_memory(engine, options->batch_tokens > 0, error);
 }
 
 sgm_status sgm_engine_open(const char *model, const sgm_engine_options *options, sgm_engine **out, sgm_error *error) {

@@ -10,12 +10,20 @@ static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_
                                   sgm_tensor x) {
     const sgm_model_settings *s = &model->settings;
     const sgm_layer *layer = &model->layers[index];
-    sgm_tensor qkv[3];
-    sgm_norm_projections(walk, x, layer->attention_norm, s->norm_epsilon,
-                         (const sgm_weight *const[3]){layer->q, layer->k, layer->v}, qkv);
-    sgm_tensor q = sgm_rope(walk, qkv[0], layer->q_norm, s->heads, s->norm_epsilon, &model->rope, rows);
-    sgm_tensor k = sgm_rope(walk, qkv[1], layer->k_norm, s->kv_heads, s->norm_epsilon, &model->rope, rows);
-    sgm_tensor y = sgm_causal_attention(walk, q, k, qkv[2], s->heads, s->kv_heads, index, rows);
+    sgm_projections_args args = {.norm = layer->attention_norm,
+                                 .q = layer->q,
+                                 .k = layer->k,
+                                 .v = layer->v,
+                                 .q_norm = layer->q_norm,
+                                 .k_norm = layer->k_norm,
+                                 .heads = s->heads,
+                                 .kv_heads = s->kv_heads,
+                                 .epsilon = s->norm_epsilon,
+                                 .table = &model->rope,
+                                 .rows = rows};
+    sgm_tensor q, k, v;
+    sgm_projections(walk, x, &args, &q, &k, &v);
+    sgm_tensor y = sgm_causal_attention(walk, q, k, v, s->heads, s->kv_heads, index, rows);
     return sgm_linear_residual(walk, y, layer->o, x);
 }
 

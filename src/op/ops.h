@@ -22,11 +22,6 @@ sgm_tensor sgm_linear(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight);
 /* The same, plus a residual (T, N): y = residual + x Wᵀ. */
 sgm_tensor sgm_linear_residual(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, sgm_tensor residual);
 
-/* (T, D) → three of (T, N): norm(x) Wᵀ for three weights (N, D), each with its own N. With a tape rms_norm and three linears;
- * without one a single op. */
-void sgm_norm_projections(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon,
-                          const sgm_weight *const weight[3], sgm_tensor out[3]);
-
 /* Sines and cosines of every position: angle position · theta^(−2i/S). Source: arXiv 2104.09864. */
 typedef struct sgm_rope_table {
     int64_t positions, half; /* half = S / 2 */
@@ -40,6 +35,20 @@ void sgm_rope_table_fini(sgm_rope_table *table);
  * Rotation pairs element i with i + S/2 ("rotate half"). Source: arXiv 2104.09864; QK-norm arXiv 2302.05442. */
 sgm_tensor sgm_rope(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, int64_t heads, double epsilon,
                     const sgm_rope_table *table, const sgm_rows *rows);
+
+/* What attention reads, from x (T, D): q (T, H·S), k, v (T, G·S), products of norm(x), the first two with their heads normalised
+ * and rotated. With a tape rms_norm, three linears and two ropes; without one a single op. */
+typedef struct sgm_projections_args {
+    const sgm_weight *norm;            /* (1, D) */
+    const sgm_weight *q, *k, *v;       /* (H·S, D), (G·S, D) twice */
+    const sgm_weight *q_norm, *k_norm; /* (1, S) or NULL */
+    int64_t heads, kv_heads;
+    double epsilon;
+    const sgm_rope_table *table;
+    const sgm_rows *rows;
+} sgm_projections_args;
+void sgm_projections(sgm_walk *walk, sgm_tensor x, const sgm_projections_args *args, sgm_tensor *q, sgm_tensor *k,
+                     sgm_tensor *v);
 
 /* q (T, H·S), k, v (T, G·S) → (T, H·S): causal attention within each segment, query head h reads key head h·G/H, scores
  * scaled by 1/sqrt(S). Never holds T × T. With segments that have a past (inference), this layer's new keys and values

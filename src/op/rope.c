@@ -7,14 +7,9 @@
 #include "base/memory.h"
 #include "op/op_case.h"
 #include "op/ops.h"
+#include "op/rope.h"
 
-typedef struct rope_args {
-    const sgm_weight *gain; /* (1, S) or NULL */
-    int64_t heads;
-    double epsilon;
-    const sgm_rope_table *table;
-    const sgm_rows *rows;
-} rope_args;
+typedef sgm_rope_args rope_args;
 
 sgm_status sgm_rope_table_init(sgm_rope_table *table, int64_t positions, int64_t head_size, double theta,
                                sgm_error *error) {
@@ -68,16 +63,28 @@ static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) 
     return backward ? (size_t)(node->in[0].rows * node->in[0].cols) * sizeof(sgm_real) : 0;
 }
 
-/* Rotate the heads of one row; direction +1 forward, -1 back (the transpose). */
-static void rotate(const rope_args *a, int64_t row, sgm_real direction, const sgm_real *x, sgm_real *y) {
+/* Rotate `heads` heads of one row; direction +1 forward, -1 back (the transpose). */
+static void rotate_heads(const rope_args *a, int64_t row, int64_t heads, sgm_real direction, const sgm_real *x,
+                         sgm_real *y) {
     int64_t half = a->table->half, position = a->rows->positions[row];
     const sgm_real *cosine = a->table->cosine + position * half, *sine = a->table->sine + position * half;
-    for (int64_t h = 0; h < a->heads; h++, x += 2 * half, y += 2 * half)
+    for (int64_t h = 0; h < heads; h++, x += 2 * half, y += 2 * half)
         for (int64_t i = 0; i < half; i++) {
             sgm_real first = x[i], second = x[i + half], s = direction * sine[i];
             y[i] = first * cosine[i] - second * s;
             y[i + half] = second * cosine[i] + first * s;
         }
+}
+
+static void rotate(const rope_args *a, int64_t row, sgm_real direction, const sgm_real *x, sgm_real *y) {
+    rotate_heads(a, row, a->heads, direction, x, y);
+}
+
+void sgm_rope_heads(const sgm_kernels *kernels, const sgm_rope_args *a, int64_t row, int64_t heads, sgm_real *x) {
+    int64_t S = a->table->half * 2;
+    if (a->gain)
+        kernels->rms_norm(heads, S, x, S, a->gain->data, a->epsilon, x, S, NULL);
+    rotate_heads(a, row, heads, 1, x, x);
 }
 
 static void forward(sgm_walk *walk, sgm_node *node) {

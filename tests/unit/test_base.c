@@ -356,6 +356,9 @@ static void test_file_write_read(void **state) {
     sgm_mapping mapping;
     assert_int_equal(sgm_map_open(path, &mapping, &error), SGM_OK);
     assert_int_equal(mapping.size, large + 2);
+    sgm_map_cached(mapping.data + 5000, large - 10000); /* any part, and it may be asked for again */
+    sgm_map_cached(mapping.data, mapping.size);
+    sgm_map_cached(mapping.data, 0);
     assert_int_equal(mapping.data[0], 'a');
     assert_memory_equal(mapping.data + 1, block, large);
     assert_int_equal(mapping.data[large + 1], 'c');
