@@ -48,14 +48,31 @@ static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t inde
     return sgm_norm_moe_ffn(walk, x, layer->ffn_norm, model->settings.norm_epsilon, &moe);
 }
 
+/* One layer, as a part that may be computed again. */
+typedef struct layer_context {
+    const sgm_model *model;
+    int64_t index;
+    const sgm_rows *rows;
+    const sgm_pass *pass;
+} layer_context;
+
+static sgm_tensor one_layer(sgm_walk *walk, const void *context, sgm_tensor x) {
+    const layer_context *c = context;
+    x = attention_block(walk, c->model, c->index, c->rows, x);
+    return moe_block(walk, c->model, c->index, c->rows, c->pass, x);
+}
+
 /* Without a tape x stays where it is, every layer adds to it in place, and a layer's memory is given back. */
 static sgm_tensor layers(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass) {
     sgm_tensor x = sgm_embedding(walk, rows, model->embedding);
     size_t mark = sgm_walk_mark(walk);
     walk->in_place = true;
     for (int64_t l = 0; l < model->settings.layers; l++) {
-        x = attention_block(walk, model, l, rows, x);
-        x = moe_block(walk, model, l, rows, pass, x);
+        const layer_context layer = {model, l, rows, pass};
+        if (walk->tape && pass->recompute)
+            x = sgm_recompute(walk, &pass->recompute[l], one_layer, &layer, sizeof layer, x);
+        else
+            x = one_layer(walk, &layer, x);
         sgm_walk_release(walk, mark);
     }
     walk->in_place = false;
@@ -70,6 +87,16 @@ sgm_tensor sgm_transformer_hidden(sgm_walk *walk, const sgm_model *model, const 
 sgm_tensor sgm_transformer_loss(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass) {
     sgm_tensor x = sgm_transformer_hidden(walk, model, rows, pass);
     return sgm_vocabulary_loss(walk, x, model->head, rows, pass->loss_scale, pass->row_loss);
+}
+
+sgm_status sgm_transformer_plan_recompute(const sgm_walk *like, const sgm_model *model, const sgm_rows *rows,
+                                          const sgm_pass *pass, sgm_recomputation *recompute, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (int64_t l = 0; l < model->settings.layers && !status; l++) {
+        const layer_context layer = {model, l, rows, pass};
+        status = sgm_recompute_plan(like, one_layer, &layer, rows->rows, model->settings.width, &recompute[l], error);
+    }
+    return status;
 }
 
 void sgm_transformer_route(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass) {

@@ -65,14 +65,19 @@ typedef struct sgm_pass {
     sgm_load *load;                   /* (L) accumulators; NULL: none */
     void (*observe)(void *observer, const sgm_routing *record);
     void *observer;
-    double loss_scale; /* training: 1 / targets of the global batch */
-    float *row_loss;   /* (T) or NULL */
+    sgm_recomputation *recompute; /* (L), planned: layers are computed again in the backward pass; NULL: kept */
+    double loss_scale;            /* training: 1 / targets of the global batch */
+    float *row_loss;              /* (T) or NULL */
 } sgm_pass;
 
 /* Hidden states after the final norm (T, D). */
 sgm_tensor sgm_transformer_hidden(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
 /* The loss (1, 1), for training (with a tape) and evaluation. */
 sgm_tensor sgm_transformer_loss(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
+/* Plans for sgm_pass.recompute (L), for the rows and the pass of the largest walk; `like` as in ops.h. Free each with
+ * sgm_recompute_free. */
+sgm_status sgm_transformer_plan_recompute(const sgm_walk *like, const sgm_model *model, const sgm_rows *rows,
+                                          const sgm_pass *pass, sgm_recomputation *recompute, sgm_error *error);
 /* Only the routing of every layer is wanted (the counting pass of exact balancing): no head. */
 void sgm_transformer_route(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
 

@@ -63,11 +63,19 @@ static void run_on(moe *m, const sgm_walk *walk) {
     m->tn = sgm_product_kernel(walk->kernels, SGM_TN, walk->compute);
 }
 
-/* What lives from forward to backward; `arrays` is the memory behind the record. */
-static size_t place_kept(moe *m, char *block, void **arrays) {
+/* The record, and the memory behind it. */
+static size_t place_record(moe *m, char *block, void **arrays) {
     size_t used = 0;
     m->record = carve(block, &used, 1, 1, sizeof *m->record);
     *arrays = carve(block, &used, 1, 1, sgm_routing_bytes(m->T, m->E, m->K));
+    return used;
+}
+
+/* What lives from forward to backward; a part that is walked twice has the record elsewhere. */
+static size_t place_kept(const sgm_node *node, moe *m, char *block, void **arrays) {
+    size_t used = place_record(m, node->keeps ? node->kept : block, arrays);
+    if (node->keeps)
+        used = 0;
     m->gate = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
     m->up = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
     return used;
@@ -94,7 +102,13 @@ static size_t place_backward(moe *m, char *block) {
 static size_t saved_bytes(const sgm_node *node) {
     moe m = sizes(node);
     void *arrays;
-    return place_kept(&m, NULL, &arrays);
+    return place_kept(node, &m, NULL, &arrays);
+}
+
+static size_t kept_bytes(const sgm_node *node) {
+    moe m = sizes(node);
+    void *arrays;
+    return place_record(&m, NULL, &arrays);
 }
 
 /* Without a tape nothing is saved: the kept part is workspace too (balancers may look on). */
@@ -352,6 +366,22 @@ static void begin_record(const moe *m) {
     m->record->sigmoid = a->router->plugin->sigmoid && a->router->plugin->sigmoid(a->router->settings);
 }
 
+/* A new record, filled and told to whoever listens. */
+static void decide(sgm_walk *walk, moe *m, void *arrays) {
+    /* Every thread knows where the record's arrays are; one of them writes the record that all share. */
+    sgm_routing mine;
+    sgm_routing_place(&mine, arrays, m->T, m->E, m->K);
+    if (m->worker->thread == 0) {
+        *m->record = mine;
+        begin_record(m);
+    }
+    sgm_product logits = {SGM_NT, m->T,        m->E, m->D,  m->x, m->D,           m->args->gate->data,
+                          m->D,   mine.logits, m->E, false, NULL, SGM_COMPUTE_F32};
+    sgm_products_run(walk, &logits, 1);
+    sgm_barrier(m->worker);
+    route(m);
+}
+
 static void forward(sgm_walk *walk, sgm_node *node) {
     if (sgm_moe_is_inference(node)) {
         sgm_moe_inference_forward(walk, node);
@@ -361,19 +391,9 @@ static void forward(sgm_walk *walk, sgm_node *node) {
     run_on(&m, walk);
     size_t used = place_forward(&m, node->workspace);
     void *arrays;
-    place_kept(&m, node->saved ? node->saved : (char *)node->workspace + used, &arrays);
-    /* Every thread knows where the record's arrays are; one of them writes the record that all share. */
-    sgm_routing mine;
-    sgm_routing_place(&mine, arrays, m.T, m.E, m.K);
-    if (m.worker->thread == 0) {
-        *m.record = mine;
-        begin_record(&m);
-    }
-    sgm_product logits = {
-        SGM_NT, m.T, m.E, m.D, m.x, m.D, m.args->gate->data, m.D, mine.logits, m.E, false, NULL, SGM_COMPUTE_F32};
-    sgm_products_run(walk, &logits, 1);
-    sgm_barrier(m.worker);
-    route(&m);
+    place_kept(node, &m, node->saved ? node->saved : (char *)node->workspace + used, &arrays);
+    if (!node->replayed)
+        decide(walk, &m, arrays);
     bool gathered = m.args->comm != NULL;
     if (gathered)
         dispatch(&m);
@@ -500,7 +520,7 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     run_on(&m, walk);
     m.dy = sgm_gradient_out(walk, node, 0);
     void *arrays;
-    place_kept(&m, node->saved, &arrays);
+    place_kept(node, &m, node->saved, &arrays);
     place_backward(&m, node->workspace);
     const sgm_router *router = m.args->router;
     int64_t begin, end;
@@ -533,6 +553,7 @@ const sgm_op sgm_op_moe_ffn = {
     .residual = 1,
     .shape = shape,
     .saved_bytes = saved_bytes,
+    .kept_bytes = kept_bytes,
     .workspace_bytes = workspace_bytes,
     .forward = forward,
     .backward = backward,

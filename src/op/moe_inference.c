@@ -109,7 +109,7 @@ static size_t place(inference *m, char *block, int thread, int threads) {
 
 bool sgm_moe_is_inference(const sgm_node *node) {
     const sgm_moe_args *a = node->args;
-    return !node->recorded && !a->balance && !a->comm;
+    return !node->recorded && !node->keeps && !a->balance && !a->comm;
 }
 
 size_t sgm_moe_inference_bytes(const sgm_node *node, int threads) {
@@ -509,7 +509,7 @@ void sgm_moe_inference_forward(sgm_walk *walk, sgm_node *node) {
 
 sgm_tensor sgm_norm_moe_ffn(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon,
                             const sgm_moe_args *args) {
-    if (walk->tape || args->balance || args->comm)
+    if (walk->tape || walk->keeps || args->balance || args->comm)
         return sgm_moe_ffn(walk, sgm_rms_norm(walk, x, gain, epsilon), x, args);
     sgm_moe_args own = *args;
     own.norm = gain;

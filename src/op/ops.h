@@ -88,6 +88,28 @@ sgm_tensor sgm_norm_moe_ffn(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain
 sgm_tensor sgm_vocabulary_loss(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, const sgm_rows *rows,
                                double scale, float *row_loss);
 
+/* A part of a model, x (T, D) → (T, D): ops alone, and nothing that depends on whether it is walked the first time or again. */
+typedef sgm_tensor sgm_part(sgm_walk *walk, const void *context, sgm_tensor x);
+enum {
+    SGM_PART_CONTEXT = 64
+}; /* most bytes of a context, which is copied; what it points to lives until the backward pass */
+
+/* What computing a part again needs: made once for its largest shape. */
+typedef struct sgm_recomputation {
+    sgm_plan plan;                    /* of the walk in the backward pass */
+    size_t forward_bytes, kept_bytes; /* of the first walk; from it to the second */
+    sgm_tape **tapes;                 /* (threads) */
+    int threads;
+} sgm_recomputation;
+/* `like`: a walk with the team's width, the kernels and the compute of those that come. */
+sgm_status sgm_recompute_plan(const sgm_walk *like, sgm_part *part, const void *context, int64_t rows, int64_t cols,
+                              sgm_recomputation *r, sgm_error *error);
+void sgm_recompute_free(sgm_recomputation *r);
+/* Apply a part on a walk with a tape, keeping its input and its routing only: the same gradients, to the byte, for its values'
+ * memory and one forward pass more. Routing is replayed: routers, balancers' hooks, load and observers see it once. */
+sgm_tensor sgm_recompute(sgm_walk *walk, sgm_recomputation *r, sgm_part *part, const void *context,
+                         size_t context_bytes, sgm_tensor x);
+
 const sgm_op *sgm_op_at(size_t index); /* every op, for the conformance test; NULL past the end */
 
 #endif

@@ -69,6 +69,9 @@ typedef struct sgm_op {
     /* Bytes kept from forward to backward / needed while running (for all threads together). NULL: 0. */
     size_t (*saved_bytes)(const sgm_node *node);
     size_t (*workspace_bytes)(const sgm_node *node, int threads, bool backward);
+    /* Bytes that a part which is walked twice keeps from the first time to the second (decisions: the routing record). Where
+     * a walk keeps, they are node->kept and not part of saved_bytes. NULL: 0. */
+    size_t (*kept_bytes)(const sgm_node *node);
     /* Run on every thread; the walk adds the closing barrier. `backward` NULL: not differentiable. */
     void (*forward)(sgm_walk *walk, sgm_node *node);
     void (*backward)(sgm_walk *walk, sgm_node *node);
@@ -84,6 +87,9 @@ struct sgm_node {
     void *saved;     /* op->saved_bytes, kept until the tape is reset */
     void *workspace; /* op->workspace_bytes, valid during forward or backward only */
     bool recorded;   /* a tape keeps this application: its backward pass will run */
+    void *kept;      /* op->kept_bytes, where `keeps` */
+    bool keeps;      /* the walk keeps decisions: this is a part that is walked again in the backward pass (ops.h) */
+    bool replayed;   /* and this is that second time: node->kept holds the decisions, hooks have run */
 };
 
 /* Fixed memory of a walk, shared by the team's threads, made once from a dry walk. */
@@ -109,6 +115,9 @@ struct sgm_walk {
     /* Compute only: output 0 of an op with a residual takes over the residual's memory, as the caller has no more use for
      * that input. Ignored while recording. */
     bool in_place;
+    bool keeps, replays; /* of its nodes */
+    char *kept;          /* memory for op->kept_bytes */
+    size_t kept_used;
     sgm_status status; /* first failure (dry walks only); later ops do nothing */
     sgm_error *error;
 };

@@ -155,7 +155,8 @@ static bool record(sgm_tape *tape, sgm_node *node) {
 }
 
 void sgm_apply(sgm_walk *walk, const sgm_op *op, const void *args, const sgm_tensor *in, sgm_tensor *out) {
-    sgm_node node = {.op = op, .args = args, .recorded = walk->tape != NULL};
+    sgm_node node = {
+        .op = op, .args = args, .recorded = walk->tape != NULL, .keeps = walk->keeps, .replayed = walk->replays};
     for (int i = 0; i < op->inputs; i++)
         node.in[i] = in[i];
     for (int i = 0; i < op->outputs; i++)
@@ -168,6 +169,10 @@ void sgm_apply(sgm_walk *walk, const sgm_op *op, const void *args, const sgm_ten
     for (int i = 0; i < op->outputs; i++)
         node.out[i].data = i == 0 && in_place ? in[op->residual].data
                                               : sgm_walk_alloc(walk, tensor_bytes(node.out[i].rows, node.out[i].cols));
+    if (walk->keeps && op->kept_bytes) {
+        node.kept = walk->dry ? NULL : walk->kept + walk->kept_used;
+        walk->kept_used += sgm_round_up(op->kept_bytes(&node));
+    }
     if (walk->tape && op->saved_bytes)
         node.saved = sgm_walk_alloc(walk, op->saved_bytes(&node));
     sgm_node *kept = &node;

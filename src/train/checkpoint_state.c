@@ -12,12 +12,12 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-static const char *const left_out[] = {"data.micro_batch_tokens", "data.folder",        "data.tokenizer",
-                                       "data.heldout_share",      "data.deduplicate",   "data.document_bytes",
-                                       "train.threads",           "train.kernels",      "train.checkpoint_every",
-                                       "train.keep_checkpoints",  "train.eval_every",   "train.eval_tokens",
-                                       "train.final_eval_tokens", "train.load_every",   "train.max_skipped_steps",
-                                       "train.sample_tokens",     "train.sample_prompt"};
+static const char *const left_out[] = {"data.micro_batch_tokens", "data.folder",         "data.tokenizer",
+                                       "data.heldout_share",      "data.deduplicate",    "data.document_bytes",
+                                       "train.threads",           "train.kernels",       "train.checkpoint_every",
+                                       "train.keep_checkpoints",  "train.eval_every",    "train.eval_tokens",
+                                       "train.final_eval_tokens", "train.load_every",    "train.max_skipped_steps",
+                                       "train.sample_tokens",     "train.sample_prompt", "train.recompute"};
 
 static bool is_left_out(const char *key) {
     for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)

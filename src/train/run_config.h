@@ -24,7 +24,8 @@ typedef struct sgm_data_settings {
 typedef struct sgm_train_settings {
     int64_t steps, seed, threads;
     char *kernels;
-    int compute; /* sgm_compute */
+    int compute;   /* sgm_compute */
+    int recompute; /* 0 none, 1 layer */
     int64_t checkpoint_every, keep_checkpoints;
     int64_t eval_every, eval_tokens, final_eval_tokens;
     double clip;

@@ -200,6 +200,7 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
         .pass = {.experts_per_token = stepper->experts_per_token,
                  .balance = stepper->balance,
                  .load = stepper->load,
+                 .recompute = stepper->recompute,
                  .loss_scale = targets > 0 ? 1 / (double)targets : 0,
                  .row_loss = stepper->row_loss},
     };
@@ -317,6 +318,13 @@ static void largest_batch(sgm_packed *packed, int64_t rows, int64_t context) {
                               .sequence_count = sequences};
 }
 
+static sgm_status plan_recompute(sgm_stepper *stepper, const sgm_walk *like, const sgm_pass *pass, sgm_error *error) {
+    stepper->recompute = sgm_alloc((size_t)stepper->settings->model.layers * sizeof *stepper->recompute);
+    if (!stepper->recompute)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to plan the layers");
+    return sgm_transformer_plan_recompute(like, stepper->model, &stepper->micro->rows, pass, stepper->recompute, error);
+}
+
 /* The plan of the largest walk; value_bytes also covers walks without a tape. */
 static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
     const sgm_run_settings *settings = stepper->settings;
@@ -340,8 +348,13 @@ static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
     sgm_walk record = plain;
     record.used = record.peak = 0;
     record.tape = tape;
-    sgm_transformer_loss(&record, stepper->model, &stepper->micro->rows, &pass);
-    status = record.status ? record.status : sgm_plan_make(&record, worker.threads, &stepper->plan, error);
+    if (settings->train.recompute)
+        status = plan_recompute(stepper, &plain, &pass, error);
+    pass.recompute = stepper->recompute;
+    if (!status)
+        sgm_transformer_loss(&record, stepper->model, &stepper->micro->rows, &pass);
+    if (!status)
+        status = record.status ? record.status : sgm_plan_make(&record, worker.threads, &stepper->plan, error);
     sgm_tape_free(tape);
     if (!status && stepper->plan.value_bytes < plain.peak)
         stepper->plan.value_bytes = plain.peak;
@@ -477,6 +490,9 @@ void sgm_stepper_free(sgm_stepper *stepper) {
         sgm_tape_free(stepper->tapes[i]);
     sgm_free(stepper->tapes);
     sgm_plan_free(&stepper->plan);
+    for (int64_t l = 0; stepper->recompute && l < stepper->settings->model.layers; l++)
+        sgm_recompute_free(&stepper->recompute[l]);
+    sgm_free(stepper->recompute);
     sgm_free(stepper->values);
     sgm_free(stepper->gradients);
     sgm_free(stepper->block_square);

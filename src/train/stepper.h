@@ -30,7 +30,8 @@ typedef struct sgm_stepper {
     /* memory of a walk */
     int64_t micro_rows, micro_batches;
     sgm_plan plan;
-    sgm_tape **tapes; /* per thread */
+    sgm_tape **tapes;             /* per thread */
+    sgm_recomputation *recompute; /* (L); NULL: train.recompute is none */
     char *values, *gradients;
     sgm_packed *batch, *micro;
     float *row_loss;      /* (micro_rows) */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Training in bf16: the same bytes for any number of threads and after an interruption, a loss that falls as in f32, and
- * no run that changes its numbers on the way. */
+/* How a step computes. bf16: the same bytes for any number of threads and after an interruption, a loss that falls as in f32,
+ * and no run that changes its numbers on the way. Recompute: the same bytes as without, in less memory. */
 #include "train/checkpoint_state.h"
 #include "trainer_fixture.h"
 
@@ -100,12 +100,74 @@ static void a_run_keeps_its_compute(void **state) {
     remove_run("kept");
 }
 
+/* Layers with several experts a token, a balancer of each kind (a loss, a bias with state), and micro-batches. */
+#define RECOMPUTE_CASE                                                                                                 \
+    "model.layers=6", "balance=load_balance_loss,loss_free_bias", "sparsity.kind=progressive",                         \
+        "sparsity.layers=3,2,1,1,1,1", "sparsity.switch=0.5", "data.micro_batch_tokens=128"
+
+static void recomputing_changes_no_byte(void **state) {
+    (void)state;
+    for (size_t k = 0; sgm_kernels_at(k); k++) {
+        char table[64], numbers[64], threads[64];
+        if (!sgm_kernels_at(k)->usable())
+            continue;
+        const char *whole[] = {table, numbers, threads, RECOMPUTE_CASE, NULL},
+                   *again[] = {table, numbers, threads, "train.recompute=layer", RECOMPUTE_CASE, NULL};
+        snprintf(table, sizeof table, "train.kernels=%s", sgm_kernels_at(k)->name);
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            snprintf(numbers, sizeof numbers, "train.compute=%s", bf16 ? "bf16" : "f32");
+            snprintf(threads, sizeof threads, "train.threads=2");
+            train("kept", whole);
+            snprintf(threads, sizeof threads, "train.threads=%d", 3 - 2 * bf16);
+            train("again", again);
+            same_checkpoint("kept", "again", 4);
+            same_checkpoint("kept", "again", 12);
+            assert_true(query("kept", "SELECT sum(loss) + sum(balance_loss) + sum(gradient_norm) FROM steps") ==
+                        query("again", "SELECT sum(loss) + sum(balance_loss) + sum(gradient_norm) FROM steps"));
+            remove_run("kept");
+            remove_run("again");
+        }
+    }
+}
+
+/* Every assignment is counted once, the plan is smaller, and steps still allocate nothing. */
+static void recomputing_takes_less_memory(void **state) {
+    (void)state;
+    const char *whole[] = {RECOMPUTE_CASE, NULL}, *again[] = {"train.recompute=layer", RECOMPUTE_CASE, NULL};
+    sgm_trainer *trainers[] = {start("kept", whole), start("again", again)};
+    size_t bytes[2];
+    sgm_step_report reports[2];
+    for (int i = 0; i < 2; i++) {
+        const sgm_stepper *stepper = trainers[i]->stepper;
+        bytes[i] = stepper->plan.value_bytes + stepper->plan.gradient_bytes;
+        assert_int_equal(sgm_trainer_step(trainers[i], &reports[i], NULL), SGM_OK);
+        uint64_t before = sgm_alloc_count();
+        assert_int_equal(sgm_trainer_step(trainers[i], &reports[i], NULL), SGM_OK);
+        assert_int_equal(sgm_alloc_count() - before, 0);
+    }
+    if (bytes[1] * 4 > bytes[0] * 3)
+        fail_msg("%zu bytes with recomputed layers, %zu without", bytes[1], bytes[0]);
+    assert_true(trainers[1]->stepper->memory_bytes + (bytes[0] - bytes[1]) == trainers[0]->stepper->memory_bytes);
+    int64_t routed = 0;
+    for (int64_t i = 0; i < 6 * reports[0].experts; i++) {
+        assert_int_equal(reports[0].load[i], reports[1].load[i]);
+        routed += reports[1].load[i];
+    }
+    assert_int_equal(routed, 9 * 256);
+    for (int i = 0; i < 2; i++)
+        sgm_trainer_close(trainers[i]);
+    remove_run("kept");
+    remove_run("again");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bf16_gives_the_same_bytes_for_any_threads),
         cmocka_unit_test(the_loss_falls_in_bf16),
         cmocka_unit_test(bf16_resumes_bit_for_bit),
         cmocka_unit_test(a_run_keeps_its_compute),
+        cmocka_unit_test(recomputing_changes_no_byte),
+        cmocka_unit_test(recomputing_takes_less_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
