@@ -70,8 +70,8 @@ typedef struct sgm_bench_product {
 sgm_status sgm_bench_product_run(const sgm_bench_product *product, const sgm_bench_options *options,
                                  sgm_bench_result *result, sgm_error *error);
 
-/* A model with random weights among the temporary files (TMPDIR, else /tmp); *model is a heap string (sgm_text_free).
- * Arguments and errors as sgm_model_init. Removing is safe while an engine has it open; NULL is fine. */
+/* A model with random weights among the temporary files (TMPDIR, else /tmp): a folder for "f32", a GGUF file for any other
+ * type; *model is its path, a heap string (sgm_text_free). Errors: those of sgm_model_init and sgm_model_init_gguf. Removing is safe while an engine has it open; NULL is fine. */
 sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const char *type, char **model,
                                sgm_error *error);
 void sgm_bench_model_remove(const char *model);

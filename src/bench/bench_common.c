@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "bench/bench.h"
 #include "quant/quant.h"
+#include "sigmoe/convert.h"
 #include "sigmoe/model.h"
 
 double sgm_bench_now(void) {
@@ -87,10 +88,20 @@ void sgm_bench_rate(const sgm_bench_result *result, double *least, double *media
 
 /* ---- throw-away models --------------------------------------------------------------------------------------------- */
 
+static sgm_status write_gguf(const sgm_config *config, uint64_t seed, const char *type, const char *path,
+                             sgm_error *error) {
+    const sgm_convert_options options = {.type = type};
+    sgm_convert_report report = {0};
+    sgm_status status = sgm_model_init_gguf(config, seed, &options, path, &report, error);
+    sgm_convert_report_free(&report);
+    return status;
+}
+
 sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const char *type, char **model,
                                sgm_error *error) {
     const char *place = getenv("TMPDIR");
     place = place && *place ? place : "/tmp";
+    bool f32 = strcmp(type, "f32") == 0;
     char *folder = sgm_format("%s/sigmoe-bench-XXXXXX", place);
     *model = NULL;
     if (!folder)
@@ -99,10 +110,11 @@ sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const ch
     if (!mkdtemp(folder))
         status = sgm_fail(error, SGM_EIO, "set TMPDIR to a folder with room for the weights",
                           "%s: a temporary folder cannot be made there: %s", place, strerror(errno));
-    else if (!(*model = sgm_path_join(folder, "model")))
+    else if (!(*model = sgm_path_join(folder, f32 ? "model" : "model.gguf")))
         status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
     if (!status)
-        status = sgm_model_init(config, NULL, seed, type, *model, error);
+        status = f32 ? sgm_model_init(config, NULL, seed, type, *model, error)
+                     : write_gguf(config, seed, type, *model, error);
     if (status) {
         sgm_bench_model_remove(*model);
         sgm_free(*model);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "commands.h"
 
@@ -101,7 +102,8 @@ static int add(bench *b, const record *r) {
     b->records[b->count].peak = strcmp(arithmetic, "bf16") == 0   ? b->peaks.bf16_flops_per_second
                                 : strcmp(arithmetic, "int8") == 0 ? b->peaks.int8_ops_per_second
                                                                   : b->peaks.flops_per_second;
-    b->records[b->count].bandwidth = b->peaks.read_bytes_per_second;
+    bool mapped = r->measure == DECODE && b->peaks.mapped_bytes_per_second > 0;
+    b->records[b->count].bandwidth = mapped ? b->peaks.mapped_bytes_per_second : b->peaks.read_bytes_per_second;
     if (!b->json) {
         bool inference = r->measure <= DECODE && b->count && b->records[b->count - 1].measure <= DECODE;
         if (!inference && (b->count == 0 || b->records[b->count - 1].measure != r->measure))
@@ -245,21 +247,31 @@ static void forget_peak_rss(void) {
 static int measure_machine(bench *b, int threads) {
     sgm_error error = {0};
     note_peak_rss(b);
-    unsigned what = SGM_MEASURE_F32 | SGM_MEASURE_BF16 | SGM_MEASURE_INT8 | SGM_MEASURE_READ;
-    if (sgm_machine_measure(threads, 1, what, NULL, &b->peaks, &error))
+    unsigned what = SGM_MEASURE_ALL;
+    struct stat file;
+    bool mapped = b->model && stat(b->model, &file) == 0 && S_ISREG(file.st_mode); /* a folder's weights are copied */
+    if (!mapped)
+        what &= ~(unsigned)SGM_MEASURE_MAPPED;
+    if (sgm_machine_measure(threads, 1, what, mapped ? b->model : NULL, &b->peaks, &error))
         return cli_fail(&error);
     forget_peak_rss();
     const sgm_machine_peaks *p = &b->peaks;
-    json_array_append_new(b->machine, json_pack("{s:i, s:o, s:o, s:o, s:o}", "threads", threads, "flops_per_second",
-                                                cli_json_real(p->flops_per_second), "bf16_flops_per_second",
-                                                cli_json_real(p->bf16_flops_per_second), "int8_ops_per_second",
-                                                cli_json_real(p->int8_ops_per_second), "read_bytes_per_second",
-                                                cli_json_real(p->read_bytes_per_second)));
-    if (!b->json)
-        printf("%s%d threads, at best: %.1f GFLOP/s in f32, %.1f in bf16, %.1f GOP/s in int8; %.1f GB/s read from "
-               "memory\n",
-               b->count ? "\n" : "", threads, p->flops_per_second * 1e-9, p->bf16_flops_per_second * 1e-9,
-               p->int8_ops_per_second * 1e-9, p->read_bytes_per_second * 1e-9);
+    json_array_append_new(b->machine,
+                          json_pack("{s:i, s:o, s:o, s:o, s:o, s:o}", "threads", threads, "flops_per_second",
+                                    cli_json_real(p->flops_per_second), "bf16_flops_per_second",
+                                    cli_json_real(p->bf16_flops_per_second), "int8_ops_per_second",
+                                    cli_json_real(p->int8_ops_per_second), "read_bytes_per_second",
+                                    cli_json_real(p->read_bytes_per_second), "mapped_bytes_per_second",
+                                    mapped ? cli_json_real(p->mapped_bytes_per_second) : json_null()));
+    if (!b->json) {
+        printf(
+            "%s%d threads, at best: %.1f GFLOP/s in f32, %.1f in bf16, %.1f GOP/s in int8; %.1f GB/s read from memory",
+            b->count ? "\n" : "", threads, p->flops_per_second * 1e-9, p->bf16_flops_per_second * 1e-9,
+            p->int8_ops_per_second * 1e-9, p->read_bytes_per_second * 1e-9);
+        if (mapped)
+            printf(", %.1f GB/s from the model's file, mapped", p->mapped_bytes_per_second * 1e-9);
+        putchar('\n');
+    }
     return CLI_DONE;
 }
 
@@ -524,7 +536,7 @@ static int run(const cli_args *args) {
 
 static const cli_flag flags[] = {
     {"model", CLI_TEXT, "M", NULL, 0, 0, false,
-     "model folder, checkpoint or run folder; without it: the preset's model"},
+     "model folder, checkpoint, run folder or GGUF file; without it: the preset's model"},
     CLI_CONFIG_FLAGS,
     {"prefill", CLI_INTEGERS, "N,…", NULL, 1, 1e8, false, "read prompts of so many tokens"},
     {"decode", CLI_INTEGERS, "N,…", NULL, 1, 1e8, false, "write so many tokens, one by one"},

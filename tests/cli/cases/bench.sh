@@ -37,6 +37,11 @@ expect 0 bench --model m --threads 1 --repeats 1 --prefill 60 --train
 says "experts hit"; says "of peak"; says "opened in"
 expect 0 bench "${PICO[@]}" --products --rows 1,5 --json; json results.0.n results.0.k results.0.type
 expect 0 bench "${PICO[@]}" --products --rows 1; says "bf16"; says "of read"
+# A preset's model in another type is a file that is mapped.
+expect 0 bench "${PICO[@]}" --decode 4 --prefill 5 --type q8_0 --json
+json machine.0.mapped_bytes_per_second
+[ "$(field results.0.arithmetic)" = int8 ] || fail "arithmetic"
+expect 0 bench "${PICO[@]}" --decode 4 --type bf16; says "from the model's file, mapped"; says "bf16"
 # Wrong input.
 expect 2 bench; hints "nothing is asked for"
 expect 2 bench --preset pico --decode 0; hints "out of range"
@@ -47,6 +52,7 @@ expect 2 bench --preset picco --decode 4; hints "pico"
 expect 2 bench --preset pico --products --type q9; hints "type"
 expect 2 bench --preset pico --decode 4 --kernels sse; hints "sse"
 expect 2 bench --preset pico --decode 4 --kv-type q2; hints "q2"
+expect 2 bench --preset pico --decode 4 --type q9; hints "q9"
 expect 2 bench --model m --preset pico --decode 4; hints "cannot be combined with --model"
 expect 2 bench --model m --decode 4 --depth 1000; hints "context"
 expect 3 bench --model nowhere --decode 4; hints "nowhere"
