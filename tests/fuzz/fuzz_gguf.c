@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Any bytes as a GGUF file: refused, or every key and every tensor can be read. */
+/* Any bytes as a GGUF file: refused, or every key and every tensor can be read, and its tokenizer, if it has one, used. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "format/gguf.h"
+#include "text/tokenizer_gguf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
@@ -16,6 +18,23 @@ static void touch(const void *at, size_t size) {
     for (size_t i = 0; i < size; i++)
         sum ^= from[i];
     sink = sum;
+}
+
+static void use_tokenizer(const sgm_gguf *file) {
+    static const char words[] = "It's 12 tokens,\n<|endoftext|> d\xC3\xA9j\xC3\xA0 \xFF";
+    sgm_tokenizer *tokenizer;
+    int32_t ids[2 * sizeof words];
+    size_t count, size;
+    char *text;
+    sgm_error error;
+    if (sgm_tokenizer_from_gguf(file, &tokenizer, &error))
+        return;
+    if (!sgm_tokenizer_encode(tokenizer, words, sizeof words - 1, true, ids, 2 * sizeof words, &count, &error) &&
+        !sgm_tokenizer_decode(tokenizer, ids, count, true, &text, &size, &error)) {
+        touch(text, size);
+        sgm_free(text);
+    }
+    sgm_tokenizer_close(tokenizer);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
@@ -46,6 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
             abort();
         touch(tensor->data, (size_t)tensor->bytes);
     }
+    use_tokenizer(file);
     sgm_gguf_close(file);
     return 0;
 }

@@ -338,6 +338,45 @@ static void what_is_refused(void **state) {
     sgm_gguf_writer_abandon(writer);
 }
 
+/* Damage anywhere in a file is refused, or leaves a tokenizer that can be used. */
+static void damage_is_survived(void **state) {
+    (void)state;
+    const foreign f = {.model = "gpt2",
+                       .pre = "qwen2",
+                       .tokens = {"ab", "abc", "<|im_end|>", "<tool>", "[PAD260]"},
+                       .types = {1, 1, 3, 4, 5},
+                       .merges = {"a b", "ab c"},
+                       .eos = 258};
+    sgm_gguf_close(written(put_foreign, &f));
+    char *bytes;
+    size_t size;
+    int refusals = 0, uses = 0;
+    assert_int_equal(sgm_file_read(in_folder("tokenizer.gguf"), 1 << 20, &bytes, &size, NULL), SGM_OK);
+    for (int round = 0; round < 3000; round++) {
+        char *copy = malloc(size);
+        sgm_gguf *file;
+        sgm_tokenizer *t;
+        assert_non_null(copy);
+        memcpy(copy, bytes, size);
+        for (uint32_t n = 1 + below(3); n > 0;
+             n--) /* half of the time where the keys are not mere bytes of the alphabet */
+            copy[below(2) ? below((uint32_t)size) : (uint32_t)size - 1 - below(1700)] = (char)below(256);
+        bool good = !sgm_gguf_parse((const unsigned char *)copy, size, &file, NULL);
+        if (good && !sgm_tokenizer_from_gguf(file, &t, NULL)) {
+            comes_back(t, "ab abc 12<|im_end|>", 19, round % 2 == 0);
+            sgm_tokenizer_close(t);
+            uses++;
+        } else {
+            refusals++;
+        }
+        if (good)
+            sgm_gguf_close(file);
+        free(copy);
+    }
+    assert_true(refusals > 100 && uses > 100);
+    sgm_free(bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trained_tokenizers_come_back),
@@ -345,6 +384,7 @@ int main(void) {
         cmocka_unit_test(keys_are_as_the_format_has_them),
         cmocka_unit_test(files_by_others_are_read),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(damage_is_survived),
     };
     return cmocka_run_group_tests(tests, make_test_folder, remove_test_folder);
 }
