@@ -23,6 +23,7 @@ enum {
     PART = 8 * BLOCK,      /* positions */
     SLICE = 16,            /* queries of a diagonal block that are scored together: half of its scores are masked */
     TILE_ROWS = 256,       /* most rows of a tile, unless more heads than 16 share a key head */
+    FEW_ROWS = 8,          /* up to so many rows multiply with keys and values as they are stored */
     SPLIT_ROWS = 32,       /* tiles up to this height may be cut into parts */
     SPLIT_REALS = 1 << 20, /* room for parts that wait to be merged */
 };
@@ -31,7 +32,8 @@ enum {
 
 /* One block of one head, ready for the products. */
 typedef struct key_block {
-    const sgm_real *keys, *values; /* (S, 64) and (64, S) */
+    sgm_kv_type type;
+    const void *keys, *values; /* (S, 64) and (64, S) */
     int64_t value_stride;
     const float *key_scale, *value_scale; /* NULL: none */
 } key_block;
@@ -40,33 +42,46 @@ static char *page_of(const sgm_kv_pages *past, const sgm_attention_args *a, int6
     return past->page[a->layer * past->pages_per_layer + block] + (size_t)head * sgm_kv_head_bytes(past->type, S);
 }
 
-/* The first `count` keys of the block. `keys` and `values` have room for a block. */
+/* The first `count` keys of the block, for `rows` rows of queries: few read them as they are stored, many widened (the same
+ * bytes come out). `keys` and `values` have room for a block. */
 static key_block block_get(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, int64_t head,
-                           int64_t block, int64_t count, sgm_real *keys, sgm_real *values) {
+                           int64_t block, int64_t count, int64_t rows, sgm_real *keys, sgm_real *values) {
     const sgm_attention_args *a = node->args;
     int64_t narrow = node->in[1].cols, S = narrow / a->kv_heads;
     if (!segment->past) {
         int64_t at = (segment->row + block * BLOCK) * narrow + head * S;
         kernels->transpose(count, S, node->in[1].data + at, narrow, keys, BLOCK);
-        return (key_block){keys, node->in[2].data + at, narrow, NULL, NULL};
+        return (key_block){SGM_KV_F32, keys, node->in[2].data + at, narrow, NULL, NULL};
     }
+    sgm_kv_type type = segment->past->type;
     const char *page = page_of(segment->past, a, S, head, block);
-    if (segment->past->type == SGM_KV_F32)
-        return (key_block){(const sgm_real *)(const void *)page, (const sgm_real *)(const void *)page + S * BLOCK, S,
-                           NULL, NULL};
-    key_block ready = {keys, values, S, NULL, NULL};
-    if (segment->past->type == SGM_KV_F16) {
-        const uint16_t *stored = (const uint16_t *)(const void *)page;
-        kernels->f16_widen(S * BLOCK, stored, keys);
-        kernels->f16_widen(count * S, stored + S * BLOCK, values);
-        return ready;
+    const char *after = page + (size_t)(S * BLOCK) * sgm_kv_element_bytes(type);
+    key_block stored = {type, page, after, S, NULL, NULL};
+    if (type == SGM_KV_Q8) {
+        stored.key_scale = (const float *)(const void *)(after + S * BLOCK);
+        stored.value_scale = stored.key_scale + BLOCK;
     }
-    const int8_t *stored = (const int8_t *)page;
-    kernels->int8_widen(S * BLOCK, stored, keys);
-    kernels->int8_widen(count * S, stored + S * BLOCK, values);
-    ready.key_scale = (const float *)(const void *)(stored + 2 * S * BLOCK);
-    ready.value_scale = ready.key_scale + BLOCK;
-    return ready;
+    if (type == SGM_KV_F32 || rows <= FEW_ROWS)
+        return stored;
+    if (type == SGM_KV_F16) {
+        kernels->f16_widen(S * BLOCK, stored.keys, keys);
+        kernels->f16_widen(count * S, stored.values, values);
+    } else {
+        kernels->int8_widen(S * BLOCK, stored.keys, keys);
+        kernels->int8_widen(count * S, stored.values, values);
+    }
+    return (key_block){SGM_KV_F32, keys, values, S, stored.key_scale, stored.value_scale};
+}
+
+/* C (M, N) = or += A · B, B of the block. */
+static void multiply(const sgm_kernels *kernels, sgm_kv_type type, int64_t M, int64_t N, int64_t K, const sgm_real *A,
+                     int64_t lda, const void *B, int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
+    if (type == SGM_KV_F32)
+        kernels->matmul_nn(M, N, K, A, lda, B, ldb, C, ldc, add);
+    else if (type == SGM_KV_F16)
+        kernels->matmul_nn_f16(M, N, K, A, lda, B, ldb, C, ldc, add);
+    else
+        kernels->matmul_nn_int8(M, N, K, A, lda, B, ldb, C, ldc, add);
 }
 
 /* Position of the sequence gets its key and value of one head. `scratch` holds S elements of the stored type. */
@@ -231,7 +246,7 @@ static void attend(const pass *p, const tile *t, int64_t head, int64_t index, co
     }
     for (int64_t block = begin; block < end; block++) {
         int64_t most = sgm_keys_visible(position + t->count - 1, block), step = slice_rows(group, block == diagonal);
-        key_block b = block_get(kernels, p->node, t->segment, head, block, most, p->own.keys, p->own.values);
+        key_block b = block_get(kernels, p->node, t->segment, head, block, most, rows, p->own.keys, p->own.values);
         for (int64_t r = 0; r < rows; r += step) {
             int64_t count = rows - r < step ? rows - r : step;
             int64_t seen = sgm_keys_visible(position + (r + count - 1) / group, block);
@@ -242,13 +257,13 @@ static void attend(const pass *p, const tile *t, int64_t head, int64_t index, co
                                      .scale = (sgm_real)(1 / __builtin_sqrt((double)S)),
                                      .key_scale = b.key_scale,
                                      .value_scale = b.value_scale};
-            kernels->matmul_nn(count, seen, S, p->own.q + r * S, S, b.keys, BLOCK, p->own.score, BLOCK, false);
+            multiply(kernels, b.type, count, seen, S, p->own.q + r * S, S, b.keys, BLOCK, p->own.score, BLOCK, false);
             kernels->softmax_step(&scores, p->own.score, BLOCK, to->largest + r, to->sum + r, p->own.rescale);
             for (int64_t i = 0; block > begin && i < count; i++)
                 if (p->own.rescale[i] != 1)
                     kernels->scale(S, p->own.rescale[i], to->y + (r + i) * S, to->y + (r + i) * S);
-            kernels->matmul_nn(count, S, seen, p->own.score, BLOCK, b.values, b.value_stride, to->y + r * S, S,
-                               block > begin);
+            multiply(kernels, b.type, count, S, seen, p->own.score, BLOCK, b.values, b.value_stride, to->y + r * S, S,
+                     block > begin);
         }
     }
 }

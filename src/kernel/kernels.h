@@ -124,6 +124,12 @@ typedef struct sgm_kernels {
     void (*f16_widen)(int64_t n, const uint16_t *x, sgm_real *y);
     float (*int8_round)(int64_t n, const sgm_real *x, int8_t *y);
     void (*int8_widen)(int64_t n, const int8_t *x, sgm_real *y);
+    /* matmul_nn with B as it is stored: the bytes of widening B first. Meant for a few rows (decode), where widening would
+     * cost as much as the product. */
+    void (*matmul_nn_f16)(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const uint16_t *B,
+                          int64_t ldb, sgm_real *C, int64_t ldc, bool add);
+    void (*matmul_nn_int8)(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const int8_t *B,
+                           int64_t ldb, sgm_real *C, int64_t ldc, bool add);
 
     /* h = silu(gate) · up;  dgate, dup from dh (in place over gate/up allowed). */
     void (*swiglu)(int64_t n, const sgm_real *gate, const sgm_real *up, sgm_real *h);

@@ -233,6 +233,36 @@ static void integers(const sgm_kernels *k) {
     assert_true(isnan(k->int8_round(8, x, q)));
 }
 
+/* The bytes of widening first, in every shape. */
+static void stored_products(const sgm_kernels *k) {
+    static const int64_t sizes[][3] = {{4, 64, 96}, {1, 64, 32}, {3, 37, 16},  {2, 1, 5}, {7, 96, 64}, {4, 96, 41},
+                                       {5, 64, 6},  {8, 23, 64}, {4, 128, 64}, {6, 6, 1}, {3, 16, 0},  {4, 40, 63}};
+    static float a[8 * 100], wide[100 * 130], got[8 * 131], want[8 * 131];
+    static uint16_t halves_of[100 * 130];
+    static int8_t bytes_of[100 * 130];
+    fill(a, 8 * 100, 1);
+    for (int i = 0; i < 100 * 130; i++) {
+        halves_of[i] = sgm_f16_round(2 * uniform());
+        bytes_of[i] = (int8_t)(127 * uniform());
+    }
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int kind = 0; kind < 4; kind++) {
+            int64_t M = sizes[s][0], N = sizes[s][1], K = sizes[s][2];
+            bool add = kind & 1, integers_too = kind & 2;
+            fill(got, 8 * 131, 1);
+            memcpy(want, got, sizeof got);
+            if (integers_too) {
+                k->int8_widen(100 * 130, bytes_of, wide);
+                k->matmul_nn_int8(M, N, K, a, 100, bytes_of, 130, got, 131, add);
+            } else {
+                k->f16_widen(100 * 130, halves_of, wide);
+                k->matmul_nn_f16(M, N, K, a, 100, halves_of, 130, got, 131, add);
+            }
+            k->matmul_nn(M, N, K, a, 100, wide, 130, want, 131, add);
+            assert_memory_equal(got, want, sizeof got);
+        }
+}
+
 #define EACH(check)                                                                                                    \
     static void test_##check(void **unused) {                                                                          \
         (void)unused;                                                                                                  \
@@ -243,11 +273,12 @@ EACH(gradients)
 EACH(transposes)
 EACH(halves)
 EACH(integers)
+EACH(stored_products)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps),  cmocka_unit_test(test_gradients), cmocka_unit_test(test_transposes),
-        cmocka_unit_test(test_halves), cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_halves), cmocka_unit_test(test_integers),  cmocka_unit_test(test_stored_products),
     };
     return cmocka_run_group_tests_name("attention kernels", tests, NULL, NULL);
 }

@@ -62,6 +62,10 @@ void sgm_ref_f16_round(int64_t n, const sgm_real *x, uint16_t *y);
 void sgm_ref_f16_widen(int64_t n, const uint16_t *x, sgm_real *y);
 float sgm_ref_int8_round(int64_t n, const sgm_real *x, int8_t *y);
 void sgm_ref_int8_widen(int64_t n, const int8_t *x, sgm_real *y);
+void sgm_ref_matmul_nn_f16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const uint16_t *B,
+                           int64_t ldb, sgm_real *C, int64_t ldc, bool add);
+void sgm_ref_matmul_nn_int8(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const int8_t *B,
+                            int64_t ldb, sgm_real *C, int64_t ldc, bool add);
 void sgm_ref_swiglu(int64_t n, const sgm_real *gate, const sgm_real *up, sgm_real *h);
 void sgm_ref_swiglu_backward(int64_t n, const sgm_real *gate, const sgm_real *up, const sgm_real *dh, sgm_real *dgate,
                              sgm_real *dup);

@@ -79,3 +79,20 @@ void sgm_ref_int8_widen(int64_t n, const int8_t *x, sgm_real *y) {
     for (int64_t i = 0; i < n; i++)
         y[i] = (sgm_real)x[i];
 }
+
+/* Row k of B is widened for all rows of A: each element's sum runs over k in order, as in matmul_nn. */
+#define MATMUL_NN_STORED(name, type, widen)                                                                            \
+    void name(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const type *B, int64_t ldb,             \
+              sgm_real *C, int64_t ldc, bool add) {                                                                    \
+        for (int64_t i = 0; i < M && !add; i++)                                                                        \
+            for (int64_t n = 0; n < N; n++)                                                                            \
+                C[i * ldc + n] = 0;                                                                                    \
+        for (int64_t k = 0; k < K; k++)                                                                                \
+            for (int64_t n = 0; n < N; n++) {                                                                          \
+                sgm_real b = (sgm_real)widen(B[k * ldb + n]);                                                          \
+                for (int64_t i = 0; i < M; i++)                                                                        \
+                    C[i * ldc + n] += A[i * lda + k] * b;                                                              \
+            }                                                                                                          \
+    }
+MATMUL_NN_STORED(sgm_ref_matmul_nn_f16, uint16_t, sgm_f16_widen)
+MATMUL_NN_STORED(sgm_ref_matmul_nn_int8, int8_t, (float))

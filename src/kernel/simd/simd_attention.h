@@ -141,6 +141,78 @@ static void int8_widen(int64_t n, const int8_t *x, float *y) {
         y[i] = (float)x[i];
 }
 
+/* Products with B as it is stored. Columns past the last whole vector are widened into a vector of their own. */
+#define STORED_VECTORS (WIDTH == 16 ? 4 : 2)
+
+#define STORED_PRODUCT(name, type, load, widen)                                                                        \
+    INLINE void name##_tile(const int rows, const int vectors, int64_t left, int64_t K, const float *A, int64_t lda,   \
+                            const type *B, int64_t ldb, float *C, int64_t ldc, bool add) {                             \
+        vec sum[4][4];                                                                                                 \
+        const bool tail = vectors == 1 && left < WIDTH;                                                                \
+        UNROLL                                                                                                         \
+        for (int r = 0; r < rows; r++)                                                                                 \
+            UNROLL                                                                                                     \
+        for (int v = 0; v < vectors; v++)                                                                              \
+            sum[r][v] = add ? get(C + r * ldc + v * WIDTH, tail ? left : WIDTH) : v_set(0);                            \
+        for (int64_t k = 0; k < K; k++, B += ldb) {                                                                    \
+            vec x[4];                                                                                                  \
+            if (tail) {                                                                                                \
+                float wide[WIDTH] = {0};                                                                               \
+                for (int64_t n = 0; n < left; n++)                                                                     \
+                    wide[n] = widen(B[n]);                                                                             \
+                x[0] = v_load(wide);                                                                                   \
+            } else {                                                                                                   \
+                UNROLL                                                                                                 \
+                for (int v = 0; v < vectors; v++)                                                                      \
+                    x[v] = load(B + v * WIDTH);                                                                        \
+            }                                                                                                          \
+            UNROLL                                                                                                     \
+            for (int r = 0; r < rows; r++) {                                                                           \
+                vec a = v_set(A[r * lda + k]);                                                                         \
+                UNROLL                                                                                                 \
+                for (int v = 0; v < vectors; v++)                                                                      \
+                    sum[r][v] = v_fma(a, x[v], sum[r][v]);                                                             \
+            }                                                                                                          \
+        }                                                                                                              \
+        UNROLL                                                                                                         \
+        for (int r = 0; r < rows; r++)                                                                                 \
+            UNROLL                                                                                                     \
+        for (int v = 0; v < vectors; v++)                                                                              \
+            put(C + r * ldc + v * WIDTH, tail ? left : WIDTH, sum[r][v]);                                              \
+    }                                                                                                                  \
+    INLINE void name##_rows(const int rows, int64_t N, int64_t K, const float *A, int64_t lda, const type *B,          \
+                            int64_t ldb, float *C, int64_t ldc, bool add) {                                            \
+        int64_t n = 0;                                                                                                 \
+        for (; n + STORED_VECTORS * WIDTH <= N; n += STORED_VECTORS * WIDTH)                                           \
+            name##_tile(rows, STORED_VECTORS, WIDTH, K, A, lda, B + n, ldb, C + n, ldc, add);                          \
+        for (; n + 2 * WIDTH <= N; n += 2 * WIDTH)                                                                     \
+            name##_tile(rows, 2, WIDTH, K, A, lda, B + n, ldb, C + n, ldc, add);                                       \
+        for (; n + WIDTH <= N; n += WIDTH)                                                                             \
+            name##_tile(rows, 1, WIDTH, K, A, lda, B + n, ldb, C + n, ldc, add);                                       \
+        if (n < N)                                                                                                     \
+            name##_tile(rows, 1, N - n, K, A, lda, B + n, ldb, C + n, ldc, add);                                       \
+    }                                                                                                                  \
+    static void name(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const type *B, int64_t ldb,         \
+                     float *C, int64_t ldc, bool add) {                                                                \
+        for (int64_t i = 0; i < M;) {                                                                                  \
+            const float *a = A + i * lda;                                                                              \
+            float *c = C + i * ldc;                                                                                    \
+            if (M - i >= 4) {                                                                                          \
+                name##_rows(4, N, K, a, lda, B, ldb, c, ldc, add);                                                     \
+                i += 4;                                                                                                \
+            } else if (M - i == 3) {                                                                                   \
+                name##_rows(3, N, K, a, lda, B, ldb, c, ldc, add);                                                     \
+                i += 3;                                                                                                \
+            } else {                                                                                                   \
+                name##_rows(1, N, K, a, lda, B, ldb, c, ldc, add);                                                     \
+                i++;                                                                                                   \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+STORED_PRODUCT(matmul_nn_f16, uint16_t, v_load_f16, sgm_f16_widen)
+STORED_PRODUCT(matmul_nn_int8, int8_t, v_load_int8, (float))
+
 #define SIMD_ATTENTION_ENTRIES                                                                                         \
     .softmax_step = softmax_step, .softmax_step_backward = softmax_step_backward, .transpose = transpose,              \
-    .f16_round = f16_round, .f16_widen = f16_widen, .int8_round = sgm_ref_int8_round, .int8_widen = int8_widen
+    .f16_round = f16_round, .f16_widen = f16_widen, .int8_round = sgm_ref_int8_round, .int8_widen = int8_widen,        \
+    .matmul_nn_f16 = matmul_nn_f16, .matmul_nn_int8 = matmul_nn_int8
