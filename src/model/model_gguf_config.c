@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -44,8 +45,18 @@ static sgm_status read_real(const reader *r, const char *suffix, double fallback
         return !isnan(fallback) ? SGM_OK
                                 : sgm_fail(r->error, SGM_EFORMAT, "is this the file of a language model?",
                                            "%s: the key '%s' is missing", r->label, name);
-    if (sgm_gguf_get_float(r->file, name, value) && isfinite(*value))
+    if (sgm_gguf_get_float(r->file, name, value) && isfinite(*value)) {
+        /* The file holds an f32 of what was written as a decimal: 1e-6 shall be 1e-6 again. */
+        char digits[32];
+        for (int precision = 6; precision <= 9; precision++) {
+            snprintf(digits, sizeof digits, "%.*g", precision, *value);
+            if ((double)strtof(digits, NULL) == *value)
+                break;
+        }
+        if ((double)strtof(digits, NULL) == *value)
+            *value = strtod(digits, NULL);
         return SGM_OK;
+    }
     return sgm_fail(r->error, SGM_EFORMAT, "it must be a number", "%s: the value of '%s' is impossible", r->label,
                     name);
 }
