@@ -242,6 +242,37 @@ static void batches_change_no_byte(void **state) {
     close_engine(engine);
 }
 
+/* One decoded token acquires its own experts and no others, however many there are. */
+static sgm_expert (*acquire_real)(sgm_expert_bank *bank, int64_t expert);
+static int acquired[6];
+
+static sgm_expert acquire_counted(sgm_expert_bank *bank, int64_t expert) {
+    acquired[expert]++;
+    return acquire_real(bank, expert);
+}
+
+static void a_token_touches_its_experts_only(void **state) {
+    (void)state;
+    for (int two = 0; two < 2; two++) {
+        sgm_engine *engine = open_engine(two ? "two" : "one", "auto", 1, SGM_TYPE_Q4_K, true);
+        sgm_expert_bank *bank = &engine->model->layers[1].bank;
+        acquire_real = bank->acquire;
+        bank->acquire = acquire_counted;
+        sgm_session *session;
+        assert_int_equal(sgm_session_new(engine, &session, NULL), SGM_OK);
+        for (int t = 0; t < 20; t++) {
+            memset(acquired, 0, sizeof acquired);
+            assert_int_equal(sgm_session_feed(session, tokens + t, 1, NULL, NULL), SGM_OK);
+            int touched = 0;
+            for (int e = 0; e < 6; e++)
+                touched += acquired[e] > 0;
+            assert_int_equal(touched, two ? 2 : 1);
+        }
+        sgm_session_free(session);
+        close_engine(engine);
+    }
+}
+
 /* ---- evaluation and training --------------------------------------------------------------------------------------- */
 
 typedef struct scoring {
@@ -340,9 +371,13 @@ static void training_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(close_to_the_same_values_in_f32), cmocka_unit_test(same_bytes_in_any_pieces),
-        cmocka_unit_test(same_bytes_for_any_threads),      cmocka_unit_test(batches_change_no_byte),
-        cmocka_unit_test(evaluation_reads_stored_weights), cmocka_unit_test(training_is_refused),
+        cmocka_unit_test(close_to_the_same_values_in_f32),
+        cmocka_unit_test(same_bytes_in_any_pieces),
+        cmocka_unit_test(same_bytes_for_any_threads),
+        cmocka_unit_test(batches_change_no_byte),
+        cmocka_unit_test(a_token_touches_its_experts_only),
+        cmocka_unit_test(evaluation_reads_stored_weights),
+        cmocka_unit_test(training_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }
