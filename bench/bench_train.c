@@ -5,7 +5,6 @@
  * DATA is a data folder (`sigmoe data build`). The first line says what is trained; the first step warms up; then come the
  * median and the spread of the others, and the mean processor time of all threads, which says more on a busy machine. With `-` every line of standard input is a number of steps, and each is answered by
  * one line of JSON: so that a script can let two programs take turns (bench/peers). */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +112,7 @@ static void answer_lines(bench *b) {
 }
 
 static int time_steps(bench *b, long steps) {
-    double *seconds = sgm_alloc((size_t)steps * sizeof *seconds), peak = NAN, bytes;
+    double *seconds = sgm_alloc((size_t)steps * sizeof *seconds);
     double tokens = (double)b->settings->data.tokens_per_step, flops = b->counts.training_flops_per_token * tokens;
     if (!seconds)
         return fprintf(stderr, "error: no memory\n"), 1;
@@ -123,14 +122,21 @@ static int time_steps(bench *b, long steps) {
     for (long i = 0; i < steps; i++)
         seconds[i] = one_step(b);
     processor = (clock_now(CLOCK_PROCESS_CPUTIME_ID) - processor) / (double)steps;
-    sgm_machine_measure((int)b->settings->train.threads, 0.3, &peak, &bytes, NULL);
+    bool bf16 = b->settings->train.compute == SGM_COMPUTE_BF16;
+    sgm_machine_peaks peaks;
+    if (sgm_machine_measure((int)b->settings->train.threads, 0.3, bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32, NULL,
+                            &peaks, NULL)) {
+        sgm_free(seconds);
+        return fprintf(stderr, "error: the machine's peak could not be measured\n"), 1;
+    }
+    double peak = bf16 ? peaks.bf16_flops_per_second : peaks.flops_per_second;
     qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
     double median = seconds[steps / 2];
-    printf("step %.1f (%.1f–%.1f) ms, processor time %.1f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f %% of the f32 peak of "
-           "%.0f measured now; loss "
-           "%.4f\n",
-           median * 1e3, seconds[0] * 1e3, seconds[steps - 1] * 1e3, processor * 1e3, tokens / median,
-           flops / median / 1e9, 100 * flops / median / peak, peak / 1e9, b->stepper->loss);
+    printf(
+        "step %.1f (%.1f–%.1f) ms, processor time %.1f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f %% of the %s peak of %.0f "
+        "measured now; loss %.4f\n",
+        median * 1e3, seconds[0] * 1e3, seconds[steps - 1] * 1e3, processor * 1e3, tokens / median,
+        flops / median / 1e9, 100 * flops / median / peak, bf16 ? "bf16" : "f32", peak / 1e9, b->stepper->loss);
     sgm_free(seconds);
     return 0;
 }
