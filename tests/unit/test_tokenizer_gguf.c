@@ -33,7 +33,7 @@ static const char *in_folder(const char *name) {
 /* A file with what `fill` puts into it and one small tensor. */
 static sgm_gguf *written(void (*fill)(sgm_gguf_writer *writer, const void *context), const void *context) {
     sgm_gguf_writer *writer;
-    sgm_gguf *file;
+    sgm_gguf *file = NULL;
     sgm_error error = {0};
     const char *path = in_folder("tokenizer.gguf");
     static const float one = 1;
