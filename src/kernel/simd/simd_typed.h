@@ -143,6 +143,23 @@ INLINE void store_sum(const typed_product *p, int64_t i, int64_t n, vec sum) {
         v_store_tail(c, v_mask(p->N - n), sum);
 }
 
+/* Reading ahead. WIDTH rows at once are many short streams to the processor's prefetcher, so the bytes are asked for here,
+ * in the order in which they lie: as much as a step needs, a panel and ASK_AHEAD bytes before its turn. */
+#define ASK_AHEAD 16384
+INLINE const uint8_t *ask_from(const typed_product *p, int64_t row) {
+    return (const uint8_t *)((uintptr_t)p->B + (uintptr_t)row * p->stride + ASK_AHEAD);
+}
+/* Where to ask for `lines` lines now: what lies behind the last row is not wanted, row 0 costs nothing. */
+INLINE const uint8_t *ask_next(const typed_product *p, const uint8_t **ask, size_t lines) {
+    const uintptr_t at = (uintptr_t)*ask, end = (uintptr_t)p->B + (uintptr_t)p->N * p->stride;
+    *ask = (const uint8_t *)(at + 64 * lines);
+    return at + 64 * lines <= end ? (const uint8_t *)at : p->B;
+}
+INLINE void ask_for_lines(const uint8_t *from, size_t first, size_t last) {
+    for (size_t l = first; l < last; l++)
+        __builtin_prefetch((const void *)((uintptr_t)from + 64 * l), 0, 2);
+}
+
 /* All rows of A (one, or up to FEW_ROWS) against one panel. */
 INLINE void few_against_panel(const int type, const bool one, const typed_product *p, int64_t n) {
     _Alignas(64) uint8_t copy[WIDTH * COPY_STRIDE];
@@ -150,11 +167,10 @@ INLINE void few_against_panel(const int type, const bool one, const typed_produc
     vec sum[FEW_ROWS];
     for (int64_t i = 0; i < M; i++)
         sum[i] = load_sum(p, i, n);
-    /* The next panel's bytes are asked for while this one is worked on; the prefetcher of the processor sees WIDTH
-     * short streams. */
     const size_t lines = typed_step_bytes(type) * WIDTH / 64;
-    const uint8_t *next = p->B + (size_t)(n + WIDTH < p->N ? n + WIDTH : n) * p->stride;
-    for (int64_t step = 0; step * STEP_BLOCKS < p->blocks; step++, next += lines * 64) {
+    const uint8_t *ask = ask_from(p, n + WIDTH);
+    for (int64_t step = 0; step * STEP_BLOCKS < p->blocks; step++) {
+        const uint8_t *next = ask_next(p, &ask, lines);
         const int64_t left = p->blocks - step * STEP_BLOCKS, blocks = left < STEP_BLOCKS ? left : STEP_BLOCKS;
         const rows_at rows = panel_rows(type, p, n, step, blocks, copy);
         unpacking state;
@@ -162,8 +178,7 @@ INLINE void few_against_panel(const int type, const bool one, const typed_produc
         for (int b = 0; b < STEP_BLOCKS; b++) {
             if (b >= blocks)
                 break;
-            for (size_t l = lines * (size_t)b / STEP_BLOCKS; l < lines * ((size_t)b + 1) / STEP_BLOCKS; l++)
-                __builtin_prefetch(next + 64 * l, 0, 2);
+            ask_for_lines(next, lines * (size_t)b / STEP_BLOCKS, lines * ((size_t)b + 1) / STEP_BLOCKS);
             unpacked w;
             unpack(type, &rows, b, &state, &w);
             for (int64_t i = 0; i < M; i++) {
@@ -274,8 +289,11 @@ INLINE void typed_tile(const int type, const int rows, const int panels, const t
 INLINE void many_against_panels(const int type, const int panels, const typed_product *p, int64_t n) {
     unpacked_step w[TILE_PANELS];
     _Alignas(64) uint8_t copy[WIDTH * COPY_STRIDE];
+    const size_t lines = typed_step_bytes(type) * WIDTH / 64 * (size_t)panels;
+    const uint8_t *ask = ask_from(p, n + panels * WIDTH);
     for (int64_t step = 0; step * STEP_BLOCKS < p->blocks; step++) {
         const int64_t left = p->blocks - step * STEP_BLOCKS, blocks = left < STEP_BLOCKS ? left : STEP_BLOCKS;
+        ask_for_lines(ask_next(p, &ask, lines), 0, lines);
         for (int v = 0; v < panels; v++) {
             const rows_at rows = panel_rows(type, p, n + v * WIDTH, step, blocks, copy);
             unpack_step(type, &rows, blocks, &w[v]);
@@ -316,6 +334,8 @@ INLINE void typed_product_of(const int type, int64_t M, int64_t N, int64_t K, co
                 .ldc = ldc,
                 .add = add || first > 0,
             };
+            const size_t panel = (size_t)(N < WIDTH ? N : WIDTH) * stride; /* the first one, all at once */
+            ask_for_lines(p.B, 0, (panel < ASK_AHEAD ? panel : ASK_AHEAD) / 64);
             int64_t n = 0;
             if (rows > FEW_ROWS && TILE_PANELS > 1)
                 for (; n + TILE_PANELS * WIDTH <= N; n += TILE_PANELS * WIDTH)

@@ -8,7 +8,7 @@
  * Blocks of 18, 22 and 34 bytes begin in the middle of a lane every other time. There the elements are shifted by two:
  * quads are 2 … 5, 6 … 9, … and the last one wraps round, from the end of its run to its beginning. The activations
  * follow (wrap in simd_typed.h), and nothing has to be shifted.
- * Block layouts: docs/formats.md. */
+ * Block layouts: quant/blocks.h. */
 
 #define STEP 256      /* elements of a row taken apart in one go */
 #define STEP_BLOCKS 8 /* blocks of 32 */
@@ -101,7 +101,7 @@ INLINE void unpack_small(const int type, const rows_at *rows, const int b, ivec 
     }
 }
 
-/* q4_k: the eight scales and minima are 6 bits each, packed into 12 bytes as sgm's q4_k.c describes. */
+/* q4_k: the eight scales and minima are 6 bits each, packed into 12 bytes as quant/blocks.h describes. */
 INLINE void unpack_q4_k(const rows_at *rows, const int b, ivec stream[STREAM], unpacked *out, vec super[2],
                         ivec scales[4]) {
     if (b == 0) {
@@ -131,15 +131,13 @@ INLINE void unpack_q4_k(const rows_at *rows, const int b, ivec stream[STREAM], u
 INLINE void unpack_q6_k(const rows_at *rows, const int b, ivec stream[STREAM], unpacked *out, vec super[2]) {
     const int half = b / 4, part = b % 4;
     if (b == 0) {
-        uint32_t bits[WIDTH];
         _Alignas(64) uint32_t lanes[WIDTH];
         UNROLL
         for (size_t r = 0; r < WIDTH; r++) {
             uint16_t f16;
             memcpy(&f16, rows->at + r * rows->stride + 208, sizeof f16);
-            bits[r] = f16;
+            lanes[r] = f16;
         }
-        memcpy(lanes, bits, sizeof lanes);
         super[0] = v_of_low_half(iv_load(lanes));
         piece(rows, 12, stream);
     }
