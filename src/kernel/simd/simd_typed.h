@@ -129,11 +129,12 @@ INLINE rows_at panel_rows(const int type, const typed_product *p, int64_t n, int
     return (rows_at){copy, COPY_STRIDE};
 }
 
-INLINE vec load_sum(const typed_product *p, int64_t i, int64_t n) {
-    if (!p->add)
-        return v_set(0);
+INLINE vec load_c(const typed_product *p, int64_t i, int64_t n) {
     const float *c = p->C + i * p->ldc + n;
     return n + WIDTH <= p->N ? v_load(c) : v_load_tail(c, v_mask(p->N - n));
+}
+INLINE vec load_sum(const typed_product *p, int64_t i, int64_t n) {
+    return p->add ? load_c(p, i, n) : v_set(0);
 }
 INLINE void store_sum(const typed_product *p, int64_t i, int64_t n, vec sum) {
     float *c = p->C + i * p->ldc + n;
@@ -227,7 +228,7 @@ INLINE void typed_tile(const int type, const int rows, const int panels, const t
     for (int r = 0; r < rows; r++)
         UNROLL
     for (int v = 0; v < panels; v++)
-        sum[r][v] = step == 0 ? load_sum(p, i0 + r, n + v * WIDTH) : v_load(p->C + (i0 + r) * p->ldc + n + v * WIDTH);
+        sum[r][v] = step == 0 ? load_sum(p, i0 + r, n + v * WIDTH) : load_c(p, i0 + r, n + v * WIDTH);
     const int8_t *a = p->q + i0 * p->ldq + step * STEP;
     const note *notes = p->notes + i0 * p->blocks + step * STEP_BLOCKS;
     for (int64_t pair = 0; pair < blocks; pair += 2)
