@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -18,7 +19,7 @@
 #include "op/operand.h"
 
 /* An expert of 96 sees one row in 96, so a large batch reads weights for more of them; the smaller one where memory is short. */
-enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024 };
+enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024, MAP_SECONDS = 1 };
 
 static int cores(void) {
     cpu_set_t set;
@@ -123,11 +124,23 @@ static sgm_status step_memory(sgm_engine *engine, bool fixed, sgm_error *error) 
                : no_memory(error);
 }
 
-/* Weights of a mapped file that are in memory already come into this process's page table. */
+/* Weights of a mapped file that are in memory already come into this process's page table, for as long as an opening may
+ * take; what is left comes when it is read. */
+typedef struct map_job {
+    const sgm_model *model;
+    double until;
+} map_job;
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 static void map_weights(sgm_worker *worker, void *argument) {
-    const sgm_model *model = argument;
-    for (int64_t i; (i = sgm_task(worker)) < model->weight_count;) {
-        const sgm_matrix *stored = &model->weights[i].stored;
+    const map_job *job = argument;
+    for (int64_t i; (i = sgm_task(worker)) < job->model->weight_count && seconds() < job->until;) {
+        const sgm_matrix *stored = &job->model->weights[i].stored;
         if (stored->data)
             sgm_map_cached(stored->data, (size_t)stored->rows * stored->stride);
     }
@@ -178,8 +191,10 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
         status = sgm_model_open_tokenizer(engine->info.folder, &engine->tokenizer, error);
     if (!status)
         status = sgm_kv_pool_init(&engine->pool, type, s->layers, pages, s->kv_heads, s->head_size, error);
-    if (!status && mapped)
-        sgm_team_run(engine->team, map_weights, engine->model);
+    if (!status && mapped) {
+        map_job job = {engine->model, seconds() + MAP_SECONDS};
+        sgm_team_run(engine->team, map_weights, &job);
+    }
     return status ? status : step_memory(engine, options->batch_tokens > 0, error);
 }
 
