@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum { TILE_ROWS = 64, TILE_COLS = 512, DEPTH = 256, MINIMUM_COLS = 16 };
+enum { BF16_ROWS = 256 }; /* most rows of a tile in bf16, where each tile packs its operands anew */
 
 typedef struct tiling {
     int64_t rows, cols;   /* of a tile */
@@ -19,8 +20,12 @@ static tiling tile(const sgm_product *p, int threads) {
     tiling t = {.rows = p->M < TILE_ROWS ? p->M : TILE_ROWS, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
     if (p->M == 0 || p->N == 0)
         return (tiling){1, 1, 0, 0};
-    /* Few rows (decode): cut the columns until every thread has work. */
     int64_t wanted = 2 * (int64_t)threads;
+    if (p->compute == SGM_COMPUTE_BF16 && p->M > wanted * TILE_ROWS) {
+        int64_t rows = divide_up(divide_up(p->M, wanted), TILE_ROWS) * TILE_ROWS;
+        t.rows = rows < BF16_ROWS ? rows : BF16_ROWS;
+    }
+    /* Few rows (decode): cut the columns until every thread has work. */
     int64_t down = divide_up(p->M, t.rows);
     if (threads > 1 && down * divide_up(p->N, t.cols) < wanted) {
         int64_t pieces = divide_up(wanted, down);

@@ -373,10 +373,10 @@ INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const flo
                 C[i * ldc + n] = 0;
         return;
     }
-    for (int64_t k = 0; k < K; k += DEPTH) {
-        const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
-        for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
-            const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
+    for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
+        const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
+        for (int64_t k = 0; k < K; k += DEPTH) {
+            const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
             if (what == TN)
                 pack_columns(rows, depth, A + k * lda + i, lda, A_STEP, a);
             else
