@@ -102,9 +102,12 @@ static inline float v_largest(vec a) { /* without NaN */
 static inline vec v_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
+#pragma GCC diagnostic push /* as above */
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 static inline void v_store_f16(uint16_t *p, vec x) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+#pragma GCC diagnostic pop
 static inline vec v_load_int8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
