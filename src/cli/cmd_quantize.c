@@ -22,8 +22,9 @@ static void rules_free(rules *r) {
     free(r->text);
 }
 
-/* One word of the flag: a rule, or the name of a file with a rule on every line ('#' begins a remark). */
-static int rules_add(rules *r, const char *word) {
+/* One word of the flag, with `left` more to come: a rule, or the name of a file with a rule on every line ('#' begins a
+ * remark). */
+static int rules_add(rules *r, const char *word, size_t left) {
     struct stat info;
     if (stat(word, &info) != 0 || !S_ISREG(info.st_mode)) {
         r->items[r->count++] = word;
@@ -37,11 +38,12 @@ static int rules_add(rules *r, const char *word) {
         return code;
     for (size_t i = 0; i < size; i++)
         lines += r->text[i] == '\n';
-    const char **items = lines > RULES_MOST ? NULL : realloc(r->items, (r->count + lines + 1024) * sizeof *items);
+    const char **items = lines > RULES_MOST ? NULL : realloc(r->items, (r->count + lines + left) * sizeof *items);
     if (!items)
         return cli_error(CLI_FAILED, NULL, "not enough memory for the rules in %s", word);
     r->items = items;
     for (char *line = strtok(r->text, "\n"); line; line = strtok(NULL, "\n")) {
+        line += strspn(line, " \t");
         line[strcspn(line, "#\r \t")] = '\0';
         if (*line)
             r->items[r->count++] = line;
@@ -57,7 +59,7 @@ static int rules_read(const cli_args *args, rules *r) {
         return cli_error(CLI_FAILED, NULL, "not enough memory for the rules");
     int code = CLI_DONE;
     for (size_t i = 0; i < count && code == CLI_DONE; i++)
-        code = rules_add(r, words[i]);
+        code = rules_add(r, words[i], count - i - 1);
     return code;
 }
 

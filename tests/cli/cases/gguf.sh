@@ -25,6 +25,12 @@ printf '# the first half\n0:0-3=q8_0\n1:*=f16\n' >rules
 expect 0 quantize --model folder --type q4_0 --tensor-type token_embd=f16 --expert-type rules --out mixed.gguf
 says "architecture sigmoe"
 expect 0 inspect mixed.gguf; says "ffn_down_exps    q8_0"; says "ffn_down_exps    f16"
+# A file of rules may be indented and among many words.
+printf '# the same\n  0:0-3=q8_0 # first\n\n\t1:*=f16\n' >rules
+expect 0 quantize --model folder --type q4_0 --tensor-type token_embd=f16 --expert-type rules --out again.gguf
+cmp mixed.gguf again.gguf || fail "an indented rule is not obeyed"
+expect 0 quantize --model folder --type q4_0 --tensor-type token_embd=f16 --expert-type rules $(yes 1:0=f16 | head -n 5000) --out again.gguf
+cmp mixed.gguf again.gguf || fail "rules after a file's are not obeyed"
 expect 2 quantize --model folder --tensor-type ffn_dwon_exps=f16 --out x.gguf; hints "matches no tensor"; hints "ffn_down_exps"
 expect 2 quantize --model folder --expert-type 9:0=f16 --out x.gguf; hints "names no experts"
 expect 2 quantize --model folder --type q9 --out x.gguf; hints "q4_k"
