@@ -59,8 +59,8 @@ sgm_status sgm_bench_train(const sgm_config *config, const sgm_bench_options *op
 
 /* One kernel: y (rows, N) = x (rows, K) Wᵀ, every thread with matrices of its own, drawn from so many that they come from
  * memory and not from the cache. `type`: how W is stored ("f32", "q4_k", …, or what a file falls back to for rows of K);
- * "f32" with `bf16` multiplies in bf16. A sample
- * is many calls; its seconds are those of one, its flops and weight_bytes those of all threads. */
+ * "f32" with `bf16` multiplies in bf16. A sample is many calls; its seconds are those of one, its flops and weight_bytes
+ * those of all threads. SGM_EARGUMENT: an unknown type or table, sizes below 1; SGM_EMEMORY. */
 typedef struct sgm_bench_product {
     const char *kernels, *type;
     bool bf16;
@@ -71,7 +71,8 @@ sgm_status sgm_bench_product_run(const sgm_bench_product *product, const sgm_ben
                                  sgm_bench_result *result, sgm_error *error);
 
 /* A model with random weights among the temporary files (TMPDIR, else /tmp): a folder for "f32", a GGUF file for any other
- * type; *model is its path, a heap string (sgm_text_free). Errors: those of sgm_model_init and sgm_model_init_gguf. Removing is safe while an engine has it open; NULL is fine. */
+ * type; *model is its path, a heap string (sgm_text_free). Errors: those of sgm_model_init and sgm_model_init_gguf.
+ * Removing is safe while an engine has it open; NULL is fine. */
 sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const char *type, char **model,
                                sgm_error *error);
 void sgm_bench_model_remove(const char *model);

@@ -20,8 +20,8 @@ extern "C" {
 /* Which matrix is stored as what. Routers and norm gains stay f32 whatever is asked for: they are a thousandth of a model and
  * decide where tokens go. Rows that do not fit a type's blocks get its fallback, and a note says so. */
 typedef struct sgm_convert_options {
-    const char
-        *type; /* of every other matrix, embeddings and head too: "f32", "f16", "bf16", "q8_0", "q4_0", …; NULL: f32 */
+    /* Of every other matrix, embeddings and head too: "f32", "f16", "bf16", "q8_0", "q4_0", …; NULL: f32. */
+    const char *type;
     /* "PATTERN=TYPE": tensors whose name in the file matches; the last that matches decides. A pattern is a shell glob over the
      * whole name ("blk.[0-3].attn_*") or the name of a kind ("ffn_down_exps", "token_embd"). */
     const char *const *tensor_types;
@@ -40,16 +40,18 @@ typedef struct sgm_convert_options {
 typedef struct sgm_convert_report {
     char architecture[16];
     int64_t tensors, bytes; /* of the file */
-    char *notes; /* lines the user should read, each ended by a newline: types that fell back and why, and what
-                               other programs will do differently; never NULL */
+    /* Lines the user should read, each ended by a newline: types that fell back and why, and what other programs will do
+     * differently; never NULL after success. */
+    char *notes;
 } sgm_convert_report;
 void sgm_convert_report_free(sgm_convert_report *report);
 
-/* `from`: whatever sgm_engine_open takes; `to`: a .gguf file. A matrix that has the wanted type already is copied as it is. */
+/* `from`: whatever sgm_engine_open takes; `to`: a .gguf file. A matrix that has the wanted type already is copied as it is.
+ * Errors: SGM_EARGUMENT for an unknown type or a rule that fits nothing, those of reading `from` and of writing `to`. */
 sgm_status sgm_model_quantize(const char *from, const sgm_convert_options *options, const char *to,
                               sgm_convert_report *report, sgm_error *error);
 /* A model with random weights. In types of floats each element is the one sgm_model_init gives it; in quantised types blocks
- * are drawn from a pool of packed normal deviates, so that 20 billion parameters take a minute. */
+ * are drawn from a pool of packed normal deviates, so that 20 billion parameters take a minute. Errors as above. */
 sgm_status sgm_model_init_gguf(const sgm_config *config, uint64_t seed, const sgm_convert_options *options,
                                const char *to, sgm_convert_report *report, sgm_error *error);
 

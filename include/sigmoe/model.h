@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Models: shape, counts, and the folder a model lives in.
  *
- * A model is a folder or a GGUF file (convert.h). A model folder has the Hugging Face layout: config.json, model.safetensors (or shards with an index), tokenizer.json.
+ * A model is a folder or a GGUF file (convert.h). A model folder has the Hugging Face layout: config.json, model.safetensors
+ * (or shards with an index), tokenizer.json.
  * `model_type` is qwen3_moe where transformers' graph computes the same function, and sigmoe where it does not. */
 #ifndef SIGMOE_MODEL_H
 #define SIGMOE_MODEL_H

@@ -26,14 +26,14 @@ typedef struct sgm_session sgm_session;
 typedef struct sgm_engine_options {
     int threads;         /* 0: as many as there are cores */
     const char *kernels; /* NULL: "auto" */
-    int64_t
-        batch_tokens; /* most rows per step; 0: 2048, or 512 where memory is short. Longer prompts are fed in chunks by sgm_session_feed */
+    /* Most rows per step; 0: 2048, or 512 where memory is short. sgm_session_feed cuts longer prompts into such chunks. */
+    int64_t batch_tokens;
     int64_t kv_tokens; /* positions of all sessions together; 0: the model's context */
     /* How keys and values are kept: "f32", "f16", "q8" (8-bit integers, one scale a head and position). NULL, "auto": f32 for a
      * model whose weights are f32, f16 for the others. With each of them decode gives the bytes of prefill. */
     const char *kv_type;
 } sgm_engine_options;
-/* `model`: model folder, checkpoint or run folder. SGM_EMEMORY is said before allocating. */
+/* `model`: model folder, checkpoint, run folder or GGUF file. SGM_EMEMORY is said before allocating. */
 sgm_status sgm_engine_open(const char *model, const sgm_engine_options *options, sgm_engine **engine, sgm_error *error);
 void sgm_engine_close(sgm_engine *engine); /* after its sessions */
 const sgm_model_info *sgm_engine_info(const sgm_engine *engine);

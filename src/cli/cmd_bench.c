@@ -565,11 +565,12 @@ const cli_command cli_bench = {
     .details =
         "Tokens are random; tokens/s is the median of the samples, with the smallest and the largest. Lists are "
         "swept.\n"
-        "GFLOP/s count matrix products alone, \"of peak\" is their share of the f32 multiply-add peak; GB/s count "
-        "each\n"
-        "weight that a token needs and its keys and values once, \"of read\" is their share of the memory's speed. "
-        "Both\n"
-        "limits are measured just before. Experts hit: distinct ones in a layer, mean over layers, and the least.",
+        "GFLOP/s count matrix products alone, \"of peak\" is their share of the peak of the numbers they multiply "
+        "(column\n"
+        "\"in\"); GB/s count each weight that a token needs and its keys and values once, \"of read\" is their share "
+        "of the\n"
+        "memory's speed, for a GGUF file of its speed when mapped. The limits are measured just before. Experts hit:\n"
+        "distinct ones in a layer, mean over layers, and the least.",
     .example = "sigmoe bench --preset nano --prefill 256 --decode 64 --train\n"
                "sigmoe bench --model runs/demo --decode 64 --depth 0,128 --threads 1,2\n"
                "sigmoe bench --preset micro --train --batch 16,32 --context 512 --json",

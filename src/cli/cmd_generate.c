@@ -200,7 +200,7 @@ static int run(const cli_args *args) {
 }
 
 static const cli_flag flags[] = {
-    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, or run folder (its latest checkpoint)"},
+    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, run folder (its latest) or GGUF file"},
     {"prompt", CLI_TEXT, "TEXT", NULL, 0, 0, false, "text to continue; without any a new document is begun"},
     {"prompt-file", CLI_TEXT, "FILE", NULL, 0, 0, false, "the same from a file, - for standard input"},
     {"prompt-ids", CLI_TEXT, "LIST", NULL, 0, 0, false, "the same as token ids"},

@@ -60,7 +60,8 @@ void sgm_stepper_free(sgm_stepper *stepper);
 /* Go to a position that a checkpoint holds. */
 void sgm_stepper_seek(sgm_stepper *stepper, int64_t step, int64_t tokens, int64_t updates, int64_t skipped_in_row);
 
-/* One step on the loader's next global batch (NULL: on what stands in stepper->batch). Cannot fail: a loss or gradient that is not finite is a skipped step. */
+/* One step on the loader's next global batch (NULL: on what stands in stepper->batch). Cannot fail: a loss or gradient that
+ * is not finite is a skipped step. */
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader);
 
 /* Losses of at most micro_rows rows with the present weights, into stepper->row_loss; `load` (L) accumulates, may be NULL.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Every op of the list, from its own declaration: the same bytes for 1, 2 and 3 threads with every kernel table in f32 and
- * bf16, with and without a tape; every table within tolerance of the reference, and bf16 within tolerance of f32. Gradients against central differences are checked in
- * the f64 build (tests/gradient/test_op_gradients.c). */
+ * bf16, with and without a tape; every table within tolerance of the reference, and bf16 within tolerance of f32. Gradients
+ * against central differences are checked in the f64 build (tests/gradient/test_op_gradients.c). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
