@@ -129,7 +129,8 @@ static sgm_status allocate(product *p, sgm_error *error) {
     p->copies = p->copies < 1 ? 1 : p->copies;
     p->calls = 1;
     size_t bytes = p->matrix_bytes * (size_t)p->copies * threads;
-    sgm_status status = sgm_memory_check(bytes, "the weights of a measured product", error);
+    size_t operands = threads * rows * ((size_t)a->K + (size_t)a->N) * sizeof(float);
+    sgm_status status = sgm_memory_check(bytes + operands, "a measured product", error);
     if (status)
         return status;
     p->weights = sgm_alloc(bytes);

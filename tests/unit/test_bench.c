@@ -155,6 +155,9 @@ static void test_product(void **state) {
     assert_int_equal(sgm_bench_product_run(&p, &options, &r, &error), SGM_EARGUMENT);
     p.type = "f32", p.rows = 0;
     assert_int_equal(sgm_bench_product_run(&p, &options, &r, &error), SGM_EARGUMENT);
+    p.rows = 1 << 20, p.N = 1 << 24; /* what is multiplied counts, not the weights alone: 70 TB */
+    assert_int_equal(sgm_bench_product_run(&p, &options, &r, &error), SGM_EMEMORY);
+    assert_non_null(strstr(error.message, "not enough memory for a measured product"));
 }
 
 static void test_model(void **state) {
