@@ -93,8 +93,7 @@ static void fill(const sgm_quant *quant, int64_t N, int64_t K, uint8_t *B, size_
 
 static void check(const sgm_kernels *k, sgm_type type, int64_t M, int64_t N, int64_t K, bool add) {
     const sgm_quant *quant = sgm_quant_of(type);
-    const size_t row_bytes = sgm_quant_row_bytes(type, K), align = type == SGM_TYPE_F32 ? 4 : 1;
-    const size_t stride = row_bytes + (add ? 5 * align * (N % 2 ? 1 : 4) : 0);
+    const size_t row_bytes = sgm_quant_row_bytes(type, K), stride = row_bytes + (add ? 5 * (N % 2 ? 1u : 4u) : 0);
     guarded g = guard(N > 0 ? (size_t)(N - 1) * stride + row_bytes : 0);
     fill(quant, N, K, g.data, stride);
     sgm_activations a = activations(M, K);

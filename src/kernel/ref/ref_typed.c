@@ -21,6 +21,8 @@
  * may fuse them or not. Tables with bf16 dot products differ as in matmul_nt_bf16 (docs/numerics.md). */
 #include "kernel/ref/ref.h"
 
+#include <string.h>
+
 #include "base/half.h"
 #include "quant/blocks.h"
 
@@ -120,6 +122,13 @@ static uint16_t half_at(const void *row, int64_t k) {
     return (uint16_t)(at[0] | at[1] << 8);
 }
 
+/* A file's rows may begin anywhere. */
+static sgm_real real_at(const void *row, int64_t k) {
+    sgm_real x;
+    memcpy(&x, (const char *)row + (size_t)k * sizeof x, sizeof x);
+    return x;
+}
+
 static float float_row(sgm_type type, int64_t K, const float *a, const void *row, float sum) {
     for (int64_t k = 0; k < K; k++)
         switch (type) {
@@ -130,7 +139,7 @@ static float float_row(sgm_type type, int64_t K, const float *a, const void *row
             sum = fmaf(sgm_bf16_widen(sgm_bf16_round(a[k])), sgm_bf16_widen(half_at(row, k)), sum);
             break;
         default: /* SGM_TYPE_F32 */
-            sum = fmaf(a[k], (float)((const sgm_real *)row)[k], sum);
+            sum = fmaf(a[k], (float)real_at(row, k), sum);
         }
     return sum;
 }
