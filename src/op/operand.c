@@ -47,7 +47,10 @@ static size_t copy_bytes(const sgm_operand *o) {
 }
 
 size_t sgm_operand_bytes(const sgm_operand *operand, int threads) {
-    return copy_bytes(operand) * (few(operand) ? (size_t)threads : 1);
+    sgm_operand least = *operand;
+    least.rows = few(operand) ? operand->rows : SGM_OPERAND_FEW;
+    size_t once = copy_bytes(operand), each = copy_bytes(&least) * (size_t)threads;
+    return once > each ? once : each;
 }
 
 sgm_activations sgm_operand_make(const sgm_walk *walk, const sgm_operand *o, const sgm_real *x, void *workspace) {

@@ -21,7 +21,8 @@ typedef struct sgm_operand {
 
 /* Does the product with this matrix read the 8-bit form? */
 bool sgm_matrix_is_integer(const sgm_matrix *matrix);
-/* Workspace for all threads together; what it holds is there after sgm_operand_make. */
+/* Workspace for all threads together; what it holds is there after sgm_operand_make. Never less than for fewer rows, whose
+ * copies may take more: a plan for the largest batch is enough for every other. */
 size_t sgm_operand_bytes(const sgm_operand *operand, int threads);
 /* Prepare the rows of `x` (rows, cols). All threads call it; with many rows it ends in a barrier. Without gain the activations'
  * x is `x` itself. */

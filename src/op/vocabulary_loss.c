@@ -58,13 +58,12 @@ static size_t loss_bytes(const sgm_node *node) {
     return sgm_round_up((size_t)node->in[0].rows * sizeof(double));
 }
 
-/* A chunk's logits, every row's loss, a chunk's activations (a short last chunk may be copied by every thread). */
+/* A chunk's logits, every row's loss, a chunk's activations. */
 static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) {
     if (backward)
         return 0;
-    sgm_operand whole = operand(node, chunk_rows(node)), few = operand(node, SGM_OPERAND_FEW);
-    size_t most = sgm_operand_bytes(&whole, threads), least = sgm_operand_bytes(&few, threads);
-    return logits_bytes(node) + loss_bytes(node) + (most > least ? most : least);
+    sgm_operand rows = operand(node, chunk_rows(node));
+    return logits_bytes(node) + loss_bytes(node) + sgm_operand_bytes(&rows, threads);
 }
 
 /* logits → loss, and in place scale · (softmax − one-hot). */

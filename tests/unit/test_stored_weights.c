@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "infer/engine.h"
+#include "op/operand.h"
 #include "quant/quant.h"
 #include "unit/model_fixture.h"
 
@@ -336,6 +337,23 @@ static void evaluation_reads_stored_weights(void **state) {
     close_engine(engine);
 }
 
+/* Evaluation and training plan once, for their largest batch; the last one may be short, and each thread copies its rows. */
+static void a_plan_serves_shorter_batches(void **state) {
+    (void)state;
+    const sgm_weight gain = {.rows = 1, .cols = 256};
+    for (int threads = 1; threads <= 64; threads *= 4)
+        for (int kind = 0; kind < 4; kind++) {
+            sgm_operand operand = {.cols = 256, .gain = kind % 2 ? &gain : NULL, .integers = kind > 1};
+            size_t before = 0;
+            for (operand.rows = 1; operand.rows < 300; operand.rows++) {
+                size_t bytes = sgm_operand_bytes(&operand, threads);
+                assert_true(bytes >= before);
+                before = bytes;
+            }
+            assert_true(kind == 0 ? before == 0 : before >= 299 * 256);
+        }
+}
+
 /* With a tape the dry walk says which weight it lacks: first the embedding, then what comes after it. */
 static void training_is_refused(void **state) {
     (void)state;
@@ -371,13 +389,10 @@ static void training_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(close_to_the_same_values_in_f32),
-        cmocka_unit_test(same_bytes_in_any_pieces),
-        cmocka_unit_test(same_bytes_for_any_threads),
-        cmocka_unit_test(batches_change_no_byte),
-        cmocka_unit_test(a_token_touches_its_experts_only),
-        cmocka_unit_test(evaluation_reads_stored_weights),
-        cmocka_unit_test(training_is_refused),
+        cmocka_unit_test(close_to_the_same_values_in_f32),  cmocka_unit_test(same_bytes_in_any_pieces),
+        cmocka_unit_test(same_bytes_for_any_threads),       cmocka_unit_test(batches_change_no_byte),
+        cmocka_unit_test(a_token_touches_its_experts_only), cmocka_unit_test(evaluation_reads_stored_weights),
+        cmocka_unit_test(a_plan_serves_shorter_batches),    cmocka_unit_test(training_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, remove_test_folder);
 }
