@@ -44,6 +44,15 @@ static bool has_to_be_f32(const sgm_weight *weight) {
     return weight->rows == 1 || (n > 16 && strcmp(weight->name + n - 16, ".mlp.gate.weight") == 0);
 }
 
+/* "(8, 64)" */
+enum { SHAPE_TEXT = 128 };
+static void shape_print(int dimensions, const int64_t *shape, char text[SHAPE_TEXT]) {
+    int used = snprintf(text, SHAPE_TEXT, "(");
+    for (int i = 0; i < dimensions; i++) /* at most four of at most 19 digits */
+        used += snprintf(text + used, SHAPE_TEXT - (size_t)used, "%s%" PRId64, i ? ", " : "", shape[i]);
+    snprintf(text + used, SHAPE_TEXT - (size_t)used, ")");
+}
+
 /* The tensor `name` with this shape and a type of ours. */
 static sgm_status tensor_get(const loading *l, const char *name, int dimensions, const int64_t *shape,
                              const sgm_gguf_tensor **tensor, const sgm_quant **quant) {
@@ -54,11 +63,13 @@ static sgm_status tensor_get(const loading *l, const char *name, int dimensions,
     bool same = found->dimensions == dimensions;
     for (int i = 0; same && i < dimensions; i++)
         same = found->shape[i] == shape[i];
-    if (!same)
-        return sgm_fail(
-            l->error, SGM_EFORMAT, "the file is damaged, or of another kind of model",
-            "%s: tensor '%s' has %d dimensions, the first %" PRId64 "; it should have %d, the first %" PRId64, l->label,
-            name, found->dimensions, found->dimensions ? found->shape[0] : 1, dimensions, shape[0]);
+    if (!same) {
+        char has[SHAPE_TEXT], wanted[SHAPE_TEXT];
+        shape_print(found->dimensions, found->shape, has);
+        shape_print(dimensions, shape, wanted);
+        return sgm_fail(l->error, SGM_EFORMAT, "the file is damaged, or of another kind of model",
+                        "%s: tensor '%s' has the shape %s, it should have %s", l->label, name, has, wanted);
+    }
     *quant = sgm_quant_of_gguf(found->gguf_type);
     if (!*quant)
         return sgm_fail(l->error, SGM_EUNSUPPORTED, "types read: f32, f16, bf16, q8_0, q4_0, q5_0, q4_k, q6_k",
@@ -140,6 +151,17 @@ static sgm_status biases_load(loading *l) {
     return status;
 }
 
+/* A tensor that no weight of ours is in (a bias of a projection, a shared expert) would change what the model computes. */
+static sgm_status no_others(const loading *l, const bool *split, bool biased) {
+    const sgm_model_settings *s = &l->model->settings;
+    int64_t ours = sgm_gguf_part_count(s, split) + (biased ? s->layers : 0), all = sgm_gguf_tensor_count(l->file);
+    if (all == ours)
+        return SGM_OK;
+    return sgm_fail(
+        l->error, SGM_EUNSUPPORTED, "biases of projections, shared experts and dense layers are not supported",
+        "%s holds %" PRId64 " tensors, %" PRId64 " more than the model has by its settings", l->label, all, all - ours);
+}
+
 static void file_close(void *file) {
     sgm_gguf_close(file);
 }
@@ -153,9 +175,11 @@ static sgm_status views_load(loading *l, bool biased) {
         status = l->model->data ? parts_load(l, split)
                                 : sgm_fail(l->error, SGM_EMEMORY, NULL, "no memory for the norm gains of %s", l->label);
     }
-    sgm_free(split);
     if (!status && biased)
         status = biases_load(l);
+    if (!status)
+        status = no_others(l, split, biased);
+    sgm_free(split);
     if (!status)
         sgm_model_connect(l->model);
     return status;

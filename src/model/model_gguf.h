@@ -22,7 +22,8 @@ bool sgm_model_is_gguf(const char *path);
 sgm_status sgm_model_gguf_config(const sgm_gguf *file, const char *label, sgm_hf_config *config, sgm_error *error);
 
 /* Open for inference: weights are views of the mapped file, which the model keeps and closes; nothing but norm gains, routers
- * and biases that are not f32 in the file is copied. SGM_EFORMAT: a tensor is missing or has another shape. */
+ * and biases that are not f32 in the file is copied. SGM_EFORMAT: a tensor is missing or has another shape;
+ * SGM_EUNSUPPORTED: its type is none of ours, or the file has tensors that the model has not. */
 sgm_status sgm_model_gguf_load(const char *path, sgm_model **model, int64_t **experts_per_token, sgm_error *error);
 
 /* One tensor of the file: the matrices of weights `first`, `first + step`, …, `count` of them, one after the other. */

@@ -26,6 +26,7 @@ typedef struct wanted {
     bool bias, split;
     const char *config; /* of architecture sigmoe */
     int64_t narrower;   /* rows taken from attn_q */
+    const char *more;   /* a vector more, of one number */
 } wanted;
 
 static const char *const names[] = {"attn_norm",   "attn_q",      "attn_k",   "attn_v",      "attn_output",
@@ -96,6 +97,12 @@ static void each_tensor(sgm_gguf_writer *out, const wanted *w, const sgm_model *
         else if (w->bias)
             sgm_gguf_put_tensor(out, name, SGM_TYPE_F32, 1, &s->experts);
     }
+    const float number = 1;
+    const int64_t one = 1;
+    if (w->more && write)
+        assert_int_equal(sgm_gguf_writer_data(out, &number, sizeof number, NULL), SGM_OK);
+    else if (w->more)
+        sgm_gguf_put_tensor(out, w->more, SGM_TYPE_F32, 1, &one);
     write ? write_weight(out, w, "output_norm.weight", model->final_norm)
           : declare(out, w, "output_norm.weight", model->final_norm, 0);
     if (!s->tie_embeddings)
@@ -317,7 +324,8 @@ static void refuses_other_models(void **state) {
         {{.drop = "token_embd.weight"}, SGM_EFORMAT, "token_embd.weight"},
         {{.drop = "blk.1.attn_k_norm.weight"}, SGM_EFORMAT, "blk.1.attn_k_norm.weight"},
         {{.drop = "blk.0.ffn_down_exps.weight"}, SGM_EFORMAT, "blk.0.ffn_down_exps.weight"},
-        {{.narrower = 1}, SGM_EFORMAT, "attn_q"},
+        {{.narrower = 1}, SGM_EFORMAT, "blk.0.attn_q.weight' has the shape (63, 64), it should have (64, 64)"},
+        {{.more = "blk.0.attn_q.bias"}, SGM_EUNSUPPORTED, "1 more"},
         {{.odd_key = "qwen3moe.block_count", .odd_value = 3}, SGM_EFORMAT, "tensor"},
         {{.odd_key = "qwen3moe.block_count", .odd_value = 100000}, SGM_EFORMAT, "too few"},
         {{.odd_key = "qwen3moe.block_count", .odd_value = 0}, SGM_EFORMAT, "num_hidden_layers"},
