@@ -21,7 +21,8 @@ typedef struct sgm_mapping {
 sgm_status sgm_map_open(const char *path, sgm_mapping *mapping, sgm_error *error);
 void sgm_map_close(sgm_mapping *mapping);
 /* Of `bytes` of a mapping, take into the page table what the system has in memory, so that first reads do not stop at every
- * page; the rest is left to be read when it is needed. A hint: where the system cannot, nothing happens. */
+ * page; the rest is left to be read when it is needed. Of a file that this process may not write Linux does not say what is in
+ * memory (mincore(2)): there everything is read. A hint: where the system cannot, nothing happens. */
 void sgm_map_cached(const void *at, size_t bytes);
 
 /* Whole file into a NUL-terminated heap buffer (sgm_free); SGM_EFORMAT when larger than `limit` bytes. */

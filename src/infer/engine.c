@@ -19,7 +19,7 @@
 #include "op/operand.h"
 
 /* An expert of 96 sees one row in 96, so a large batch reads weights for more of them; the smaller one where memory is short. */
-enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024, MAP_SECONDS = 1 };
+enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024, MAP_SECONDS = 1, MAP_PIECE = 8 << 20 };
 
 static int cores(void) {
     cpu_set_t set;
@@ -125,7 +125,7 @@ static sgm_status step_memory(sgm_engine *engine, bool fixed, sgm_error *error) 
 }
 
 /* Weights of a mapped file that are in memory already come into this process's page table, for as long as an opening may
- * take; what is left comes when it is read. */
+ * take; what is left comes when it is read. Pieces are small, because the system may read them from the disk (sgm_map_cached). */
 typedef struct map_job {
     const sgm_model *model;
     double until;
@@ -139,10 +139,14 @@ static double seconds(void) {
 
 static void map_weights(sgm_worker *worker, void *argument) {
     const map_job *job = argument;
-    for (int64_t i; (i = sgm_task(worker)) < job->model->weight_count && seconds() < job->until;) {
+    for (int64_t i; (i = sgm_task(worker)) < job->model->weight_count;) {
         const sgm_matrix *stored = &job->model->weights[i].stored;
-        if (stored->data)
-            sgm_map_cached(stored->data, (size_t)stored->rows * stored->stride);
+        size_t bytes = stored->data ? (size_t)stored->rows * stored->stride : 0;
+        for (size_t at = 0; at < bytes; at += MAP_PIECE) {
+            if (seconds() >= job->until)
+                return;
+            sgm_map_cached((const char *)stored->data + at, bytes - at < MAP_PIECE ? bytes - at : MAP_PIECE);
+        }
     }
 }
 
