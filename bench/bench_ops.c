@@ -32,7 +32,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "error: %s\nhint: %s\n", error.message, error.hint);
         return 2;
     }
-    bool bf16 = argc > 4 && strcmp(argv[4], "bf16") == 0;
+    bool bf16 = argc > 4 && strcmp(argv[4], "bf16") == 0, known = argc <= 3 || strcmp(argv[3], "all") == 0;
+    for (size_t o = 0; !known && sgm_op_at(o); o++)
+        known = strcmp(argv[3], sgm_op_at(o)->name) == 0;
+    if (!known || (argc > 4 && !bf16 && strcmp(argv[4], "f32") != 0)) {
+        fprintf(stderr, "error: '%s' is no %s\nhint: `sigmoe list ops` has the ops; f32 and bf16 are the numbers\n",
+                argv[known ? 4 : 3], known ? "number type" : "op");
+        return 2;
+    }
     printf("%d threads, kernels %s, %s; milliseconds: median (least–most) of %d\n", threads, kernels->name,
            bf16 ? "bf16" : "f32", REPEATS - 1);
     for (size_t o = 0; sgm_op_at(o); o++) {

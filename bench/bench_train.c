@@ -3,8 +3,9 @@
  * Usage: bench_train STEPS|- DATA PRESET [KEY=VALUE…]
  *
  * DATA is a data folder (`sigmoe data build`). The first line says what is trained; the first step warms up; then come the
- * median and the spread of the others, and the mean processor time of all threads, which says more on a busy machine. With `-` every line of standard input is a number of steps, and each is answered by
- * one line of JSON: so that a script can let two programs take turns (bench/peers). */
+ * median and the spread of the others, and the mean processor time of all threads, which says more on a busy machine. With
+ * `-` every line of standard input is a number of steps, and each is answered by one line of JSON: so that a script can let
+ * two programs take turns (bench/peers). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

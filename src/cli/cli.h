@@ -26,7 +26,7 @@ typedef enum cli_kind {
     CLI_INTEGER, /* checked against min and max; 10k, 3M and 2G are understood */
     CLI_REAL,
     CLI_INTEGERS, /* --depth 0,2048: each checked like an integer */
-    CLI_MANY, /* --data A B C, and again --data D */
+    CLI_MANY,     /* --data A B C, and again --data D */
 } cli_kind;
 
 typedef struct cli_flag {
