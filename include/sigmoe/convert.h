@@ -35,6 +35,7 @@ typedef struct sgm_convert_options {
     /* Called now and then from the calling thread; NULL: nobody. */
     void (*progress)(void *context, int64_t done_bytes, int64_t total_bytes);
     void *context;
+    const volatile int *stop; /* may be NULL; polled: non-zero → nothing is left behind, SGM_EINTERRUPTED */
 } sgm_convert_options;
 
 typedef struct sgm_convert_report {
@@ -47,11 +48,14 @@ typedef struct sgm_convert_report {
 void sgm_convert_report_free(sgm_convert_report *report);
 
 /* `from`: whatever sgm_engine_open takes; `to`: a .gguf file. A matrix that has the wanted type already is copied as it is.
- * Errors: SGM_EARGUMENT for an unknown type or a rule that fits nothing, those of reading `from` and of writing `to`. */
+ * What `to` names is replaced if it is a GGUF file. Errors: SGM_EARGUMENT for an unknown type, a rule that fits nothing, a `to`
+ * that is the model itself or another kind of file; SGM_EFORMAT for a matrix with values that are not finite in its type (one
+ * that stays f32 keeps whatever it has); those of reading `from` and of writing `to`. */
 sgm_status sgm_model_quantize(const char *from, const sgm_convert_options *options, const char *to,
                               sgm_convert_report *report, sgm_error *error);
-/* A model with random weights. In types of floats each element is the one sgm_model_init gives it; in quantised types blocks
- * are drawn from a pool of packed normal deviates, so that 20 billion parameters take a minute. Errors as above. */
+/* A model with random weights in a new file (SGM_EEXISTS). In types of floats each element is the one sgm_model_init gives it;
+ * in quantised types blocks are drawn from a pool of packed normal deviates, so that 20 billion parameters take a minute.
+ * Errors as above. */
 sgm_status sgm_model_init_gguf(const sgm_config *config, uint64_t seed, const sgm_convert_options *options,
                                const char *to, sgm_convert_report *report, sgm_error *error);
 

@@ -103,7 +103,9 @@ int cli_convert(const cli_args *args,
         .threads = (int)cli_integer(args, "threads"),
         .progress = show,
         .context = &d,
+        .stop = &cli_stop,
     };
+    cli_catch_signals();
     options.tensor_types = cli_many(args, "tensor-type", &options.tensor_type_count);
     sgm_convert_report report = {0};
     sgm_error error = {0};
@@ -159,7 +161,11 @@ const cli_command cli_quantize = {
         "decides. --expert-type 5:0-15=q8_0 '*:7=f16' decides for single experts (LAYER:EXPERT); it may name a file "
         "with\n"
         "a rule on every line. Experts of a layer that differ are written one by one, in architecture sigmoe.\n\n"
-        "A GGUF file is a model too: --type f32 unpacks it, and a matrix that has its type already is copied as it is.",
+        "A GGUF file is a model too: --type f32 unpacks it, and a matrix that has its type already is copied as it "
+        "is.\n"
+        "An --out that exists is replaced if it is a GGUF file, but not the model itself. Values that are not finite "
+        "in\n"
+        "their new type are refused. Ctrl-C leaves nothing behind.",
     .example = "sigmoe quantize --model runs/demo --type q4_0 --out demo-q4_0.gguf\n"
                "sigmoe quantize --model runs/demo --type q4_k --tensor-type token_embd=q8_0 --out demo.gguf",
     .run = run,

@@ -7,8 +7,10 @@
 
 #include <inttypes.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "base/team.h"
@@ -187,11 +189,12 @@ typedef struct packing {
     const conversion *c;
     const sgm_gguf_part *part;
     sgm_type type;
-    int64_t begin, end; /* rows of the part, counted through its matrices */
+    int64_t begin, end;  /* rows of the part, counted through its matrices */
+    atomic_bool damaged; /* a row has values that the type cannot hold */
 } packing;
 
 static void pack_rows(sgm_worker *worker, void *argument) {
-    const packing *p = argument;
+    packing *p = argument;
     const conversion *c = p->c;
     const sgm_weight *weights = &c->model->weights[p->part->first];
     int64_t rows = weights->rows, group = TASK_ELEMENTS / weights->cols + 1, task;
@@ -199,8 +202,9 @@ static void pack_rows(sgm_worker *worker, void *argument) {
     float *scratch = c->scratch + worker->thread * c->widest;
     while ((task = sgm_task(worker)) * group < p->end - p->begin)
         for (int64_t i = p->begin + task * group; i < p->begin + (task + 1) * group && i < p->end; i++)
-            sgm_row_source_pack(&c->source, &weights[i / rows * p->part->step], i % rows, p->type, scratch,
-                                c->piece + (size_t)(i - p->begin) * row_bytes);
+            if (!sgm_row_source_pack(&c->source, &weights[i / rows * p->part->step], i % rows, p->type, scratch,
+                                     c->piece + (size_t)(i - p->begin) * row_bytes))
+                atomic_store(&p->damaged, true);
 }
 
 static sgm_status write_part(conversion *c, const sgm_gguf_part *part, sgm_error *error) {
@@ -211,6 +215,12 @@ static sgm_status write_part(conversion *c, const sgm_gguf_part *part, sgm_error
     for (p.begin = 0; !status && p.begin < rows; p.begin = p.end) {
         p.end = rows - p.begin < at_once ? rows : p.begin + at_once;
         sgm_team_run(c->team, pack_rows, &p);
+        if (atomic_load(&p.damaged))
+            return sgm_fail(error, SGM_EFORMAT,
+                            "the weights are damaged, or training diverged; f16 holds values up to 65504 only",
+                            "tensor '%s' has values that are not finite as %s", part->name, sgm_quant_of(p.type)->name);
+        if (c->options->stop && *c->options->stop)
+            return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted; nothing is left behind");
         size_t bytes = (size_t)(p.end - p.begin) * row_bytes;
         status = sgm_gguf_writer_data(c->writer, c->piece, bytes, error);
         c->done_bytes += (int64_t)bytes;
@@ -303,6 +313,19 @@ static sgm_status convert(conversion *c, const char *resolved, bool random, uint
     return status;
 }
 
+/* What was asked for would take the place of the model itself, or of a file that is no model. */
+static sgm_status may_replace(const char *from, const char *to, sgm_error *error) {
+    struct stat source, target;
+    if (stat(to, &target) != 0 || !S_ISREG(target.st_mode))
+        return SGM_OK; /* the writer says what is wrong with it */
+    if (stat(from, &source) == 0 && source.st_dev == target.st_dev && source.st_ino == target.st_ino)
+        return sgm_fail(error, SGM_EARGUMENT, "give another name; remove the model when it is no longer needed",
+                        "%s is the model itself, which would be lost", to);
+    if (!sgm_model_is_gguf(to))
+        return sgm_fail(error, SGM_EARGUMENT, "choose another name, or remove it", "%s exists and is no GGUF file", to);
+    return SGM_OK;
+}
+
 sgm_status sgm_model_quantize(const char *from, const sgm_convert_options *options, const char *to,
                               sgm_convert_report *report, sgm_error *error) {
     char resolved[SGM_PATH_BYTES];
@@ -311,6 +334,8 @@ sgm_status sgm_model_quantize(const char *from, const sgm_convert_options *optio
     sgm_gguf *file = NULL;
     *report = (sgm_convert_report){0};
     sgm_status status = sgm_model_open_config(from, resolved, &config, error);
+    if (!status)
+        status = may_replace(resolved, to, error);
     if (!status)
         status = sgm_model_open(resolved, &model, NULL, error);
     if (!status && sgm_model_is_gguf(resolved))
@@ -329,7 +354,10 @@ sgm_status sgm_model_init_gguf(const sgm_config *config, uint64_t seed, const sg
                                const char *to, sgm_convert_report *report, sgm_error *error) {
     sgm_hf_config written = {0};
     sgm_model *model = NULL;
+    struct stat there;
     *report = (sgm_convert_report){0};
+    if (stat(to, &there) == 0 && S_ISREG(there.st_mode))
+        return sgm_fail(error, SGM_EEXISTS, "choose another name, or remove it", "the file %s exists", to);
     sgm_status status = sgm_model_new_config(config, &written, error);
     if (!status)
         status = sgm_model_new_views(&written.settings, written.router, &model, error);

@@ -45,8 +45,9 @@ typedef struct sgm_row_source {
 sgm_status sgm_row_source_random(uint64_t seed, const sgm_type_plan *plan, sgm_team *team, sgm_row_source *source,
                                  sgm_error *error);
 void sgm_row_source_free(sgm_row_source *source);
-/* Row `row` of a weight, packed as `type` into `out`. `scratch`: a row of floats. Any thread; the same bytes in each. */
-void sgm_row_source_pack(const sgm_row_source *source, const sgm_weight *weight, int64_t row, sgm_type type,
+/* Row `row` of a weight, packed as `type` into `out`. `scratch`: a row of floats. Any thread; the same bytes in each. False:
+ * the row has values that are not finite in `type`, other than f32; blocks would hide them. */
+bool sgm_row_source_pack(const sgm_row_source *source, const sgm_weight *weight, int64_t row, sgm_type type,
                          float *scratch, void *out);
 
 #endif

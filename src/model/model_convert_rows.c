@@ -6,6 +6,7 @@
  * every type and deviation, each run of a row drawn from it. A row is as normal as its pool, rows differ, and routing is as
  * spread as with fresh deviates (a pool of raw random bits would not do: a block type with a one-sided range gives every row
  * the same mean, and all tokens one expert). Each draw is a function of (seed, weight, row, run) alone. */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -93,7 +94,19 @@ static void draw_row(const sgm_row_source *source, const sgm_block_pool *pool, c
     }
 }
 
-void sgm_row_source_pack(const sgm_row_source *source, const sgm_weight *weight, int64_t row, sgm_type type,
+/* Beyond this a value becomes infinite as it is packed; block types keep the largest they can hold instead. */
+static float limit_of(sgm_type type) {
+    return type == SGM_TYPE_F16 ? 65520.0F : type == SGM_TYPE_BF16 ? 0x1.ffp127F : INFINITY;
+}
+
+static bool all_below(const float *x, int64_t n, float limit) {
+    bool below = true;
+    for (int64_t i = 0; i < n; i++)
+        below &= fabsf(x[i]) < limit; /* false for NaN */
+    return below;
+}
+
+bool sgm_row_source_pack(const sgm_row_source *source, const sgm_weight *weight, int64_t row, sgm_type type,
                          float *scratch, void *out) {
     const sgm_quant *quant = sgm_quant_of(type);
     const float *from = scratch;
@@ -101,16 +114,17 @@ void sgm_row_source_pack(const sgm_row_source *source, const sgm_weight *weight,
         const sgm_block_pool *pool = weight->init_std > 0 ? pool_find(source, type, weight->init_std) : NULL;
         if (pool) {
             draw_row(source, pool, weight, row, out);
-            return;
+            return true;
         }
         sgm_weight_initial(weight, source->seed, row * weight->cols, weight->cols, scratch);
     } else if (weight->data) {
         from = weight->data + row * weight->cols;
     } else if (weight->stored.type == type) {
         memcpy(out, sgm_matrix_row(&weight->stored, row), sgm_quant_row_bytes(type, weight->cols));
-        return;
+        return true;
     } else {
         sgm_matrix_unpack_row(&weight->stored, row, scratch);
     }
     quant->pack(weight->cols, from, out);
+    return type == SGM_TYPE_F32 || all_below(from, weight->cols, limit_of(type));
 }

@@ -41,7 +41,7 @@ static sgm_status rule_type(const char *rule, sgm_type *type, sgm_error *error) 
     const char *equals = strrchr(rule, '=');
     if (!equals || equals == rule)
         return sgm_fail(error, SGM_EARGUMENT, "write it as WHAT=TYPE, e.g. ffn_down_exps=q8_0",
-                        "the rule '%.100s' has no '='", rule);
+                        "the rule '%.100s' has %s", rule, equals ? "nothing before its '='" : "no '='");
     return type_find(equals + 1, type, error);
 }
 

@@ -155,6 +155,48 @@ static void types_fall_back_and_say_so(void **state) {
     sgm_model_free(model);
 }
 
+/* Blocks would turn what is not finite into something that is, and a diverged model into one that looks well. */
+static void refuses_values_that_are_not_finite(void **state) {
+    (void)state;
+    static const struct {
+        float value;
+        const char *type;
+        bool refused;
+    } cases[] = {
+        {NAN, "q8_0", true},     {NAN, "q4_0", true},       {-INFINITY, "q5_0", true}, {NAN, "bf16", true},
+        {INFINITY, "f16", true}, {70000.0F, "f16", true},   {-65520.0F, "f16", true},  {65504.0F, "f16", false},
+        {NAN, "f32", false},     {70000.0F, "q8_0", false}, {3.4e38F, "bf16", true},   {-3.38e38F, "bf16", false},
+    };
+    char folder[256], from[256];
+    snprintf(folder, sizeof folder, "%s", make_model("finite", NULL));
+    snprintf(from, sizeof from, "%s", in_folder("damaged.gguf"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sgm_convert_options options = {.type = "f32", .threads = 1};
+        sgm_convert_report report = written(folder, &options, from);
+        sgm_convert_report_free(&report);
+        /* The 37th element of the third row of layer 1's queries. */
+        size_t size;
+        char *bytes = bytes_of(from, &size);
+        sgm_gguf *file;
+        assert_int_equal(sgm_gguf_parse((const unsigned char *)bytes, size, &file, NULL), SGM_OK);
+        const char *data = sgm_gguf_tensor_find(file, "blk.1.attn_q.weight")->data;
+        memcpy(bytes + (data - bytes) + (2 * 64 + 36) * sizeof(float), &cases[i].value, sizeof cases[i].value);
+        sgm_gguf_close(file);
+        assert_int_equal(sgm_file_write(from, bytes, size, NULL), SGM_OK);
+        sgm_free(bytes);
+
+        sgm_error error = {0};
+        options.type = cases[i].type;
+        sgm_status status = sgm_model_quantize(from, &options, in_folder("finite.gguf"), &report, &error);
+        sgm_convert_report_free(&report);
+        assert_int_equal(status, cases[i].refused ? SGM_EFORMAT : SGM_OK);
+        assert_int_equal(sgm_path_exists(in_folder("finite.gguf")), !cases[i].refused);
+        if (cases[i].refused)
+            assert_non_null(strstr(error.message, "blk.1.attn_q.weight"));
+        (void)unlink(in_folder("finite.gguf"));
+    }
+}
+
 static void rules_choose_types(void **state) {
     (void)state;
     char folder[256];
@@ -298,6 +340,7 @@ static void random_blocks_are_normal(void **state) {
         sgm_convert_report report;
         for (int threads = 1; threads <= 2; threads++) {
             sgm_convert_options options = {.type = types[t], .threads = threads};
+            (void)unlink(in_folder(threads == 1 ? "r1.gguf" : "r2.gguf")); /* of the type before */
             if (sgm_model_init_gguf(config, 3, &options, in_folder(threads == 1 ? "r1.gguf" : "r2.gguf"), &report,
                                     &error))
                 fail_msg("%s", error.message);
@@ -327,9 +370,13 @@ static void random_blocks_are_normal(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f32_is_exact_both_ways), cmocka_unit_test(types_fall_back_and_say_so),
-        cmocka_unit_test(rules_choose_types),     cmocka_unit_test(refuses_rules_that_mean_nothing),
-        cmocka_unit_test(other_models_survive),   cmocka_unit_test(random_blocks_are_normal),
+        cmocka_unit_test(f32_is_exact_both_ways),
+        cmocka_unit_test(types_fall_back_and_say_so),
+        cmocka_unit_test(rules_choose_types),
+        cmocka_unit_test(refuses_rules_that_mean_nothing),
+        cmocka_unit_test(refuses_values_that_are_not_finite),
+        cmocka_unit_test(other_models_survive),
+        cmocka_unit_test(random_blocks_are_normal),
     };
     return cmocka_run_group_tests_name("convert", tests, make_test_folder, remove_test_folder);
 }

@@ -41,3 +41,25 @@ expect 3 inspect q.gguf; hints "truncated"
 expect 3 generate --model q.gguf --prompt x
 printf 'GGUF' >short.gguf; expect 3 inspect short.gguf
 [ ! -e x.gguf ] || fail "a refused conversion left a file"
+# Nothing that matters is replaced: the model itself, under another name too, what is no GGUF file, a file by random weights.
+cp f32.gguf kept.gguf && ln kept.gguf other.gguf
+expect 2 quantize --model kept.gguf --type q4_0 --out kept.gguf; hints "the model itself"
+expect 2 quantize --model kept.gguf --type q4_0 --out other.gguf; hints "the model itself"
+expect 2 quantize --model folder --type q4_0 --out folder/model.safetensors; hints "no GGUF file"
+expect 2 init --preset pico --out kept.gguf; hints "exists"
+cmp f32.gguf kept.gguf || fail "a refused conversion changed its model"
+expect 0 quantize --model folder --type q8_0 --out same.gguf
+expect 2 quantize --model folder --tensor-type =q8_0 --out x.gguf; hints "nothing before"
+# Interrupted, a conversion leaves nothing behind.
+mkdir stopped
+"$SIGMOE" init --preset micro --type q4_k --out stopped/big.gguf >log 2>&1 &
+child=$!
+for i in $(seq 1 300); do [ -n "$(ls stopped)" ] && break; sleep 0.02; done
+kill -INT $child 2>/dev/null || true
+code=0; wait $child || code=$?
+if [ $code -eq 130 ]; then
+    [ -z "$(ls stopped)" ] || fail "an interrupted conversion left $(ls stopped)"
+else
+    [ $code -eq 0 ] || fail "an interrupted conversion: exit $code: $(cat log)" # so fast that it had finished
+fi
+rm -rf stopped
