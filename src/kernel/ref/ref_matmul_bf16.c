@@ -2,43 +2,30 @@
 /* Reference products in bf16: both operands are rounded to bf16 (nearest even; a NaN stays a NaN), products and sums are
  * f32, k = 0, 1, 2, … from the value in C (from 0 without `add`) in all three. A product of two bf16 numbers has 16 bits and
  * is exact in f32, so fused or not makes no difference. Nothing is flushed. In the f64 build, which exists to compare
- * gradients with differences, rounding would only hide errors: there the three are the f64 products. */
+ * gradients with differences, rounding would only hide errors: there nothing is rounded. */
 #include <string.h>
 
 #include "kernel/ref/ref.h"
 
-#ifdef SGM_REAL_IS_DOUBLE
-void sgm_ref_matmul_nt_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
-                            int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    sgm_ref_matmul_nt(M, N, K, A, lda, B, ldb, C, ldc, add);
-}
-
-void sgm_ref_matmul_nn_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
-                            int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    sgm_ref_matmul_nn(M, N, K, A, lda, B, ldb, C, ldc, add);
-}
-
-void sgm_ref_matmul_tn_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
-                            int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    sgm_ref_matmul_tn(M, N, K, A, lda, B, ldb, C, ldc, add);
-}
-#else
 #define COLS 32   /* columns of C held at once */
 #define DEPTH 256 /* k rounded at once: a block of B takes 32 KiB */
 
-static float rounded(float x) {
+static sgm_real rounded(sgm_real x) {
+    if (sizeof x > sizeof(float))
+        return x;
+    float narrow = (float)x;
     uint32_t u;
-    memcpy(&u, &x, sizeof u);
+    memcpy(&u, &narrow, sizeof u);
     u = (u & 0x7FFFFFFFu) > 0x7F800000u ? u | 0x400000u : u + 0x7FFFu + (u >> 16 & 1u);
     u &= 0xFFFF0000u;
-    memcpy(&x, &u, sizeof x);
-    return x;
+    memcpy(&narrow, &u, sizeof narrow);
+    return narrow;
 }
 
 /* Element (i, k) of A is a[i · a_row + k · a_step], element (k, n) of B is b[k · b_row + n · b_step]. */
-static void multiply(int64_t M, int64_t N, int64_t K, const float *a, int64_t a_row, int64_t a_step, const float *b,
-                     int64_t b_row, int64_t b_step, float *C, int64_t ldc, bool add) {
-    float left[DEPTH], right[DEPTH][COLS], sum[COLS];
+static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t a_row, int64_t a_step,
+                     const sgm_real *b, int64_t b_row, int64_t b_step, sgm_real *C, int64_t ldc, bool add) {
+    sgm_real left[DEPTH], right[DEPTH][COLS], sum[COLS];
     for (int64_t n = 0; n < N; n += COLS) {
         const int cols = N - n < COLS ? (int)(N - n) : COLS;
         for (int64_t i = 0; i < M && !add; i++)
@@ -50,7 +37,7 @@ static void multiply(int64_t M, int64_t N, int64_t K, const float *a, int64_t a_
                 for (int j = 0; j < COLS; j++)
                     right[q][j] = j < cols ? rounded(b[(k + q) * b_row + (n + j) * b_step]) : 0;
             for (int64_t i = 0; i < M; i++) {
-                float *c = C + i * ldc + n;
+                sgm_real *c = C + i * ldc + n;
                 for (int q = 0; q < depth; q++)
                     left[q] = rounded(a[i * a_row + (k + q) * a_step]);
                 for (int j = 0; j < COLS; j++)
@@ -78,4 +65,3 @@ void sgm_ref_matmul_tn_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, 
                             int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
     multiply(M, N, K, A, 1, lda, B, ldb, 1, C, ldc, add);
 }
-#endif
