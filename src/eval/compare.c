@@ -98,13 +98,14 @@ static int64_t differing(const int32_t *a, const int32_t *b, int64_t slots, int6
 
 static sgm_status compare(const sgm_route_trace *a, const sgm_route_trace *b, sgm_comparison *out, sgm_error *error) {
     const int64_t L = a->layers, row = a->offset[L];
-    int64_t *changed = sgm_alloc((size_t)(2 * L + 1) * sizeof *changed), *used = changed + L;
+    int64_t *changed = sgm_alloc((size_t)(2 * L + 1) * sizeof *changed);
     out->layers = L;
     out->layer_changed = sgm_alloc((size_t)L * sizeof *out->layer_changed);
     if (!changed || !out->layer_changed) {
         sgm_free(changed);
         return sgm_fail(error, SGM_EMEMORY, NULL, "not enough memory to compare routes");
     }
+    int64_t *used = changed + L;
     int64_t tokens = 0, all_changed = 0, all_used = 0;
     for (int64_t t = 0; t < a->tokens; t++) {
         int64_t here = 0;

@@ -52,7 +52,7 @@ static inline float sgm_block_f16(const uint8_t *at) {
 /* Scale and minimum of sub-block j < 8 of a q4_k block, 0 … 63. Bytes 0–3 hold the scales and 4–7 the minima of sub-blocks
  * 0–3 in their lower 6 bits; bytes 8–11 hold the lower 4 bits of sub-blocks 4–7 (scale low, minimum high nibble), whose
  * upper 2 bits are the upper bits of bytes 0–3 and 4–7. */
-static inline void sgm_q4_k_scale(const uint8_t scales[12], int j, int32_t *scale, int32_t *minimum) {
+static inline void sgm_q4_k_scale(const uint8_t *scales /* (12) */, int j, int32_t *scale, int32_t *minimum) {
     if (j < 4) {
         *scale = scales[j] & 63;
         *minimum = scales[j + 4] & 63;
