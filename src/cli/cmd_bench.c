@@ -510,13 +510,13 @@ static int preset_model(bench *b) {
 static int run(const cli_args *args) {
     bench b = {.args = args,
                .json = cli_switch(args, "json"),
-               .machine = json_array(),
                .options = {.repeats = cli_integer(args, "repeats"),
                            .seed = (uint64_t)cli_integer(args, "seed"),
                            .stop = &cli_stop}};
     if (positions(&b) == 0 && !cli_switch(args, "train") && !cli_switch(args, "products"))
         return cli_usage("sigmoe bench --preset nano --prefill 256 --decode 64 --train",
                          "sigmoe bench: nothing is asked for: give --prefill, --decode, --train or --products");
+    b.machine = json_array();
     cli_catch_signals();
     int code = cli_given(args, "model") ? existing_model(&b) : preset_model(&b);
     if (code == CLI_DONE)
