@@ -57,9 +57,10 @@ typedef struct sgm_score_tile {
 } sgm_score_tile;
 
 typedef struct sgm_kernels {
-    const char *name;     /* "ref", "avx2", "avx512", "avx512_bf16" */
+    const char *name;     /* "ref", "avx2", "avx512", "avx512_bf16", "amx" */
     const char *summary;  /* one line for `sigmoe doctor` */
     bool (*usable)(void); /* does this CPU (and OS) have what it needs */
+    int bf16_group;       /* products in bf16 that are added to one another before the sum: 1, 2 (pairs) or 32 */
 
     /* C (M,N) = or += A (M,K) · B (N,K)ᵀ.   forward: y = x Wᵀ */
     void (*matmul_nt)(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
@@ -73,8 +74,8 @@ typedef struct sgm_kernels {
 
     /* The same three with A and B rounded to bf16 (nearest even) on the way in and f32 sums, for training in bf16: memory
      * holds f32 throughout. The specification multiplies and adds in f32, k in order; a table with bf16 dot products adds
-     * pairs (2k, 2k+1) and flushes denormals. An element depends on K alone here too, but a sum over K that is cut at an odd
-     * place has other pairs, so `add` continues a sum to the byte only from even cuts. */
+     * groups of `bf16_group` products and flushes denormals. An element depends on K alone here too, but a sum over K that is
+     * cut inside a group has other groups, so `add` continues a sum to the byte only from multiples of bf16_group. */
     sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
 
     /* x (rows, cols) → a->q, scale, sum. The same bytes in every table. cols: a multiple of 32. ref/ref_typed.c has the rule. */

@@ -64,7 +64,7 @@ static void each_table(void (*check)(const sgm_kernels *k)) {
     assert_true(run >= 1);
 }
 static bool flushes(const sgm_kernels *k) { /* has bf16 dot products */
-    return strcmp(k->name, "avx512_bf16") == 0;
+    return k->bf16_group > 1;
 }
 
 typedef enum product { NT, NN, TN } product;
@@ -125,7 +125,7 @@ static void products(const sgm_kernels *k) {
             check_product(k, (product)((M + N) % 3), M, N, 37, 1, M % 2 == 0);
 }
 
-/* A row alone, a column block alone and the whole have the same bytes; so have parts of K cut at even places. */
+/* A row alone, a column block alone and the whole have the same bytes; so have parts of K cut between groups. */
 static void orders(const sgm_kernels *k) {
     enum { M = 53, N = 113, K = 291, SIZE = 300 * 300 };
     float *A = numbers(SIZE), *B = numbers(SIZE), *C = numbers(M * N), *R = numbers(M * N);
@@ -141,7 +141,7 @@ static void orders(const sgm_kernels *k) {
                 multiply(k, p, M - i < 11 ? M - i : 11, N - n < 29 ? N - n : 29, K, A + i * row, lda, B + n * column,
                          ldb, R + i * N + n, N, false);
         same("tiles", C, R, M * N);
-        for (int64_t step = 2; step < K; step = step * 3 + 4) {
+        for (int64_t step = k->bf16_group; step < K; step = step * 3 + 4 * k->bf16_group) {
             float *whole = copy_of(A, M * N), *parts = copy_of(A, M * N);
             multiply(k, p, M, N, K, A, lda, B, ldb, whole, N, true);
             for (int64_t q = 0; q < K; q += step)

@@ -43,6 +43,7 @@ const sgm_kernels sgm_kernels_avx2 = {
     .name = "avx2",
     .summary = "AVX2 and FMA, 8 floats at a time",
     .usable = sgm_cpu_has_avx2,
+    .bf16_group = 1,
     SIMD_ENTRIES,
     SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,

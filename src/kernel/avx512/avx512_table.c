@@ -43,6 +43,7 @@ const sgm_kernels sgm_kernels_avx512 = {
     .name = "avx512",
     .summary = "AVX-512 (F, BW, VL, DQ), 16 floats at a time",
     .usable = sgm_cpu_has_avx512,
+    .bf16_group = 1,
     SIMD_ENTRIES,
     SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,

@@ -13,25 +13,13 @@
  * they are made: interleaving two rows (nn) then hides behind the products, transposing (nt) costs as much as 5 rows. */
 #include "kernel/avx512/vec_avx512.h"
 #include "kernel/avx512_bf16/bf16_matmul.h"
+#include "kernel/avx512_bf16/bf16_pack.h"
 
-#define VECTORS 4                /* widest tile, in vectors */
-#define PANEL (VECTORS * WIDTH)  /* columns of B packed at once */
-#define DEPTH 256                /* k per block, a multiple of 32 */
-#define PAIRS (DEPTH / 2)        /* pairs of k per block: a panel of B takes 32 KiB */
-#define BLOCK_ROWS 256           /* rows of A packed at once: 128 KiB */
 #define A_STEP (BLOCK_ROWS + 16) /* pairs between two k of a packed Aᵀ: an odd number of cache lines */
 #define A_PAIRS (PAIRS * A_STEP) /* largest packed A */
 #define FEW 8                    /* rows of A that use each pair of B at once */
 #define FEW_NN 32                /* rows up to which nn packs no panel but makes pairs anew for every FEW rows */
 #define FEW_VECTORS 3            /* of sums a row in few_rows_nn: 24 in all */
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-typedef uint32_t pair; /* two bf16: the even k in the low half */
 
 /* One block: A packed by rows (pair q of row i at i · PAIRS + q) or by columns (at q · A_STEP + i), a panel of B (pair q of
  * column n at q · PANEL + n). */
@@ -41,10 +29,6 @@ typedef struct operands {
     int64_t ldc, pairs;
     bool add;
 } operands;
-
-static inline __m512i to_pairs(vec high, vec low) {
-    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
 
 /* sum + the products of a pair of A and 16 pairs of B. */
 INLINE vec dot_pairs(vec sum, pair a, __m512i b) {
@@ -142,114 +126,6 @@ static int64_t panel_width(int64_t N) {
     const int64_t left = (N + WIDTH - 1) / WIDTH;
     const int64_t take = left == 5 || left == 6 || left == 9 ? 3 : left < VECTORS ? left : VECTORS;
     return take * WIDTH < N ? take * WIDTH : N;
-}
-
-/* ---- packing ---- */
-
-/* 32 floats of a row, of which `count` exist (32 or more: all), as 16 pairs; the rest zeros. */
-INLINE __m512i row_pairs(const float *from, int64_t count) {
-    if (count >= 2 * WIDTH)
-        return to_pairs(v_load(from + WIDTH), v_load(from));
-    const vmask low = v_mask(count < WIDTH ? count : WIDTH), high = v_mask(count < WIDTH ? 0 : count - WIDTH);
-    return to_pairs(v_load_tail(from + WIDTH, high), v_load_tail(from, low));
-}
-
-/* packed (rows, PAIRS) = `depth` elements of each row. */
-static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, pair *packed) {
-    for (int64_t r = 0; r < rows; r++, from += ld, packed += PAIRS)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH)
-            _mm512_store_si512((void *)(packed + k / 2), row_pairs(from + k, depth - k));
-}
-
-/* Two rows of k as pairs, one for each column: the even k in the low halves. */
-INLINE __m512i column_pairs(vec low, vec high) {
-    static const _Alignas(64) uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return _mm512_permutexvar_epi16(_mm512_load_si512((const void *)order), to_pairs(high, low));
-}
-
-/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
-static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
-    const int64_t whole = count / WIDTH * WIDTH;
-    const vmask tail = v_mask(count - whole);
-    int64_t k = 0;
-    for (; k + 1 < depth; k += 2, from += 2 * ld, packed += stride) {
-        for (int64_t n = 0; n < whole; n += WIDTH)
-            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_load(from + ld + n)));
-        if (tail)
-            _mm512_store_si512((void *)(packed + whole),
-                               column_pairs(v_load_tail(from + whole, tail), v_load_tail(from + ld + whole, tail)));
-    }
-    if (k < depth) { /* odd: the last pair has a zero */
-        for (int64_t n = 0; n < whole; n += WIDTH)
-            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_set(0)));
-        if (tail)
-            _mm512_store_si512((void *)(packed + whole), column_pairs(v_load_tail(from + whole, tail), v_set(0)));
-    }
-}
-
-/* Eight floats of a row and eight of another one. `full` or not, `count` (of at most 32 from k = 0 on) exist of both. */
-INLINE vec two_halves(const float *first, const float *second, bool second_exists, const bool full, int64_t k,
-                      int64_t count) {
-    if (full)
-        return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(first + k)), _mm256_loadu_ps(second + k), 1);
-    const int64_t left = count - k < 0 ? 0 : count - k < 8 ? count - k : 8;
-    const __mmask8 mask = (__mmask8)((1u << left) - 1u);
-    const __m256 low = _mm256_maskz_loadu_ps(mask, first + k);
-    return _mm512_insertf32x8(_mm512_castps256_ps512(low), _mm256_maskz_loadu_ps(second_exists ? mask : 0, second + k),
-                              1);
-}
-
-/* square[q] = pair q of 16 rows, one in each lane: `count` floats of `rows` rows exist (`full`: 32 of 16), the rest are
- * zeros. A row's pairs fill a quarter of a vector four by four: rows r and r + 4 are loaded into halves, which after
- * conversion are quarters; quarters of four vectors are transposed in place and then exchanged. */
-INLINE void load_square(const bool full, int64_t rows, int64_t count, const float *from, int64_t ld,
-                        vec square[WIDTH]) {
-    UNROLL
-    for (int h = 0; h < 2; h++) { /* pairs 8h … 8h + 7 */
-        vec t[2][4];
-        UNROLL
-        for (int g = 0; g < 2; g++) { /* rows 8g … 8g + 7 */
-            vec y[4];
-            UNROLL
-            for (int r = 0; r < 4; r++) {
-                const int64_t row = 8 * g + r;
-                const float *first = from + row * ld, *second = first + 4 * ld;
-                const int64_t exist = full || row < rows ? count : 0;
-                const bool both = full || row + 4 < rows;
-                y[r] = _mm512_castsi512_ps(to_pairs(two_halves(first, second, both, full, 16 * h + 8, exist),
-                                                    two_halves(first, second, both, full, 16 * h, exist)));
-            }
-            const vec a = _mm512_unpacklo_ps(y[0], y[1]), b = _mm512_unpackhi_ps(y[0], y[1]);
-            const vec c = _mm512_unpacklo_ps(y[2], y[3]), d = _mm512_unpackhi_ps(y[2], y[3]);
-            t[g][0] = _mm512_shuffle_ps(a, c, 0x44);
-            t[g][1] = _mm512_shuffle_ps(a, c, 0xEE);
-            t[g][2] = _mm512_shuffle_ps(b, d, 0x44);
-            t[g][3] = _mm512_shuffle_ps(b, d, 0xEE);
-        }
-        UNROLL
-        for (int q = 0; q < 4; q++) {
-            square[8 * h + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0x44);
-            square[8 * h + 4 + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0xEE);
-        }
-    }
-}
-
-/* packed (pairs, PANEL) = the transpose of the pairs of `count` rows, rounded up to whole vectors with zeros. Writes whole
- * squares of 16 pairs. */
-static void pack_transposed(int64_t count, int64_t depth, const float *from, int64_t ld, pair *packed) {
-    for (int64_t n = 0; n < count; n += WIDTH)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
-            vec square[WIDTH];
-            if (count - n >= WIDTH && depth - k >= 2 * WIDTH)
-                load_square(true, WIDTH, 2 * WIDTH, from + n * ld + k, ld, square);
-            else
-                load_square(false, count - n, depth - k, from + n * ld + k, ld, square);
-            pair *to = packed + k / 2 * PANEL + n;
-            UNROLL
-            for (int r = 0; r < WIDTH; r++)
-                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
-        }
 }
 
 /* ---- few rows of A: pairs of B are used once, as they are made ---- */
@@ -362,8 +238,6 @@ static void multiply_few(bool nt, int64_t M, int64_t N, int64_t depth, const pai
 
 /* ---- the products ---- */
 
-typedef enum kind { NT, NN, TN } kind;
-
 INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
                      int64_t ldb, float *C, int64_t ldc, bool add) {
     _Alignas(64) pair a[A_PAIRS], b[PAIRS * PANEL];
@@ -417,37 +291,6 @@ void sgm_avx512_bf16_matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, 
 }
 
 /* ---- B stored as bf16 ---- */
-
-/* 32 elements of a stored row, of which `count` exist (32 or more: all). */
-INLINE vec stored_pairs(const uint8_t *from, int64_t count) {
-    const __mmask32 mask = count >= 2 * WIDTH ? 0xFFFFFFFFu : (1u << count) - 1u;
-    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, from));
-}
-
-/* As pack_transposed. The same rows' place in the next panel is asked for. */
-static void pack_stored(int64_t count, int64_t depth, const uint8_t *from, size_t stride, bool ask, pair *packed) {
-    for (int64_t n = 0; n < count; n += WIDTH)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
-            vec square[WIDTH];
-            const uint8_t *corner = from + (size_t)n * stride + 2 * k;
-            if (count - n >= WIDTH && depth - k >= 2 * WIDTH) {
-                UNROLL
-                for (size_t r = 0; r < WIDTH; r++) {
-                    square[r] = _mm512_loadu_ps((const void *)(corner + r * stride));
-                    if (ask)
-                        __builtin_prefetch(corner + (r + (size_t)count) * stride, 0, 2);
-                }
-            } else {
-                for (int r = 0; r < WIDTH; r++)
-                    square[r] = r < count - n ? stored_pairs(corner + (size_t)r * stride, depth - k) : v_set(0);
-            }
-            v_transpose(square);
-            pair *to = packed + k / 2 * PANEL + n;
-            UNROLL
-            for (int r = 0; r < WIDTH; r++)
-                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
-        }
-}
 
 /* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
 void sgm_avx512_bf16_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B,

@@ -64,6 +64,7 @@ const sgm_kernels sgm_kernels_avx512_bf16 = {
     .name = "avx512_bf16",
     .summary = "AVX-512 with VNNI and BF16: as avx512, and bf16 dot products",
     .usable = sgm_cpu_has_avx512_bf16,
+    .bf16_group = 2,
     SIMD_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
     SIMD_TYPED_ENTRIES,

@@ -11,6 +11,7 @@ const sgm_kernels sgm_kernels_ref = {
     .name = "ref",
     .summary = "portable C in " SGM_REAL_NAME ", the specification: same bytes on every machine and thread count",
     .usable = always,
+    .bf16_group = 1,
     .matmul_nt = sgm_ref_matmul_nt,
     .matmul_nn = sgm_ref_matmul_nn,
     .matmul_tn = sgm_ref_matmul_tn,

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Products in bf16 by tiles (amx_matmul.c): A and B f32 in memory, rounded to bf16 on the way in. */
+#ifndef SGM_KERNEL_AMX_MATMUL_H
+#define SGM_KERNEL_AMX_MATMUL_H
+
+#include "kernel/kernels.h"
+
+sgm_matmul sgm_amx_matmul_nt, sgm_amx_matmul_nn, sgm_amx_matmul_tn;
+
+/* B (N, K) stored as bf16 at any address, `stride` bytes between rows; the rest as matmul_nt. */
+void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B, size_t stride,
+                           float *C, int64_t ldc, bool add);
+
+#endif
