@@ -13,8 +13,13 @@
  * they are made: interleaving two rows (nn) then hides behind the products, transposing (nt) costs as much as 5 rows. */
 #include "kernel/avx512/vec_avx512.h"
 #include "kernel/avx512_bf16/bf16_matmul.h"
-#include "kernel/avx512_bf16/bf16_pack.h"
+#include "kernel/avx512_bf16/bf16_pairs.h"
 
+#define VECTORS 4                /* widest tile, in vectors */
+#define PANEL (VECTORS * WIDTH)  /* columns of B packed at once */
+#define DEPTH 256                /* k per block, a multiple of 32 */
+#define PAIRS (DEPTH / 2)        /* pairs of k per block: a panel of B takes 32 KiB */
+#define BLOCK_ROWS 256           /* rows of A packed at once: 128 KiB */
 #define A_STEP (BLOCK_ROWS + 16) /* pairs between two k of a packed Aᵀ: an odd number of cache lines */
 #define A_PAIRS (PAIRS * A_STEP) /* largest packed A */
 #define FEW 8                    /* rows of A that use each pair of B at once */
@@ -126,6 +131,49 @@ static int64_t panel_width(int64_t N) {
     const int64_t left = (N + WIDTH - 1) / WIDTH;
     const int64_t take = left == 5 || left == 6 || left == 9 ? 3 : left < VECTORS ? left : VECTORS;
     return take * WIDTH < N ? take * WIDTH : N;
+}
+
+/* ---- packing ---- */
+
+/* packed (rows, PAIRS) = `depth` elements of each row. */
+static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, pair *packed) {
+    for (int64_t r = 0; r < rows; r++, from += ld, packed += PAIRS)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH)
+            _mm512_store_si512((void *)(packed + k / 2), row_pairs(from + k, depth - k));
+}
+
+/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
+static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
+    const int64_t whole = count / WIDTH * WIDTH;
+    const vmask tail = v_mask(count - whole);
+    int64_t k = 0;
+    for (; k + 1 < depth; k += 2, from += 2 * ld, packed += stride) {
+        for (int64_t n = 0; n < whole; n += WIDTH)
+            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_load(from + ld + n)));
+        if (tail)
+            _mm512_store_si512((void *)(packed + whole),
+                               column_pairs(v_load_tail(from + whole, tail), v_load_tail(from + ld + whole, tail)));
+    }
+    if (k < depth) { /* odd: the last pair has a zero */
+        for (int64_t n = 0; n < whole; n += WIDTH)
+            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_set(0)));
+        if (tail)
+            _mm512_store_si512((void *)(packed + whole), column_pairs(v_load_tail(from + whole, tail), v_set(0)));
+    }
+}
+
+/* packed (pairs, PANEL) = the transpose of the pairs of `count` rows, rounded up to whole vectors with zeros. Writes whole
+ * squares of 16 pairs. */
+static void pack_transposed(int64_t count, int64_t depth, const float *from, int64_t ld, pair *packed) {
+    for (int64_t n = 0; n < count; n += WIDTH)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
+            vec square[WIDTH];
+            any_square(count - n, depth - k, from + n * ld + k, ld, square);
+            pair *to = packed + k / 2 * PANEL + n;
+            UNROLL
+            for (int r = 0; r < WIDTH; r++)
+                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
+        }
 }
 
 /* ---- few rows of A: pairs of B are used once, as they are made ---- */
@@ -291,6 +339,20 @@ void sgm_avx512_bf16_matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, 
 }
 
 /* ---- B stored as bf16 ---- */
+
+/* As pack_transposed. The same rows' place in the next panel is asked for. */
+static void pack_stored(int64_t count, int64_t depth, const uint8_t *from, size_t stride, bool ask, pair *packed) {
+    for (int64_t n = 0; n < count; n += WIDTH)
+        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
+            vec square[WIDTH];
+            stored_square(count - n, depth - k, from + (size_t)n * stride + 2 * k, stride,
+                          ask ? (size_t)count * stride : 0, square);
+            pair *to = packed + k / 2 * PANEL + n;
+            UNROLL
+            for (int r = 0; r < WIDTH; r++)
+                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
+        }
+}
 
 /* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
 void sgm_avx512_bf16_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B,

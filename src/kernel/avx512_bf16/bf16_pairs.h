@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Operands of bf16 products as pairs (k, k+1), for vdpbf16ps and for tiles: rounded to nearest even from f32, or as a file
- * holds them. Included after vec_avx512.h by files compiled with AVX512-BF16.
- *
- * "By rows": pair q of row i at i · PAIRS + q. A panel: pair q of column n at q · PANEL + n. What lies in rows of k is converted
- * as it is or transposed 16 x 16 pairs at a time; what lies in columns is interleaved from two rows. Blocks over k are even,
- * so that pairs never straddle them; the last pair of an odd K has a zero. */
-#ifndef SGM_KERNEL_AVX512_BF16_PACK_H
-#define SGM_KERNEL_AVX512_BF16_PACK_H
+ * holds them. What lies in rows of k is converted as it is or transposed 16 x 16 pairs at a time; what lies in columns is
+ * interleaved from two rows. Included after vec_avx512.h by files compiled with AVX512-BF16. */
+#ifndef SGM_KERNEL_AVX512_BF16_PAIRS_H
+#define SGM_KERNEL_AVX512_BF16_PAIRS_H
 
 #include "kernel/avx512/vec_avx512.h"
 
-#define VECTORS 4               /* of a panel */
-#define PANEL (VECTORS * WIDTH) /* columns of B packed at once */
-#define DEPTH 256               /* k per block, a multiple of 32 */
-#define PAIRS (DEPTH / 2)       /* pairs of k per block: a panel of B takes 32 KiB */
-#define BLOCK_ROWS 256          /* rows of A packed at once: 128 KiB */
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -37,38 +29,11 @@ INLINE __m512i row_pairs(const float *from, int64_t count) {
     return to_pairs(v_load_tail(from + WIDTH, high), v_load_tail(from, low));
 }
 
-/* packed (rows, PAIRS) = `depth` elements of each row. */
-static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, pair *packed) {
-    for (int64_t r = 0; r < rows; r++, from += ld, packed += PAIRS)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH)
-            _mm512_store_si512((void *)(packed + k / 2), row_pairs(from + k, depth - k));
-}
-
 /* Two rows of k as pairs, one for each column: the even k in the low halves. */
 INLINE __m512i column_pairs(vec low, vec high) {
     static const _Alignas(64) uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
     return _mm512_permutexvar_epi16(_mm512_load_si512((const void *)order), to_pairs(high, low));
-}
-
-/* packed (pairs, stride) = pairs of `count` columns: two rows become one. */
-static void pack_columns(int64_t count, int64_t depth, const float *from, int64_t ld, int64_t stride, pair *packed) {
-    const int64_t whole = count / WIDTH * WIDTH;
-    const vmask tail = v_mask(count - whole);
-    int64_t k = 0;
-    for (; k + 1 < depth; k += 2, from += 2 * ld, packed += stride) {
-        for (int64_t n = 0; n < whole; n += WIDTH)
-            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_load(from + ld + n)));
-        if (tail)
-            _mm512_store_si512((void *)(packed + whole),
-                               column_pairs(v_load_tail(from + whole, tail), v_load_tail(from + ld + whole, tail)));
-    }
-    if (k < depth) { /* odd: the last pair has a zero */
-        for (int64_t n = 0; n < whole; n += WIDTH)
-            _mm512_store_si512((void *)(packed + n), column_pairs(v_load(from + n), v_set(0)));
-        if (tail)
-            _mm512_store_si512((void *)(packed + whole), column_pairs(v_load_tail(from + whole, tail), v_set(0)));
-    }
 }
 
 /* Eight floats of a row and eight of another one. `full` or not, `count` (of at most 32 from k = 0 on) exist of both. */
@@ -118,21 +83,12 @@ INLINE void load_square(const bool full, int64_t rows, int64_t count, const floa
     }
 }
 
-/* packed (pairs, PANEL) = the transpose of the pairs of `count` rows, rounded up to whole vectors with zeros. Writes whole
- * squares of 16 pairs. */
-static void pack_transposed(int64_t count, int64_t depth, const float *from, int64_t ld, pair *packed) {
-    for (int64_t n = 0; n < count; n += WIDTH)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
-            vec square[WIDTH];
-            if (count - n >= WIDTH && depth - k >= 2 * WIDTH)
-                load_square(true, WIDTH, 2 * WIDTH, from + n * ld + k, ld, square);
-            else
-                load_square(false, count - n, depth - k, from + n * ld + k, ld, square);
-            pair *to = packed + k / 2 * PANEL + n;
-            UNROLL
-            for (int r = 0; r < WIDTH; r++)
-                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
-        }
+/* A square of the pairs of 16 rows from a corner of a matrix of which `rows` x `count` are left: 16 x 32 or more, or fewer. */
+INLINE void any_square(int64_t rows, int64_t count, const float *from, int64_t ld, vec square[WIDTH]) {
+    if (rows >= WIDTH && count >= 2 * WIDTH)
+        load_square(true, WIDTH, 2 * WIDTH, from, ld, square);
+    else
+        load_square(false, rows, count, from, ld, square);
 }
 
 /* 32 elements of a stored row, of which `count` exist (32 or more: all). */
@@ -141,29 +97,21 @@ INLINE vec stored_pairs(const uint8_t *from, int64_t count) {
     return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, from));
 }
 
-/* As pack_transposed. The same rows' place in the next panel is asked for. */
-static void pack_stored(int64_t count, int64_t depth, const uint8_t *from, size_t stride, bool ask, pair *packed) {
-    for (int64_t n = 0; n < count; n += WIDTH)
-        for (int64_t k = 0; k < depth; k += 2 * WIDTH) {
-            vec square[WIDTH];
-            const uint8_t *corner = from + (size_t)n * stride + 2 * k;
-            if (count - n >= WIDTH && depth - k >= 2 * WIDTH) {
-                UNROLL
-                for (size_t r = 0; r < WIDTH; r++) {
-                    square[r] = _mm512_loadu_ps((const void *)(corner + r * stride));
-                    if (ask)
-                        __builtin_prefetch(corner + (r + (size_t)count) * stride, 0, 2);
-                }
-            } else {
-                for (int r = 0; r < WIDTH; r++)
-                    square[r] = r < count - n ? stored_pairs(corner + (size_t)r * stride, depth - k) : v_set(0);
-            }
-            v_transpose(square);
-            pair *to = packed + k / 2 * PANEL + n;
-            UNROLL
-            for (int r = 0; r < WIDTH; r++)
-                _mm512_store_ps((void *)(to + r * PANEL), square[r]);
+/* As any_square, of rows stored as bf16, `stride` bytes apart. `ahead` bytes farther on the same is asked for; 0: nothing. */
+INLINE void stored_square(int64_t rows, int64_t count, const uint8_t *from, size_t stride, size_t ahead,
+                          vec square[WIDTH]) {
+    if (rows >= WIDTH && count >= 2 * WIDTH) {
+        UNROLL
+        for (size_t r = 0; r < WIDTH; r++) {
+            square[r] = _mm512_loadu_ps((const void *)(from + r * stride));
+            if (ahead)
+                __builtin_prefetch(from + r * stride + ahead, 0, 2);
         }
+    } else {
+        for (int r = 0; r < WIDTH; r++)
+            square[r] = r < rows ? stored_pairs(from + (size_t)r * stride, count) : v_set(0);
+    }
+    v_transpose(square);
 }
 
 #endif
