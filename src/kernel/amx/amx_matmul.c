@@ -45,12 +45,22 @@ static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld
                                                 : _mm512_setzero_si512());
 }
 
-/* 16 pairs of k of 16 columns, `depth` and `cols` of which are left: one pair of all columns in each vector. */
-INLINE void column_square(int64_t cols, int64_t depth, const float *from, int64_t ld, vec square[TILE]) {
+/* Weights come from memory: what is packed next is asked for. It may lie beyond the matrix: nothing is read. */
+INLINE void ask_for(const float *from, int64_t offset) {
+    __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)offset * sizeof(float)), 0, 2);
+}
+
+/* 16 pairs of k of 16 columns, `depth` and `cols` of which are left: one pair of all columns in each vector. `next` from
+ * them on is what comes next; 0: not known. */
+INLINE void column_square(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, vec square[TILE]) {
     const vmask mask = v_mask(cols < TILE ? cols : TILE);
     UNROLL
     for (int q = 0; q < TILE; q++) {
         const float *even = from + 2 * q * ld;
+        if (next) {
+            ask_for(even, next);
+            ask_for(even + ld, next);
+        }
         square[q] = _mm512_castsi512_ps(column_pairs(v_load_tail(even, 2 * q < depth ? mask : v_mask(0)),
                                                      v_load_tail(even + ld, 2 * q + 1 < depth ? mask : v_mask(0))));
     }
@@ -67,28 +77,33 @@ static void pack_columns_as_rows(int64_t cols, int64_t depth, const float *from,
     for (int64_t n = 0; n < cols; n += TILE)
         for (int64_t g = 0; g < groups_of(depth); g++) {
             vec square[TILE];
-            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, square);
+            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, 0, square);
             v_transpose(square);
             store_square(tile_at(packed, n / TILE, g), square);
         }
 }
 
 /* B of nn and tn from rows of columns. */
-static void pack_columns(int64_t cols, int64_t depth, const float *from, int64_t ld, pair *packed) {
+static void pack_columns(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, pair *packed) {
     for (int64_t g = 0; g < groups_of(depth); g++)
         for (int64_t n = 0; n < cols; n += TILE) {
             vec square[TILE];
-            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, square);
+            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, next, square);
             store_square(tile_at(packed, n / TILE, g), square);
         }
 }
 
 /* B of nt from rows of k. */
-static void pack_transposed(int64_t cols, int64_t depth, const float *from, int64_t ld, pair *packed) {
+static void pack_transposed(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, pair *packed) {
     for (int64_t n = 0; n < cols; n += TILE)
         for (int64_t g = 0; g < groups_of(depth); g++) {
             vec square[TILE];
-            any_square(cols - n, depth - g * GROUP, from + n * ld + g * GROUP, ld, square);
+            const float *corner = from + n * ld + g * GROUP;
+            any_square(cols - n, depth - g * GROUP, corner, ld, square);
+            for (int64_t r = 0; r < TILE && next; r++) {
+                ask_for(corner, r * ld + next);
+                ask_for(corner, r * ld + next + TILE);
+            }
             store_square(tile_at(packed, n / TILE, g), square);
         }
 }
@@ -222,9 +237,9 @@ INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const flo
             for (int64_t n = 0; n < N; n += PANEL) {
                 const int64_t cols = N - n < PANEL ? N - n : PANEL;
                 if (what == NT)
-                    pack_transposed(cols, depth, B + n * ldb + k, ldb, b);
+                    pack_transposed(cols, depth, B + n * ldb + k, ldb, n + PANEL < N ? PANEL * ldb : 0, b);
                 else
-                    pack_columns(cols, depth, B + k * ldb + n, ldb, b);
+                    pack_columns(cols, depth, B + k * ldb + n, ldb, n + PANEL < N ? PANEL : 0, b);
                 multiply_panel(a, b, groups_of(depth), C + i * ldc + n, ldc, add || k > 0, rows, cols);
             }
         }

@@ -12,13 +12,21 @@
 #define VECTORS 4               /* widest tile, in vectors */
 #define PANEL (VECTORS * WIDTH) /* columns of B packed at once */
 #define DEPTH 256               /* k per block: PANEL x DEPTH floats are 64 KiB at most */
+#define NT_DEPTH 128            /* k per block of matmul_nt: a panel as it is transposed stays in the nearest cache */
 #define BLOCK_ROWS 48           /* rows of Aᵀ packed at once by matmul_tn */
+#define LINE 16                 /* floats in a cache line */
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+
+/* Weights, and gradients that are added to, come from memory; what is wanted soon is asked for while there is something to
+ * compute. `from` may lie beyond the matrix: nothing is read. */
+INLINE void ask_for(const float *from, int64_t offset) {
+    __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)offset * sizeof(float)), 0, 2);
+}
 
 /* A and B of one product; element (i, k) of A is a[i · row + k · step]. */
 typedef struct operands {
@@ -30,6 +38,7 @@ typedef struct operands {
     int64_t ldc;
     int64_t depth;
     bool add;
+    bool ahead; /* ask for the columns of B behind these: they are the next ones, and not packed */
 } operands;
 
 /* One tile. `rows`, `vectors` and `masked` are compile-time constants, so the sums live in registers. */
@@ -44,7 +53,16 @@ INLINE void tile(const operands *o, int64_t i, int64_t n, const int rows, const 
         UNROLL
     for (int v = 0; v < vectors; v++)
         sum[r][v] = !o->add ? v_set(0) : masked ? v_load_tail(c + r * ldc, mask) : v_load(c + r * ldc + v * WIDTH);
+    if (o->add) /* the next tile's place */
+        for (int r = rows; r < 2 * rows; r++)
+            UNROLL
+    for (int v = 0; v < vectors; v++)
+        ask_for(c, r * ldc + v * WIDTH);
+    /* Each tile of a column asks for one of the next columns' vectors. */
+    const int64_t ahead = o->ahead ? (vectors + i / rows % vectors) * WIDTH : 0;
     for (int64_t k = o->depth; k > 0; k--) {
+        if (ahead)
+            ask_for(b, ahead);
         vec x[VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++)
@@ -192,14 +210,14 @@ static void matmul_nn(int64_t M, int64_t N, int64_t K, const float *A, int64_t l
     for (int64_t k = 0; k < K; k += DEPTH) {
         int64_t depth = K - k < DEPTH ? K - k : DEPTH;
         if (!pack) {
-            operands o = {A + k, lda, 1, B + k * ldb, ldb, C, ldc, depth, add || k > 0};
+            operands o = {A + k, lda, 1, B + k * ldb, ldb, C, ldc, depth, add || k > 0, true};
             columns(&o, M, N);
             continue;
         }
         for (int64_t n = 0; n < N;) {
             int64_t width = panel_width(N - n);
             pack_straight(width, depth, B + k * ldb + n, ldb, packed);
-            operands o = {A + k, lda, 1, packed, PANEL, C + n, ldc, depth, add || k > 0};
+            operands o = {A + k, lda, 1, packed, PANEL, C + n, ldc, depth, add || k > 0, false};
             columns(&o, M, width);
             n += width;
         }
@@ -218,7 +236,7 @@ static void matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, int64_t l
         for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
             int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
             pack_rows(rows, depth, A + k * lda + i, lda, BLOCK_ROWS, packed);
-            operands o = {packed, 1, BLOCK_ROWS, B + k * ldb, ldb, C + i * ldc, ldc, depth, add || k > 0};
+            operands o = {packed, 1, BLOCK_ROWS, B + k * ldb, ldb, C + i * ldc, ldc, depth, add || k > 0, false};
             columns(&o, rows, N);
         }
     }
@@ -238,14 +256,18 @@ INLINE void load_square(int64_t rows, int64_t cols, const float *from, int64_t l
     }
 }
 
-/* packed (depth, PANEL) = the transpose of `count` rows of B, rounded up to whole vectors with zeros. */
-static void pack_transposed(int64_t count, int64_t depth, const float *B, int64_t ldb, float *packed) {
+/* packed (depth, PANEL) = the transpose of `count` rows of B, rounded up to whole vectors with zeros. `next` from B on is
+ * what will be packed next, and asked for. */
+static void pack_transposed(int64_t count, int64_t depth, const float *B, int64_t ldb, int64_t next, float *packed) {
     for (int64_t n = 0; n < count; n += WIDTH) {
         int64_t rows = count - n < WIDTH ? count - n : WIDTH;
         for (int64_t k = 0; k < depth; k += WIDTH) {
             int64_t cols = depth - k < WIDTH ? depth - k : WIDTH;
             vec square[WIDTH];
             load_square(rows, cols, B + n * ldb + k, ldb, square);
+            if (k % LINE == 0)
+                for (int r = 0; r < WIDTH; r++)
+                    ask_for(B, (n + r) * ldb + k + next);
             v_transpose(square);
             float *to = packed + k * PANEL + n;
             if (cols == WIDTH) {
@@ -265,12 +287,7 @@ static void pack_transposed(int64_t count, int64_t depth, const float *B, int64_
  * weights come from memory, so the rows of the next groups are asked for early. */
 #define FEW 3               /* most rows */
 #define GROUPS (16 / WIDTH) /* groups of WIDTH columns of C side by side */
-#define LINE 16             /* floats in a cache line */
 #define AHEAD 256           /* floats of a row asked for before their turn: 16 KiB in all rows */
-
-INLINE void ask_for(const float *row, int64_t k) {
-    __builtin_prefetch((const void *)((uintptr_t)row + (uintptr_t)k * sizeof(float)), 0, 2);
-}
 
 INLINE void few_rows(const int rows, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
                      float *C, int64_t ldc, bool add) {
@@ -354,7 +371,7 @@ static __attribute__((noinline)) void three_rows(int64_t N, int64_t K, const flo
 
 static void matmul_nt(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
                       float *C, int64_t ldc, bool add) {
-    _Alignas(64) float packed[DEPTH * PANEL];
+    _Alignas(64) float packed[NT_DEPTH * PANEL];
     if (nothing_to_sum(M, N, K, C, ldc, add))
         return;
     if (M <= FEW) {
@@ -363,10 +380,11 @@ static void matmul_nt(int64_t M, int64_t N, int64_t K, const float *A, int64_t l
     }
     for (int64_t n = 0; n < N;) {
         int64_t width = panel_width(N - n);
-        for (int64_t k = 0; k < K; k += DEPTH) {
-            int64_t depth = K - k < DEPTH ? K - k : DEPTH;
-            pack_transposed(width, depth, B + n * ldb + k, ldb, packed);
-            operands o = {A + k, lda, 1, packed, PANEL, C + n, ldc, depth, add || k > 0};
+        for (int64_t k = 0; k < K; k += NT_DEPTH) {
+            int64_t depth = K - k < NT_DEPTH ? K - k : NT_DEPTH;
+            const int64_t next = k + depth < K ? depth : width * ldb - k;
+            pack_transposed(width, depth, B + n * ldb + k, ldb, next, packed);
+            operands o = {A + k, lda, 1, packed, PANEL, C + n, ldc, depth, add || k > 0, false};
             columns(&o, M, width);
         }
         n += width;

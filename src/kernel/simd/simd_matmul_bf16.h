@@ -23,13 +23,13 @@ static void multiply_bf16(bf16_kind kind, int64_t M, int64_t N, int64_t K, const
         for (int64_t k = 0; k < K; k += DEPTH) {
             const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
             if (kind == BF16_NT)
-                pack_transposed(width, depth, B + n * ldb + k, ldb, right);
+                pack_transposed(width, depth, B + n * ldb + k, ldb, k + depth < K ? depth : width * ldb - k, right);
             else
                 pack_straight(width, depth, B + k * ldb + n, ldb, right);
             round_block(right, depth, padded, PANEL);
             for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
                 const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-                operands o = {left, DEPTH, 1, right, PANEL, C + i * ldc + n, ldc, depth, add || k > 0};
+                operands o = {left, DEPTH, 1, right, PANEL, C + i * ldc + n, ldc, depth, add || k > 0, false};
                 if (kind == BF16_TN) { /* element (i, k) at k · BLOCK_ROWS + i */
                     pack_rows(rows, depth, A + k * lda + i, lda, BLOCK_ROWS, left);
                     round_block(left, depth, (rows + WIDTH - 1) / WIDTH * WIDTH, BLOCK_ROWS);

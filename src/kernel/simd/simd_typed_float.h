@@ -98,13 +98,13 @@ INLINE void many_stored(const sgm_type type, int64_t M, int64_t N, int64_t K, co
             const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
             pack_stored(type, width, depth, B + (size_t)n * stride + 2 * k, stride, right);
             if (type == SGM_TYPE_F16) {
-                const operands o = {A + k, lda, 1, right, PANEL, C + n, ldc, depth, add || k > 0};
+                const operands o = {A + k, lda, 1, right, PANEL, C + n, ldc, depth, add || k > 0, false};
                 columns(&o, M, width);
                 continue;
             }
             for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
                 const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-                const operands o = {left, DEPTH, 1, right, PANEL, C + i * ldc + n, ldc, depth, add || k > 0};
+                const operands o = {left, DEPTH, 1, right, PANEL, C + i * ldc + n, ldc, depth, add || k > 0, false};
                 pack_rows(depth, rows, A + i * lda + k, lda, DEPTH, left);
                 for (int64_t r = 0; r < rows * DEPTH; r += WIDTH)
                     v_store(left + r, v_round_bf16(v_load(left + r)));
