@@ -410,19 +410,22 @@ static void note(const sgm_notes *notes, char *text) {
     sgm_free(text);
 }
 
-/* A damaged checkpoint leaves the way free for its successor but is not thrown away. */
+/* A damaged checkpoint leaves the way free for its successor but is not thrown away, nor is one that was put aside before:
+ * it gets the first name that is free. */
 static sgm_status put_aside(const char *folder, const char *name, const sgm_error *why, const sgm_notes *notes,
                             sgm_error *error) {
-    char *from = sgm_path_join(folder, name), *hidden = sgm_format(".damaged-%s", name);
-    char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
-    sgm_status status = from && to ? sgm_folder_remove(to, error) : no_memory(error);
-    if (!status)
-        status = sgm_folder_rename(from, to, error);
-    if (!status)
-        note(notes, sgm_format("%s; it is now called %s", why->message, hidden));
+    char *from = sgm_path_join(folder, name);
+    sgm_status status = from ? SGM_EEXISTS : no_memory(error);
+    for (int number = 1; status == SGM_EEXISTS; number++) {
+        char *hidden = number == 1 ? sgm_format(".damaged-%s", name) : sgm_format(".damaged-%s-%d", name, number);
+        char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
+        status = to ? sgm_folder_rename(from, to, error) : no_memory(error);
+        if (!status)
+            note(notes, sgm_format("%s; it is now called %s", why->message, hidden));
+        sgm_free(hidden);
+        sgm_free(to);
+    }
     sgm_free(from);
-    sgm_free(hidden);
-    sgm_free(to);
     return status;
 }
 
@@ -493,6 +496,28 @@ static sgm_status choose(const char *run, const char *folder, char *const *names
     return status;
 }
 
+/* Keep of `names`, latest first, those that a run finished; a later one that is not is told, as steps may be missed. */
+static sgm_status leave_out_foreign(const char *folder, char **names, size_t *count, const sgm_notes *notes,
+                                    sgm_error *error) {
+    size_t found = *count, ours = 0;
+    for (size_t i = 0; i < found; i++) {
+        if (is_ours(folder, names[i])) {
+            char *name = names[i];
+            names[i] = names[ours];
+            names[ours++] = name;
+        } else if (ours == 0) {
+            note(notes,
+                 sgm_format("checkpoints/%s has no state/checksums: it is no checkpoint and left alone", names[i]));
+        }
+    }
+    *count = ours;
+    if (ours == 0 && found > 0) /* they may be all that is left of this run: it is not for us to begin it again */
+        return sgm_fail(error, SGM_EFORMAT, "move such folders away to begin the run again, or put back what they lost",
+                        "%s: %s is no finished checkpoint (it has no state/checksums), and there is no other", folder,
+                        names[0]);
+    return SGM_OK;
+}
+
 sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char **out, sgm_error *error) {
     char *folder = sgm_path_join(run, "checkpoints"), **names = NULL;
     size_t count = 0;
@@ -502,6 +527,8 @@ sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char *
         status = remove_leftovers(folder, error);
         if (!status)
             status = list_checkpoints(folder, &names, &count, error);
+        if (!status)
+            status = leave_out_foreign(folder, names, &count, notes, error);
     }
     if (!status && count)
         status = choose(run, folder, names, count, notes, out, error);

@@ -25,8 +25,9 @@ sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, cons
                                const sgm_corpus *corpus, int64_t keep, char **folder, sgm_error *error);
 
 /* The latest checkpoint of a run whose every file has its checksum, as a heap path; NULL: the run has none yet. Damaged
- * ones after it are noted and renamed `.damaged-…`, leftovers of crashes removed, `latest` repaired. SGM_EFORMAT: all are
- * damaged; none is renamed then. What cannot be read for another reason (permission, memory, a failing disk) is an error,
+ * ones after it are noted and renamed `.damaged-…`, leftovers of crashes removed, `latest` repaired; folders that are no
+ * finished checkpoints are left alone here too. SGM_EFORMAT: all are damaged, or there are only such folders; none is renamed
+ * then. What cannot be read for another reason (permission, memory, a failing disk) is an error,
  * not damage. */
 sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char **folder, sgm_error *error);
 /* The step of the newest checkpoint that was not saved in a row of skipped steps, -1: there is none. */
