@@ -150,7 +150,7 @@ static void bias_name(int64_t layer, char name[96]) {
 
 static sgm_status biases_declare(const sgm_model *model, sgm_safetensors_writer *writer, sgm_error *error) {
     sgm_status status = SGM_OK;
-    for (int64_t l = 0; model->selection_bias && !status && l < model->settings.layers; l++) {
+    for (int64_t l = 0; !status && l < model->settings.layers; l++) {
         char name[96];
         bias_name(l, name);
         status = sgm_safetensors_writer_declare(writer, name, SGM_F32, 1, &model->settings.experts, error);
@@ -158,7 +158,8 @@ static sgm_status biases_declare(const sgm_model *model, sgm_safetensors_writer 
     return status;
 }
 
-static sgm_status weights_save(const sgm_model *model, const char *folder, sgm_error *error) {
+static sgm_status weights_save(const sgm_model *model, const sgm_real *selection_bias, const char *folder,
+                               sgm_error *error) {
     char *path = sgm_path_join(folder, "model.safetensors");
     sgm_safetensors_writer *writer = NULL;
     sgm_status status = path ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error, folder);
@@ -169,17 +170,16 @@ static sgm_status weights_save(const sgm_model *model, const char *folder, sgm_e
         int dimensions = sgm_weight_file_shape(&model->weights[i], shape);
         status = sgm_safetensors_writer_declare(writer, model->weights[i].name, SGM_F32, dimensions, shape, error);
     }
-    if (!status)
+    if (!status && selection_bias)
         status = biases_declare(model, writer, error);
     for (int64_t i = 0; !status && i < model->weight_count; i++) {
         const sgm_weight *weight = &model->weights[i];
         status = sgm_safetensors_writer_add(writer, weight->data, (size_t)(weight->rows * weight->cols) * sizeof(float),
                                             error);
     }
-    if (!status && model->selection_bias)
-        status = sgm_safetensors_writer_add(writer, model->selection_bias,
-                                            (size_t)(model->settings.layers * model->settings.experts) * sizeof(float),
-                                            error);
+    if (!status && selection_bias)
+        status = sgm_safetensors_writer_add(
+            writer, selection_bias, (size_t)(model->settings.layers * model->settings.experts) * sizeof(float), error);
     if (!status)
         status = sgm_safetensors_writer_commit(writer, error);
     else
@@ -260,11 +260,12 @@ sgm_status sgm_model_texts_save(sgm_hf_config *config, const char *tokenizer, co
     return status;
 }
 
-sgm_status sgm_model_folder_save(const sgm_model *model, const int64_t *experts_per_token, const char *tokenizer_folder,
-                                 const char *folder, sgm_error *error) {
+sgm_status sgm_model_folder_save(const sgm_model *model, const sgm_real *selection_bias,
+                                 const int64_t *experts_per_token, const char *tokenizer_folder, const char *folder,
+                                 sgm_error *error) {
     int64_t layers = model->settings.layers;
     sgm_hf_config config = {
-        .settings = model->settings, .router = model->router, .selection_bias = model->selection_bias != NULL};
+        .settings = model->settings, .router = model->router, .selection_bias = selection_bias != NULL};
     config.experts_per_token = sgm_alloc((size_t)layers * sizeof(int64_t));
     if (!config.experts_per_token)
         return no_memory(error, folder);
@@ -272,7 +273,7 @@ sgm_status sgm_model_folder_save(const sgm_model *model, const int64_t *experts_
         config.experts_per_token[l] = experts_per_token ? experts_per_token[l] : model->settings.experts_per_token;
     sgm_status status = sgm_folder_make(folder, error);
     if (!status)
-        status = weights_save(model, folder, error);
+        status = weights_save(model, selection_bias, folder, error);
     if (!status)
         status = sgm_model_texts_save(&config, tokenizer_folder, folder, error);
     sgm_free(config.experts_per_token);
@@ -357,7 +358,7 @@ static sgm_status weights_load(const sgm_safetensors *file, const char *folder, 
     sgm_status status = SGM_OK;
     for (int64_t i = 0; !status && i < model->weight_count; i++)
         status = weight_load(file, folder, &model->weights[i], error);
-    return status ? status : biases_load(file, folder, model, error);
+    return status;
 }
 
 sgm_status sgm_model_folder_load_weights(const char *folder, sgm_model *model, sgm_error *error) {
@@ -388,6 +389,8 @@ sgm_status sgm_model_folder_load(const char *folder, bool gradients, sgm_model *
                           config.selection_bias ? "there is a" : "there is no", config.selection_bias ? "none" : "one");
     if (!status)
         status = weights_load(file, folder, *model, error);
+    if (!status)
+        status = biases_load(file, folder, *model, error);
     sgm_safetensors_close(file);
     if (!status && experts_per_token) {
         *experts_per_token = config.experts_per_token;

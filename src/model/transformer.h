@@ -34,7 +34,9 @@ typedef struct sgm_model {
     int64_t elements;
     void *source; /* the mapped file that weights point into, and how to close it; NULL: none */
     void (*source_close)(void *source);
-    sgm_real *selection_bias; /* (L, E) added to the router's scores for selection (loss-free balancing); NULL: none */
+    /* (L, E) added to the router's scores for selection (loss-free balancing); NULL: none. A model in training has none of
+     * its own: the balancers lend theirs, and a save writes that. */
+    sgm_real *selection_bias;
 } sgm_model;
 
 /* Allocate (zeroed). Says SGM_EMEMORY before allocating. `router` is taken over on success. */

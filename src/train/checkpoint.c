@@ -350,9 +350,8 @@ static sgm_status write_all(const char *folder, const sgm_stepper *stepper, cons
     char *tokenizer = tokenizer_folder(corpus), *state = sgm_path_join(folder, "state");
     sgm_status status = tokenizer && state ? sgm_folder_make(folder, error) : no_memory(error);
     if (!status)
-        status = sgm_model_set_selection_bias(stepper->model, sgm_balance_set_bias(stepper->balance), error);
-    if (!status)
-        status = sgm_model_folder_save(stepper->model, stepper->experts_per_token, tokenizer, folder, error);
+        status = sgm_model_folder_save(stepper->model, sgm_balance_set_bias(stepper->balance),
+                                       stepper->experts_per_token, tokenizer, folder, error);
     if (!status)
         status = write_state(folder, stepper, loader, corpus, error);
     if (!status)

@@ -63,11 +63,50 @@ static void what_was_put_aside_stays(void **state) {
     remove_run("twice");
 }
 
+/* Replace `from` by `to` in a run's config.yaml. */
+static void edit_config(const char *run, const char *from, const char *to) {
+    char *file = join(path(run), "config.yaml"), *text;
+    size_t size;
+    assert_int_equal(sgm_file_read(file, 1 << 20, &text, &size, NULL), SGM_OK);
+    char *at = strstr(text, from);
+    assert_non_null(at);
+    char *edited = sgm_format("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    write_file(file, edited);
+    sgm_free(edited);
+    sgm_free(text);
+}
+
+static const char loss_free_bias[] = "  - kind: loss_free_bias  # test\n    rate: 0.001  # default\n";
+
+/* A balancer's bias ends with the balancer, at once and not at the next save: when a run saves changes no byte of it. */
+static void a_save_changes_nothing_that_is_computed(void **state) {
+    (void)state;
+    static const char *const seldom[] = {"balance=load_balance_loss,loss_free_bias", "train.checkpoint_every=100",
+                                         NULL},
+                             *const often[] = {"balance=load_balance_loss,loss_free_bias", "train.checkpoint_every=1",
+                                               NULL};
+    for (int i = 0; i < 2; i++) {
+        const char *run = i ? "often" : "seldom";
+        sgm_trainer *trainer = start(run, i ? often : seldom);
+        for (int step = 0; step < 8; step++)
+            assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+        assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+        sgm_trainer_close(trainer);
+        edit_config(run, loss_free_bias, "");
+        finish(resume(run, 0));
+        assert_non_null(strstr(notes, "balance was load_balance_loss,loss_free_bias"));
+    }
+    same_checkpoint("seldom", "often", 12);
+    remove_run("seldom");
+    remove_run("often");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_of_somebody_is_no_damaged_checkpoint),
         cmocka_unit_test(unfinished_folders_alone_are_no_fresh_run),
         cmocka_unit_test(what_was_put_aside_stays),
+        cmocka_unit_test(a_save_changes_nothing_that_is_computed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -299,7 +299,7 @@ static void not_finite_is_said(void **state) {
     sgm_error error = {0};
     assert_int_equal(sgm_model_folder_load(in_folder("model"), false, &model, NULL, &error), SGM_OK);
     model->final_norm->data[3] = __builtin_nanf("");
-    assert_int_equal(sgm_model_folder_save(model, NULL, NULL, in_folder("nan"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, NULL, NULL, in_folder("nan"), &error), SGM_OK);
     sgm_model_free(model);
     sgm_engine *bad = open_engine("nan", 2, 16, 0);
     sgm_session *session = new_session(bad);
