@@ -16,9 +16,17 @@
 
 static const char checksums_name[] = "state/checksums";
 static const char checksums_head[] = "sigmoe checksums 1\n";
+static const char replaced_prefix[] = ".replaced-"; /* a checkpoint while one of the same step takes its name */
 
 static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "checkpoint: no memory");
+}
+
+/* Takes `text`. */
+static void note(const sgm_notes *notes, char *text) {
+    if (text && notes->note)
+        notes->note(notes->context, text);
+    sgm_free(text);
 }
 
 /* ---- checksums -------------------------------------------------------------------------------------------------- */
@@ -267,25 +275,27 @@ static bool is_finite(const char *folder, const char *name) {
     return finite;
 }
 
-/* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. */
-static sgm_status prune(const char *folder, int64_t keep, sgm_error *error) {
+/* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. One
+ * that cannot be removed takes room and nothing else, so that is only told. */
+static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
     char **names = NULL;
     size_t count = 0;
     int64_t kept = 0;
     bool finite = false;
-    sgm_status status = list_checkpoints(folder, &names, &count, error);
-    for (size_t i = 0; i < count && !status; i++) {
+    sgm_error error = {0};
+    if (list_checkpoints(folder, &names, &count, &error))
+        note(notes, sgm_format("old checkpoints are not removed: %s", error.message));
+    for (size_t i = 0; i < count; i++) {
         if (!is_ours(folder, names[i]))
             continue;
         bool rescue = !finite && is_finite(folder, names[i]);
         finite = finite || rescue;
         if (kept < keep)
             kept++;
-        else if (!rescue)
-            status = remove_checkpoint(folder, names[i], error);
+        else if (!rescue && remove_checkpoint(folder, names[i], &error))
+            note(notes, sgm_format("the old checkpoint %s is not removed: %s", names[i], error.message));
     }
     sgm_free(names);
-    return status;
 }
 
 int64_t sgm_checkpoint_last_finite(const char *run) {
@@ -309,11 +319,13 @@ static sgm_status check_folder(const char *folder, sgm_error *error) {
                     "%s is a link or a file, not the folder of the run's checkpoints", folder);
 }
 
-static sgm_status point_latest(const char *folder, const char *name, sgm_error *error) {
+/* `latest` is for people and for commands that open a model; resuming does not need it. */
+static void point_latest(const char *folder, const char *name, const sgm_notes *notes) {
     char *link = sgm_path_join(folder, "latest");
-    sgm_status status = link ? sgm_link_replace(name, link, error) : no_memory(error);
+    sgm_error error = {0};
+    if (link ? sgm_link_replace(name, link, &error) : no_memory(&error))
+        note(notes, sgm_format("checkpoints/latest does not point at %s: %s", name, error.message));
     sgm_free(link);
-    return status;
 }
 
 /* ---- save -------------------------------------------------------------------------------------------------------- */
@@ -365,8 +377,37 @@ static sgm_status write_all(const char *folder, const sgm_stepper *stepper, cons
     return status;
 }
 
+/* `fresh` becomes the checkpoint `name`, in the place of one of that step if there is one. A crash in between leaves the old
+ * one aside, from where settle_leftover brings it back. */
+static sgm_status replace_checkpoint(const char *folder, const char *fresh, const char *name, sgm_error *error) {
+    char *final = sgm_path_join(folder, name), *hidden = sgm_format("%s%s", replaced_prefix, name);
+    char *aside = hidden ? sgm_path_join(folder, hidden) : NULL;
+    bool replace = final && is_ours(folder, name); /* anything else of that name makes the rename fail */
+    sgm_status status = final && aside ? SGM_OK : no_memory(error);
+    if (!status && replace)
+        status = sgm_folder_remove(aside, error);
+    if (!status && replace)
+        status = sgm_folder_rename(final, aside, error);
+    if (!status) {
+        status = sgm_folder_rename(fresh, final, error);
+        if (status == SGM_EEXISTS)
+            sgm_fail(error, status, "move it away; the run then goes on saving", "%s is in the way and no checkpoint",
+                     final);
+    }
+    if (replace && status) /* also where a rename was done and only its sync failed */
+        sgm_folder_rename(aside, final, NULL);
+    else if (replace)
+        sgm_folder_remove(aside, NULL); /* what stays of it is a leftover */
+    sgm_free(final);
+    sgm_free(hidden);
+    sgm_free(aside);
+    return status;
+}
+
+/* Once it has its name, and the folder is synced, the checkpoint is saved: whatever fails then is told, not returned. */
 sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, const sgm_loader *loader,
-                               const sgm_corpus *corpus, int64_t keep, char **out, sgm_error *error) {
+                               const sgm_corpus *corpus, int64_t keep, const sgm_notes *notes, char **out,
+                               sgm_error *error) {
     char *folder = sgm_path_join(run, "checkpoints"), *name = sgm_format("step-%06" PRId64, stepper->step);
     char *hidden = name ? sgm_format(".tmp-%s", name) : NULL;
     char *temporary = folder && hidden ? sgm_path_join(folder, hidden) : NULL;
@@ -378,17 +419,15 @@ sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, cons
         status = sgm_folder_remove(temporary, error);
     if (!status) {
         status = write_all(temporary, stepper, loader, corpus, error);
-        if (!status && is_ours(folder, name)) /* anything else of that name makes the rename fail */
-            status = remove_checkpoint(folder, name, error);
         if (!status)
-            status = sgm_folder_rename(temporary, final, error);
+            status = replace_checkpoint(folder, temporary, name, error);
         if (status)
             sgm_folder_remove(temporary, NULL);
     }
-    if (!status)
-        status = point_latest(folder, name, error);
-    if (!status)
-        status = prune(folder, keep, error);
+    if (!status) {
+        point_latest(folder, name, notes);
+        prune(folder, keep, notes);
+    }
     if (!status && out) {
         *out = final;
         final = NULL;
@@ -402,12 +441,6 @@ sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, cons
 }
 
 /* ---- find and load ----------------------------------------------------------------------------------------------- */
-
-static void note(const sgm_notes *notes, char *text) {
-    if (text && notes->note)
-        notes->note(notes->context, text);
-    sgm_free(text);
-}
 
 /* A damaged checkpoint leaves the way free for its successor but is not thrown away, nor is one that was put aside before:
  * it gets the first name that is free. */
@@ -428,25 +461,43 @@ static sgm_status put_aside(const char *folder, const char *name, const sgm_erro
     return status;
 }
 
-static sgm_status remove_leftovers(const char *folder, sgm_error *error) {
+static bool begins(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* What a crash left under the hidden name `name`. */
+static sgm_status settle_leftover(const char *folder, const char *name, sgm_error *error) {
+    bool replaced = begins(name, replaced_prefix);
+    char *path = sgm_path_join(folder, name), *final = NULL;
+    if (path && replaced)
+        final = sgm_path_join(folder, name + strlen(replaced_prefix));
+    sgm_status status = SGM_OK;
+    if (!path || (replaced && !final))
+        status = no_memory(error);
+    else if (replaced && !sgm_path_exists(final))
+        status = sgm_folder_rename(path, final, error);
+    else if (begins(name, "latest.partial-"))
+        unlink(path);
+    else
+        status = sgm_folder_remove(path, error);
+    sgm_free(path);
+    sgm_free(final);
+    return status;
+}
+
+/* What cannot be tidied up is in nobody's way: told, and left. */
+static void settle_leftovers(const char *folder, const sgm_notes *notes) {
+    static const char *const prefixes[] = {".tmp-", ".old-", replaced_prefix, "latest.partial-"};
     char **names = NULL;
     size_t count = 0;
-    sgm_status status = sgm_folder_list(folder, &names, &count, error);
-    for (size_t i = 0; i < count && !status; i++) {
-        bool link = strncmp(names[i], "latest.partial-", 15) == 0;
-        if (!link && strncmp(names[i], ".tmp-", 5) != 0 && strncmp(names[i], ".old-", 5) != 0)
-            continue;
-        char *path = sgm_path_join(folder, names[i]);
-        if (!path)
-            status = no_memory(error);
-        else if (link)
-            unlink(path);
-        else
-            status = sgm_folder_remove(path, error);
-        sgm_free(path);
-    }
+    sgm_error error = {0};
+    if (sgm_folder_list(folder, &names, &count, &error))
+        note(notes, sgm_format("leftovers of a crash are not removed: %s", error.message));
+    for (size_t i = 0; i < count; i++)
+        for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++)
+            if (begins(names[i], prefixes[p]) && settle_leftover(folder, names[i], &error))
+                note(notes, sgm_format("checkpoints/%s, left by a crash, stays: %s", names[i], error.message));
     sgm_free(names);
-    return status;
 }
 
 /* Bytes that are wrong or gone. Anything else (no memory, no permission, a disk that fails) may be over tomorrow: it must
@@ -486,7 +537,7 @@ static sgm_status choose(const char *run, const char *folder, char *const *names
         status = sgm_fail(error, SGM_EFORMAT, "start a new run; or begin this one again: remove its folder checkpoints",
                           "%s: all %zu checkpoints are damaged, the latest: %.300s", run, count, why[0].message);
     if (!status)
-        status = point_latest(folder, names[good], error);
+        point_latest(folder, names[good], notes);
     for (size_t i = 0; !status && i < good; i++)
         status = put_aside(folder, names[i], &why[i], notes, error);
     if (!status && !(*out = sgm_path_join(folder, names[good])))
@@ -523,9 +574,8 @@ sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char *
     *out = NULL;
     sgm_status status = folder ? check_folder(folder, error) : no_memory(error);
     if (!status && sgm_path_is_folder(folder)) {
-        status = remove_leftovers(folder, error);
-        if (!status)
-            status = list_checkpoints(folder, &names, &count, error);
+        settle_leftovers(folder, notes);
+        status = list_checkpoints(folder, &names, &count, error);
         if (!status)
             status = leave_out_foreign(folder, names, &count, notes, error);
     }

@@ -20,9 +20,11 @@ typedef struct sgm_notes {
 
 /* Save the stepper's and the loader's state, then remove all but the latest `keep` and the newest saved at a finite step.
  * Folders that are no finished checkpoints are left alone. On failure nothing but the attempt is lost; SGM_EARGUMENT:
- * RUN/checkpoints is a link. `folder` (may be NULL) gets the heap path of the checkpoint. */
+ * RUN/checkpoints is a link. Where the checkpoint is saved but `latest` cannot be moved or an old one not be removed, that is
+ * noted and no failure. `folder` (may be NULL) gets the heap path of the checkpoint. */
 sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, const sgm_loader *loader,
-                               const sgm_corpus *corpus, int64_t keep, char **folder, sgm_error *error);
+                               const sgm_corpus *corpus, int64_t keep, const sgm_notes *notes, char **folder,
+                               sgm_error *error);
 
 /* The latest checkpoint of a run whose every file has its checksum, as a heap path; NULL: the run has none yet. Damaged
  * ones after it are noted and renamed `.damaged-…`, leftovers of crashes removed, `latest` repaired; folders that are no

@@ -137,9 +137,10 @@ sgm_status sgm_trainer_save(sgm_trainer *trainer, sgm_error *error) {
     sgm_error local;
     if (sgm_run_log_flush(trainer->log, &local))
         tell_log_failure(trainer, &local);
+    sgm_notes notes = sgm_trainer_notes(trainer);
     char *folder = NULL;
     sgm_status status = sgm_checkpoint_save(trainer->run, trainer->stepper, trainer->loader, trainer->corpus,
-                                            trainer->settings->train.keep_checkpoints, &folder, error);
+                                            trainer->settings->train.keep_checkpoints, &notes, &folder, error);
     if (status)
         return status;
     trainer->saved_step = step;

@@ -63,6 +63,58 @@ static void what_was_put_aside_stays(void **state) {
     remove_run("twice");
 }
 
+/* Saved is saved: an old checkpoint that cannot be removed, or a `latest` that cannot be moved, is told. */
+static void what_cannot_be_tidied_stops_no_run(void **state) {
+    (void)state;
+    const char *settings[] = {"train.keep_checkpoints=1", "train.checkpoint_every=1", NULL};
+    sgm_trainer *trainer = start("cluttered", settings);
+    const char *checkpoints = path("cluttered/checkpoints"), *latest = join(checkpoints, "latest");
+    write_file(join(checkpoints, ".old-step-000000"), "a file in the way of its removal");
+    assert_int_equal(unlink(latest), 0);
+    assert_int_equal(sgm_folder_make(join(latest, "in the way"), NULL), SGM_OK);
+    assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    sgm_error error = {0};
+    if (sgm_trainer_save(trainer, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(sgm_checkpoint_verify(join(checkpoints, "step-000001"), NULL), SGM_OK);
+    assert_non_null(strstr(notes, "the old checkpoint step-000000 is not removed"));
+    assert_non_null(strstr(notes, "latest does not point at step-000001"));
+    assert_null(strstr(notes, "not saved"));
+    sgm_trainer_close(trainer);
+    trainer = resume("cluttered", 0);
+    assert_non_null(strstr(notes, ".old-step-000000, left by a crash, stays"));
+    assert_non_null(strstr(notes, "resumed at step 1"));
+    sgm_trainer_close(trainer);
+    remove_run("cluttered");
+}
+
+/* At no moment between saving a step again and the end of it is the step's first checkpoint out of reach. */
+static void saving_a_step_again_never_loses_it(void **state) {
+    (void)state;
+    const char *settings[] = {"train.keep_checkpoints=1", NULL};
+    sgm_trainer *trainer = start("again", settings);
+    const char *checkpoints = path("again/checkpoints");
+    trainer->saved_step = -1; /* as after a save whose last sync failed */
+    assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+    assert_int_equal(sgm_checkpoint_verify(join(checkpoints, "step-000000"), NULL), SGM_OK);
+    assert_false(sgm_path_exists(join(checkpoints, ".replaced-step-000000")));
+    sgm_trainer_close(trainer);
+    /* killed between the two renames */
+    const char *aside = join(checkpoints, ".replaced-step-000000"), *name = join(checkpoints, "step-000000");
+    assert_int_equal(rename(name, aside), 0);
+    assert_int_equal(sgm_folder_make(join(checkpoints, ".tmp-step-000000"), NULL), SGM_OK);
+    sgm_trainer_close(resume("again", 0));
+    assert_non_null(strstr(notes, "resumed at step 0"));
+    assert_int_equal(sgm_checkpoint_verify(name, NULL), SGM_OK);
+    assert_false(sgm_path_exists(aside));
+    /* and after them */
+    assert_int_equal(sgm_folder_make(join(aside, "state"), NULL), SGM_OK);
+    sgm_trainer_close(resume("again", 0));
+    assert_int_equal(sgm_checkpoint_verify(name, NULL), SGM_OK);
+    assert_false(sgm_path_exists(aside));
+    remove_run("again");
+}
+
 /* Replace `from` by `to` in a run's config.yaml. */
 static void edit_config(const char *run, const char *from, const char *to) {
     char *file = join(path(run), "config.yaml"), *text;
@@ -106,6 +158,8 @@ int main(void) {
         cmocka_unit_test(a_folder_of_somebody_is_no_damaged_checkpoint),
         cmocka_unit_test(unfinished_folders_alone_are_no_fresh_run),
         cmocka_unit_test(what_was_put_aside_stays),
+        cmocka_unit_test(what_cannot_be_tidied_stops_no_run),
+        cmocka_unit_test(saving_a_step_again_never_loses_it),
         cmocka_unit_test(a_save_changes_nothing_that_is_computed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
