@@ -10,7 +10,7 @@
 #include "sigmoe/data.h"
 #include "train/stepper.h"
 
-enum { SGM_CHECKPOINT_VERSION = 1 };
+enum { SGM_CHECKPOINT_VERSION = 2 }; /* 1, with unnamed balancer state, is read too */
 
 /* Where notes go: "checkpoint step-000200 is damaged: …". */
 typedef struct sgm_notes {
@@ -36,7 +36,8 @@ sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char *
 int64_t sgm_checkpoint_last_finite(const char *run);
 sgm_status sgm_checkpoint_verify(const char *folder, sgm_error *error);
 
-/* Put a checkpoint back. A model or corpus other than this run's is SGM_EARGUMENT; settings that changed since are noted. */
+/* Put a checkpoint back. A model or corpus other than this run's is SGM_EARGUMENT; settings that changed since are noted, and
+ * so are balancers that are new (their state starts afresh) or gone. */
 sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loader *loader, const sgm_corpus *corpus,
                                const sgm_notes *notes, sgm_error *error);
 

@@ -233,13 +233,20 @@ sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *con
 
 /* ---- open ------------------------------------------------------------------------------------------------------- */
 
+static const char raised[] = "--resume --steps"; /* the origin of train.steps then */
+
 /* Change one line of config.yaml and leave every other, with the origins in their comments, as it is. */
-static sgm_status write_steps(const char *path, int64_t steps, sgm_error *error) {
-    char *text;
+sgm_status sgm_run_folder_write_steps(const char *run, const sgm_config *config, sgm_error *error) {
+    const char *origin = sgm_config_origin(config, "train.steps"), *steps = sgm_config_get(config, "train.steps");
+    if (!origin || strcmp(origin, raised) != 0)
+        return SGM_OK;
+    char *text = NULL, *path = sgm_path_join(run, "config.yaml");
     size_t size;
-    sgm_status status = sgm_file_read(path, 16 << 20, &text, &size, error);
-    if (status)
+    sgm_status status = path ? sgm_file_read(path, 16 << 20, &text, &size, error) : no_memory(error);
+    if (status) {
+        sgm_free(path);
         return status;
+    }
     char *section = strncmp(text, "train:\n", 7) == 0 ? text : strstr(text, "\ntrain:\n");
     char *line = section ? strstr(section + 1, "\n  steps:") : NULL;
     char *end = line ? strchr(line + 1, '\n') : NULL;
@@ -247,17 +254,18 @@ static sgm_status write_steps(const char *path, int64_t steps, sgm_error *error)
     if (!end)
         status = sgm_fail(error, SGM_EFORMAT, "set train.steps in it by hand", "%s: cannot find train.steps", path);
     else if (sgm_buffer_add(&changed, text, (size_t)(line + 1 - text)) ||
-             sgm_buffer_print(&changed, "  steps: %" PRId64 "  # --resume --steps", steps) ||
+             sgm_buffer_print(&changed, "  steps: %s  # %s", steps, raised) ||
              sgm_buffer_add(&changed, end, strlen(end)))
         status = no_memory(error);
     if (!status)
         status = sgm_file_write(path, changed.data, changed.size, error);
     sgm_buffer_free(&changed);
     sgm_free(text);
+    sgm_free(path);
     return status;
 }
 
-static sgm_status raise_steps(const char *path, sgm_config *config, int64_t steps, sgm_error *error) {
+static sgm_status raise_steps(sgm_config *config, int64_t steps, sgm_error *error) {
     const char *now = sgm_config_get(config, "train.steps");
     long long planned = strtoll(now ? now : "0", NULL, 10);
     if (steps < planned)
@@ -266,12 +274,11 @@ static sgm_status raise_steps(const char *path, sgm_config *config, int64_t step
     if (steps == planned)
         return SGM_OK;
     char *text = sgm_format("%" PRId64, steps);
-    sgm_status status =
-        text ? sgm_config_set(config, "train.steps", text, "--resume --steps", error) : no_memory(error);
+    sgm_status status = text ? sgm_config_set(config, "train.steps", text, raised, error) : no_memory(error);
     if (!status)
         status = sgm_config_check(config, error);
     sgm_free(text);
-    return status ? status : write_steps(path, steps, error);
+    return status;
 }
 
 /* Files that a killed process was still writing: NAME.partial-PID-N. The lock says that nobody else is. */
@@ -306,7 +313,7 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
     if (!status)
         status = sgm_config_load(*config, path, error);
     if (!status && steps > 0)
-        status = raise_steps(path, *config, steps, error);
+        status = raise_steps(*config, steps, error);
     if (status) {
         sgm_config_free(*config);
         sgm_lock_drop(*lock);

@@ -277,6 +277,8 @@ sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const
     if (!status)
         status = load_latest(trainer, error);
     if (!status)
+        status = sgm_run_folder_write_steps(run, trainer->settings->config, error);
+    if (!status)
         status = sgm_run_log_truncate(trainer->log, trainer->stepper->step, error);
     if (!status && trainer->stepper->step < trainer->settings->train.steps)
         status = remove_summary(trainer, error);

@@ -69,8 +69,10 @@ sgm_status sgm_run_folder_bind_data(sgm_config *config, const char *const *data,
  * not at all. `lock` is held on return. The settings' config gets data.folder. */
 sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *const *data, size_t data_count,
                                const char *run, sgm_lock **lock, sgm_error *error);
-/* Lock an existing run and read its config; `steps` > 0 replaces train.steps there. */
+/* Lock an existing run and read its config; `steps` > 0 replaces train.steps in what was read. */
 sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, sgm_config **config, sgm_error *error);
+/* Where that raised them: write them into its config.yaml too, once it is known that the run can be resumed. */
+sgm_status sgm_run_folder_write_steps(const char *run, const sgm_config *config, sgm_error *error);
 /* The data folder a run reads: heap path. */
 char *sgm_run_folder_data(const char *run, const sgm_run_settings *settings);
 

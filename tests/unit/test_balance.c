@@ -420,6 +420,20 @@ static void state_round_trip(void **state) {
     run_step(1, sets[0], &first, 1);
     int64_t count = sgm_balance_set_state_count(sets[0]);
     assert_int_equal(count, E + 2 + E + (E + 1) + E);
+    const sgm_balance_part expected[] = {{"loss_free_bias.state", 0, E, false},
+                                         {"lagged.tokens_and_slots", E, 2, true},
+                                         {"lagged.counts", E + 2, E, true},
+                                         {"top1_loss.sums", 2 * E + 2, E + 1, true},
+                                         {"load_balance_loss.sums", 3 * E + 3, E, true}};
+    sgm_balance_part part;
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(sgm_balance_set_part(sets[0], i, &part));
+        assert_string_equal(part.name, expected[i].name);
+        assert_int_equal(part.first, expected[i].first);
+        assert_int_equal(part.count, expected[i].count);
+        assert_int_equal(part.lagged, expected[i].lagged);
+    }
+    assert_false(sgm_balance_set_part(sets[0], 5, &part));
     double *values = sgm_alloc((size_t)count * sizeof *values), *again = sgm_alloc((size_t)count * sizeof *values);
     sgm_balance_set_state_get(sets[0], values);
     assert_int_equal(sgm_balance_set_state_put(sets[1], values, count, NULL), SGM_OK);

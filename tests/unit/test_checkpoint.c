@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Checkpoints in a folder that people use too: nothing of theirs is lost, and what cannot be tidied up stops no run. */
+#include "format/safetensors.h"
 #include "trainer_fixture.h"
 
 static void write_file(const char *file, const char *text) {
@@ -153,6 +154,99 @@ static void a_save_changes_nothing_that_is_computed(void **state) {
     remove_run("often");
 }
 
+/* Six steps with `balance`, then the text `from` of config.yaml becomes `to`, and the run is resumed. */
+static sgm_trainer *rebalanced(const char *run, const char *balance, const char *from, const char *to) {
+    const char *settings[] = {balance, NULL};
+    sgm_trainer *trainer = start(run, settings);
+    for (int step = 0; step < 6; step++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+    sgm_trainer_close(trainer);
+    edit_config(run, from, to);
+    return resume(run, 0);
+}
+
+/* Balancers come and go between two stretches of a run: state is found by the balancer's name, what is new starts afresh. */
+static void balancers_may_change(void **state) {
+    (void)state;
+    sgm_trainer *trainer =
+        rebalanced("added", "balance=z_loss", "  - kind: z_loss", "  - kind: loss_free_bias\n  - kind: z_loss");
+    assert_non_null(strstr(notes, "no loss_free_bias.state that fits; it starts afresh"));
+    assert_non_null(strstr(notes, "resumed at step 6"));
+    const sgm_balance_set *set = trainer->stepper->balance;
+    for (int64_t i = 0; i < 2 * 8; i++)
+        assert_true(sgm_balance_set_bias(set)[i] == 0);
+    finish(trainer);
+
+    trainer = rebalanced("moved", "balance=loss_free_bias", "  - kind: loss_free_bias",
+                         "  - kind: load_balance_loss\n    mode: lagged\n  - kind: loss_free_bias");
+    assert_null(strstr(notes, "loss_free_bias.state"));
+    assert_non_null(strstr(notes, "no load_balance_loss.sums that fits"));
+    int64_t moved = 0;
+    for (int64_t i = 0; i < 2 * 8; i++)
+        moved += sgm_balance_set_bias(trainer->stepper->balance)[i] != 0;
+    assert_true(moved > 8);
+    finish(trainer);
+
+    trainer = rebalanced("gone", "balance=z_loss,loss_free_bias", loss_free_bias, "");
+    assert_non_null(strstr(notes, "loss_free_bias.state is not used any more"));
+    finish(trainer);
+    remove_run("added");
+    remove_run("moved");
+    remove_run("gone");
+}
+
+/* A run that cannot be resumed keeps its configuration as it was. */
+static void a_refused_resume_changes_no_config(void **state) {
+    (void)state;
+    sgm_trainer_close(start("refused", NULL));
+    edit_config("refused", "  normalise: false", "  normalise: true");
+    char *before, *after;
+    size_t size, after_size;
+    const char *config = path("refused/config.yaml");
+    assert_int_equal(sgm_file_read(config, 1 << 20, &before, &size, NULL), SGM_OK);
+    sgm_trainer *trainer;
+    assert_int_equal(sgm_trainer_resume(path("refused"), 20, 0, NULL, &trainer, NULL), SGM_EARGUMENT);
+    assert_int_equal(sgm_file_read(config, 1 << 20, &after, &after_size, NULL), SGM_OK);
+    assert_string_equal(before, after);
+    sgm_free(before);
+    sgm_free(after);
+    remove_run("refused");
+}
+
+/* Version 1: the state as one tensor without names. */
+static void older_balance_state_is_read(void **state) {
+    (void)state;
+    sgm_trainer *trainer = start("old", (const char *const[]){"balance=loss_free_bias", NULL});
+    for (int step = 0; step < 6; step++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+    sgm_real saved[2 * 8];
+    const sgm_balance_set *set = trainer->stepper->balance;
+    memcpy(saved, sgm_balance_set_bias(set), sizeof saved);
+    assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    assert_memory_not_equal(sgm_balance_set_bias(set), saved, sizeof saved);
+
+    const char *folder = path("old/checkpoints/step-000006"), *file = join(folder, "state/balance.safetensors");
+    sgm_safetensors *tensors;
+    sgm_safetensors_writer *writer;
+    assert_int_equal(sgm_safetensors_open(file, &tensors, NULL), SGM_OK);
+    const sgm_tensor_entry *entry = sgm_safetensors_find(tensors, "loss_free_bias.state");
+    assert_non_null(entry);
+    assert_int_equal(sgm_safetensors_writer_new(file, &writer, NULL), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_declare(writer, "state1", SGM_F64, 1, entry->shape, NULL), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_add(writer, entry->data, entry->bytes, NULL), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_commit(writer, NULL), SGM_OK);
+    sgm_safetensors_close(tensors);
+    sgm_notes none = {0};
+    sgm_error error = {0};
+    if (sgm_checkpoint_load(folder, trainer->stepper, trainer->loader, trainer->corpus, &none, &error))
+        fail_msg("%s", error.message);
+    assert_memory_equal(sgm_balance_set_bias(set), saved, sizeof saved);
+    sgm_trainer_close(trainer);
+    remove_run("old");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_of_somebody_is_no_damaged_checkpoint),
@@ -161,6 +255,9 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_tidied_stops_no_run),
         cmocka_unit_test(saving_a_step_again_never_loses_it),
         cmocka_unit_test(a_save_changes_nothing_that_is_computed),
+        cmocka_unit_test(balancers_may_change),
+        cmocka_unit_test(a_refused_resume_changes_no_config),
+        cmocka_unit_test(older_balance_state_is_read),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -107,4 +107,14 @@ int64_t sgm_balance_set_state_count(const sgm_balance_set *set);
 void sgm_balance_set_state_get(const sgm_balance_set *set, double *values);
 sgm_status sgm_balance_set_state_put(sgm_balance_set *set, const double *values, int64_t count, sgm_error *error);
 
+/* Part `index` of that array, in order; false: there are no more. A name is the member's and what it is of it
+ * ("loss_free_bias.state"), so that a checkpoint finds each again when members come, go or change places. Parts of the step
+ * before (`lagged`) belong together: all of one step, or all zero. */
+typedef struct sgm_balance_part {
+    char name[96];
+    int64_t first, count;
+    bool lagged;
+} sgm_balance_part;
+bool sgm_balance_set_part(const sgm_balance_set *set, size_t index, sgm_balance_part *part);
+
 #endif

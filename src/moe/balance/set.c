@@ -14,6 +14,7 @@
  * steps routes as training does and leaves no trace. */
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -488,6 +489,48 @@ void sgm_balance_set_state_get(const sgm_balance_set *set, double *values) {
         memcpy(values, m->before, layers * m->sums * sizeof *values);
         values += layers * m->sums;
     }
+}
+
+/* The next part, if it holds anything; at the one that is looked for it stays. */
+static bool pass_part(sgm_balance_part *part, size_t *left, const char *owner, size_t occurrence, const char *what,
+                      bool lagged, size_t count) {
+    if (count == 0)
+        return false;
+    part->first += part->count;
+    part->count = (int64_t)count;
+    part->lagged = lagged;
+    if (occurrence > 1)
+        snprintf(part->name, sizeof part->name, "%.60s.%zu.%s", owner, occurrence, what);
+    else
+        snprintf(part->name, sizeof part->name, "%.60s.%s", owner, what);
+    return (*left)-- == 0;
+}
+
+/* The how manyth of its kind a member is, from 1. */
+static size_t occurrence_of(const sgm_balance_set *set, const member *m) {
+    size_t occurrence = 1;
+    for (const member *other = set->members; other < m; other++)
+        occurrence += other->plugin == m->plugin;
+    return occurrence;
+}
+
+bool sgm_balance_set_part(const sgm_balance_set *set, size_t index, sgm_balance_part *part) {
+    size_t layers = (size_t)set->layers, left = index;
+    const member *end = set->members + set->count;
+    *part = (sgm_balance_part){0};
+    for (const member *m = set->members; m < end; m++)
+        if (pass_part(part, &left, m->plugin->plugin.name, occurrence_of(set, m), "state", false, layers * m->states))
+            return true;
+    if (!set->any_lagged)
+        return false;
+    if (pass_part(part, &left, "lagged", 1, "tokens_and_slots", true, 2 * layers) ||
+        pass_part(part, &left, "lagged", 1, "counts", true, layers * (size_t)set->experts))
+        return true;
+    for (const member *m = set->members; m < end; m++)
+        if (m->lagged &&
+            pass_part(part, &left, m->plugin->plugin.name, occurrence_of(set, m), "sums", true, layers * m->sums))
+            return true;
+    return false;
 }
 
 static sgm_status check_state(const sgm_balance_set *set, const double *values, int64_t count, sgm_error *error) {
