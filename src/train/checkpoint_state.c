@@ -105,7 +105,13 @@ static sgm_status changed(const char *key, const char *was, const char *is, sgm_
                     "%s: the checkpoint was made with %s, the run now says %s", key, was, is);
 }
 
-/* The model, the router and the numbers products are computed in must be what they were; anything else may change, and is told. */
+/* The model, the router, the numbers products are computed in and the order of the text (a position in another order means
+ * other documents) must be what they were; anything else may change, and is told. */
+static bool is_fixed(const char *key) {
+    return strncmp(key, "model.", 6) == 0 || strncmp(key, "router.", 7) == 0 || strcmp(key, "train.compute") == 0 ||
+           strcmp(key, "train.seed") == 0;
+}
+
 static sgm_status compare_config(const json_t *saved, const sgm_config *config, const sgm_notes *notes,
                                  sgm_error *error) {
     const char *key, *compute = sgm_config_get(config, "train.compute");
@@ -116,7 +122,7 @@ static sgm_status compare_config(const json_t *saved, const sgm_config *config, 
         const char *was = json_string_value(value), *is = sgm_config_get(config, key);
         if (!was || (is && strcmp(was, is) == 0))
             continue;
-        if (strncmp(key, "model.", 6) == 0 || strncmp(key, "router.", 7) == 0 || strcmp(key, "train.compute") == 0)
+        if (is_fixed(key))
             return changed(key, was, is ? is : "nothing", error);
         char *text = sgm_format("%s was %s when the checkpoint was made and is %s now", key, was, is ? is : "gone");
         if (text && notes->note)

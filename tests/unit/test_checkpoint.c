@@ -214,6 +214,19 @@ static void a_refused_resume_changes_no_config(void **state) {
     remove_run("refused");
 }
 
+/* With another seed the saved position would be one in another order of the documents. */
+static void the_seed_stays(void **state) {
+    (void)state;
+    sgm_trainer_close(start("seeded", NULL));
+    edit_config("seeded", "  seed: 1", "  seed: 2");
+    sgm_trainer *trainer;
+    sgm_error error = {0};
+    assert_int_equal(sgm_trainer_resume(path("seeded"), 0, 0, NULL, &trainer, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "train.seed"));
+    assert_non_null(strstr(error.hint, "config.yaml"));
+    remove_run("seeded");
+}
+
 /* Version 1: the state as one tensor without names. */
 static void older_balance_state_is_read(void **state) {
     (void)state;
@@ -257,6 +270,7 @@ int main(void) {
         cmocka_unit_test(a_save_changes_nothing_that_is_computed),
         cmocka_unit_test(balancers_may_change),
         cmocka_unit_test(a_refused_resume_changes_no_config),
+        cmocka_unit_test(the_seed_stays),
         cmocka_unit_test(older_balance_state_is_read),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
