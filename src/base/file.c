@@ -83,38 +83,25 @@ static int open_retry(const char *path, int flags, mode_t mode) {
 
 /* ---- reading ---- */
 
-static sgm_status not_regular(const char *path, sgm_error *error) {
-    return sgm_fail(error, SGM_EFORMAT, "give the path of a file; save what a pipe or device gives into one first",
-                    "cannot read %s: it is not a regular file", path);
-}
-
 sgm_status sgm_map_open(const char *path, sgm_mapping *mapping, sgm_error *error) {
     *mapping = (sgm_mapping){.data = (const unsigned char *)"", .size = 0};
-    int fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0); /* a FIFO must not block us: it is refused below */
-    if (fd < 0)
-        return sgm_fail_errno(error, errno, "open", path);
-    struct stat info;
-    if (fstat(fd, &info) < 0) {
-        int number = errno;
-        close(fd);
-        return sgm_fail_errno(error, number, "read", path);
-    }
-    if (!S_ISREG(info.st_mode)) {
-        close(fd);
-        return S_ISDIR(info.st_mode) ? sgm_fail_errno(error, EISDIR, "read", path) : not_regular(path, error);
-    }
-    if ((uintmax_t)info.st_size > SIZE_MAX) {
+    int fd;
+    uint64_t size;
+    sgm_status status = sgm_open_regular(path, &fd, &size, error);
+    if (status)
+        return status;
+    if (size > SIZE_MAX) {
         close(fd);
         return sgm_fail(error, SGM_ESPACE, NULL, "cannot map %s: it is larger than the address space", path);
     }
-    if (info.st_size > 0) {
-        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (size > 0) {
+        void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
         if (data == MAP_FAILED) {
             int number = errno;
             close(fd);
             return sgm_fail_errno(error, number, "map", path);
         }
-        *mapping = (sgm_mapping){.data = data, .size = (size_t)info.st_size};
+        *mapping = (sgm_mapping){.data = data, .size = (size_t)size};
     }
     close(fd);
     return SGM_OK;
@@ -184,23 +171,15 @@ static sgm_status read_all(int fd, size_t expected, const char *path, size_t lim
 }
 
 sgm_status sgm_file_read(const char *path, size_t limit, char **data, size_t *size, sgm_error *error) {
-    int fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0); /* as in sgm_map_open */
-    if (fd < 0)
-        return sgm_fail_errno(error, errno, "open", path);
-    struct stat info;
-    int number = fstat(fd, &info) < 0 ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
-    if (number) {
-        close(fd);
-        return sgm_fail_errno(error, number, "read", path);
-    }
-    if (!S_ISREG(info.st_mode)) {
-        close(fd);
-        return not_regular(path, error);
-    }
-    size_t expected = (uintmax_t)info.st_size > limit ? limit : (size_t)info.st_size;
+    int fd;
+    uint64_t found;
+    sgm_status status = sgm_open_regular(path, &fd, &found, error);
+    if (status)
+        return status;
+    size_t expected = found > limit ? limit : (size_t)found;
     if (limit > SIZE_MAX / 4)
         limit = SIZE_MAX / 4; /* keeps the sums below from wrapping */
-    sgm_status status = read_all(fd, expected, path, limit, data, size, error);
+    status = read_all(fd, expected, path, limit, data, size, error);
     close(fd);
     return status;
 }

@@ -12,7 +12,8 @@
 
 #include "sigmoe/error.h"
 
-/* A file mapped read-only. An empty file maps to data = "", size = 0. Here and in sgm_file_read a folder is
+/* A file mapped read-only, for what is used in place while it does not change: a page that cannot be read (the file was cut
+ * short, the disk fails) kills the process. An empty file maps to data = "", size = 0. Here and in sgm_file_read a folder is
  * SGM_EARGUMENT, and what else is no regular file (a pipe, a device) SGM_EFORMAT: neither is waited for. */
 typedef struct sgm_mapping {
     const unsigned char *data;
@@ -27,6 +28,17 @@ void sgm_map_cached(const void *at, size_t bytes);
 
 /* Whole file into a NUL-terminated heap buffer (sgm_free); SGM_EFORMAT when larger than `limit` bytes. */
 sgm_status sgm_file_read(const char *path, size_t limit, char **data, size_t *size, sgm_error *error);
+
+/* A file that is read piece by piece: what cannot be read is an error, SGM_EFORMAT where the file is shorter by now. */
+typedef struct sgm_reader sgm_reader;
+sgm_status sgm_reader_open(const char *path, sgm_reader **reader, sgm_error *error);
+void sgm_reader_close(sgm_reader *reader);          /* NULL is fine */
+uint64_t sgm_reader_size(const sgm_reader *reader); /* when it was opened */
+sgm_status sgm_reader_at(const sgm_reader *reader, uint64_t offset, void *out, size_t size, sgm_error *error);
+/* Of at most `size` bytes from `offset` on; *counted: how many there were. */
+sgm_status sgm_reader_checksum(const sgm_reader *reader, uint64_t offset, uint64_t size, uint64_t *checksum,
+                               uint64_t *counted, sgm_error *error);
+sgm_status sgm_file_checksum(const char *path, uint64_t *checksum, uint64_t *size, sgm_error *error); /* of all of it */
 
 /* A file being written beside its final name. After any failure every later call fails too; `abandon` removes the
  * partial file. commit = flush, fsync, rename, fsync of the folder. What is there may only be a regular file: a folder,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Turning the system's errno into a status and a message. */
+/* Turning the system's errno into a status and a message; opening what is to be read. */
 #ifndef SGM_BASE_SYSTEM_H
 #define SGM_BASE_SYSTEM_H
+
+#include <stdint.h>
 
 #include "sigmoe/error.h"
 
@@ -12,5 +14,8 @@ sgm_status sgm_fail_errno(sgm_error *error, int number, const char *action, cons
 #ifdef __clang_analyzer__ /* tell static analysis that a failure is never SGM_OK */
 #define sgm_fail_errno(error, number, action, path) (sgm_fail_errno(error, number, action, path), SGM_EIO)
 #endif
+
+/* Open a regular file for reading and tell its size; a folder is SGM_EARGUMENT, a pipe or a device SGM_EFORMAT. */
+sgm_status sgm_open_regular(const char *path, int *fd, uint64_t *size, sgm_error *error);
 
 #endif

@@ -29,6 +29,8 @@ typedef struct part {
     char *label; /* its path, for messages */
     sgm_mapping mapping;
     bool mapped;
+    sgm_reader *reader;  /* for what must not be read through the mapping; NULL: parsed from memory */
+    uint64_t tensors_at; /* in the file */
     const unsigned char *tensors;
     size_t tensor_bytes;
     json_t *metadata; /* "__metadata__": an object of texts, or NULL */
@@ -190,27 +192,32 @@ static sgm_status header_read(sgm_safetensors *file, size_t index, json_t *heade
     return SGM_OK;
 }
 
-/* Read one file's header and tensors into the set. */
-static sgm_status part_read(sgm_safetensors *file, size_t index, const unsigned char *bytes, size_t size,
-                            sgm_error *error) {
-    part *from = &file->parts[index];
-    if (size < 8)
-        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s has %zu bytes: too short for a safetensors file",
-                        from->label, size);
-    uint64_t length = 0;
+/* From the first 8 bytes of a file of `size`. */
+static sgm_status header_length(const part *from, const unsigned char *bytes, uint64_t size, uint64_t *length,
+                                sgm_error *error) {
+    *length = 0;
     for (int i = 0; i < 8; i++)
-        length |= (uint64_t)bytes[i] << (8 * i);
-    if (length > HEADER_LIMIT)
+        *length |= (uint64_t)bytes[i] << (8 * i);
+    if (*length > HEADER_LIMIT)
         return sgm_fail(error, SGM_EFORMAT, "is this a safetensors file?",
                         "%s: the header's length is given as %llu bytes, above the format's limit of 100 MB",
-                        from->label, (unsigned long long)length);
-    if (length > size - 8)
-        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s is truncated: its header has %llu bytes, the file %zu",
-                        from->label, (unsigned long long)length, size);
-    from->tensors = bytes + 8 + length;
-    from->tensor_bytes = size - 8 - (size_t)length;
+                        from->label, (unsigned long long)*length);
+    if (*length > size - 8)
+        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s is truncated: its header has %llu bytes, the file %llu",
+                        from->label, (unsigned long long)*length, (unsigned long long)size);
+    return SGM_OK;
+}
+
+static sgm_status too_short(const part *from, uint64_t size, sgm_error *error) {
+    return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s has %llu bytes: too short for a safetensors file",
+                    from->label, (unsigned long long)size);
+}
+
+/* Read one file's header into the set; the part's `tensors` and `tensor_bytes` are there already. */
+static sgm_status part_read(sgm_safetensors *file, size_t index, const char *text, size_t length, sgm_error *error) {
+    const part *from = &file->parts[index];
     json_error_t why;
-    json_t *header = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &why);
+    json_t *header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
     if (!header)
         return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s: the header is not JSON: %.160s at byte %d", from->label,
                         why.text, why.position);
@@ -254,6 +261,17 @@ static sgm_status set_new(size_t parts, sgm_safetensors **file, sgm_error *error
     return SGM_OK;
 }
 
+static sgm_status part_parse(sgm_safetensors *set, const unsigned char *bytes, size_t size, sgm_error *error) {
+    part *into = &set->parts[0];
+    uint64_t length = 0;
+    sgm_status status = size < 8 ? too_short(into, size, error) : header_length(into, bytes, size, &length, error);
+    if (status)
+        return status;
+    into->tensors = bytes + 8 + length;
+    into->tensor_bytes = size - 8 - (size_t)length;
+    return part_read(set, 0, (const char *)bytes + 8, (size_t)length, error);
+}
+
 sgm_status sgm_safetensors_parse(const unsigned char *bytes, size_t size, sgm_safetensors **file, sgm_error *error) {
     sgm_safetensors *set = NULL;
     *file = NULL;
@@ -261,7 +279,7 @@ sgm_status sgm_safetensors_parse(const unsigned char *bytes, size_t size, sgm_sa
     if (status)
         return status;
     set->parts[0].label = sgm_strdup("safetensors data");
-    status = set->parts[0].label ? part_read(set, 0, bytes, size, error) : out_of_memory(error, "a file");
+    status = set->parts[0].label ? part_parse(set, bytes, size, error) : out_of_memory(error, "a file");
     if (!status)
         status = table_build(set, error);
     if (status)
@@ -271,17 +289,41 @@ sgm_status sgm_safetensors_parse(const unsigned char *bytes, size_t size, sgm_sa
     return status;
 }
 
-/* Map and read file `index` of the set; takes `path`. */
+/* The header is read, not mapped; the mapping is for those who use tensors in place. */
+static sgm_status part_map(sgm_safetensors *set, size_t index, sgm_error *error) {
+    part *into = &set->parts[index];
+    uint64_t size = sgm_reader_size(into->reader), length = 0;
+    unsigned char begin[8];
+    sgm_status status =
+        size < 8 ? too_short(into, size, error) : sgm_reader_at(into->reader, 0, begin, sizeof begin, error);
+    if (!status)
+        status = header_length(into, begin, size, &length, error);
+    if (!status)
+        status = sgm_map_open(into->label, &into->mapping, error);
+    if (status)
+        return status;
+    into->mapped = true;
+    if (into->mapping.size != size)
+        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s changed while it was being opened", into->label);
+    into->tensors_at = 8 + length;
+    into->tensors = into->mapping.data + into->tensors_at;
+    into->tensor_bytes = (size_t)(size - into->tensors_at);
+    char *text = sgm_alloc((size_t)length + 1);
+    status = text ? sgm_reader_at(into->reader, 8, text, (size_t)length, error) : out_of_memory(error, into->label);
+    if (!status)
+        status = part_read(set, index, text, (size_t)length, error);
+    sgm_free(text);
+    return status;
+}
+
+/* Open and read file `index` of the set; takes `path`. */
 static sgm_status part_open(sgm_safetensors *set, size_t index, char *path, sgm_error *error) {
     part *into = &set->parts[index];
     into->label = path;
     if (!path)
         return out_of_memory(error, "a file");
-    sgm_status status = sgm_map_open(path, &into->mapping, error);
-    if (status)
-        return status;
-    into->mapped = true;
-    return part_read(set, index, into->mapping.data, into->mapping.size, error);
+    sgm_status status = sgm_reader_open(path, &into->reader, error);
+    return status ? status : part_map(set, index, error);
 }
 
 /* Every tensor must be in the shard the index names, and the index must name every tensor. */
@@ -415,6 +457,7 @@ void sgm_safetensors_close(sgm_safetensors *file) {
     for (size_t i = 0; i < file->part_count; i++) {
         if (file->parts[i].mapped)
             sgm_map_close(&file->parts[i].mapping);
+        sgm_reader_close(file->parts[i].reader);
         json_decref(file->parts[i].metadata);
         sgm_free(file->parts[i].label);
     }
@@ -484,14 +527,64 @@ void sgm_tensor_entry_to_f32(const sgm_tensor_entry *entry, float *out) {
 #undef CONVERT
 }
 
+/* Bytes [first, first + size) of a tensor. */
+static sgm_status read_bytes(const sgm_safetensors *file, const sgm_tensor_entry *entry, size_t first, void *out,
+                             size_t size, sgm_error *error) {
+    const part *from = &file->parts[file->entry_part[entry - file->entries]];
+    const unsigned char *at = (const unsigned char *)entry->data + first;
+    if (from->reader)
+        return sgm_reader_at(from->reader, from->tensors_at + (uint64_t)(at - from->tensors), out, size, error);
+    if (size)
+        memcpy(out, at, size);
+    return SGM_OK;
+}
+
+sgm_status sgm_safetensors_read(const sgm_safetensors *file, const sgm_tensor_entry *entry, void *out,
+                                sgm_error *error) {
+    return read_bytes(file, entry, 0, out, entry->bytes, error);
+}
+
+sgm_status sgm_safetensors_read_f32(const sgm_safetensors *file, const sgm_tensor_entry *entry, float *out,
+                                    sgm_error *error) {
+    if (entry->dtype == SGM_F32)
+        return sgm_safetensors_read(file, entry, out, error);
+    enum { BLOCK = 1 << 18 };
+    size_t element = sgm_dtype_bytes(entry->dtype);
+    char *block = sgm_alloc(entry->bytes < BLOCK ? entry->bytes + 1 : BLOCK);
+    sgm_status status = block ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read '%s'", entry->name);
+    for (size_t first = 0, size; !status && first < entry->bytes; first += size) {
+        size = entry->bytes - first < BLOCK ? entry->bytes - first : BLOCK;
+        status = read_bytes(file, entry, first, block, size, error);
+        const sgm_tensor_entry piece = {.dtype = entry->dtype, .data = block, .bytes = size};
+        if (!status)
+            sgm_tensor_entry_to_f32(&piece, out + first / element);
+    }
+    sgm_free(block);
+    return status;
+}
+
+static sgm_status part_checksum(const part *from, uint64_t *checksum, sgm_error *error) {
+    *checksum = 0;
+    if (from->reader) {
+        uint64_t counted; /* fewer bytes have another checksum */
+        return sgm_reader_checksum(from->reader, from->tensors_at, from->tensor_bytes, checksum, &counted, error);
+    }
+    *checksum = sgm_checksum(from->tensors, from->tensor_bytes);
+    return SGM_OK;
+}
+
 sgm_status sgm_safetensors_verify(const sgm_safetensors *file, sgm_error *error) {
     for (size_t i = 0; i < file->part_count; i++) {
         const part *from = &file->parts[i];
         const char *stated = json_string_value(json_object_get(from->metadata, "checksum"));
         if (!stated)
             continue;
+        uint64_t checksum;
         char found[SGM_CHECKSUM_TEXT + 1];
-        sgm_checksum_print(sgm_checksum(from->tensors, from->tensor_bytes), found);
+        sgm_status status = part_checksum(from, &checksum, error);
+        if (status)
+            return status;
+        sgm_checksum_print(checksum, found);
         if (strcmp(found, stated) != 0)
             return sgm_fail(error, SGM_EFORMAT, damaged_hint,
                             "%s: the tensors' checksum is %s, the file says %.40s: its bytes have changed", from->label,

@@ -19,7 +19,7 @@ typedef struct sgm_tensor_entry {
     sgm_dtype dtype;
     int dimensions;
     int64_t shape[8];
-    const void *data; /* in the mapping */
+    const void *data; /* in the mapping, where a file that is cut short meanwhile kills the process: see _read below */
     size_t bytes;
 } sgm_tensor_entry;
 
@@ -34,6 +34,12 @@ const sgm_tensor_entry *sgm_safetensors_find(const sgm_safetensors *file, const 
 const char *sgm_safetensors_metadata(const sgm_safetensors *file, const char *key);          /* NULL: none */
 /* Convert to f32 (exact for F32, F16, BF16). */
 void sgm_tensor_entry_to_f32(const sgm_tensor_entry *entry, float *out);
+/* A tensor's bytes, or its values as f32, read from the file: a disk that fails is SGM_EIO, a file that is shorter by now
+ * SGM_EFORMAT. */
+sgm_status sgm_safetensors_read(const sgm_safetensors *file, const sgm_tensor_entry *entry, void *out,
+                                sgm_error *error);
+sgm_status sgm_safetensors_read_f32(const sgm_safetensors *file, const sgm_tensor_entry *entry, float *out,
+                                    sgm_error *error);
 /* Verify "checksum" metadata (XXH3 of all tensor bytes) when present: SGM_EFORMAT on a flipped bit. */
 sgm_status sgm_safetensors_verify(const sgm_safetensors *file, sgm_error *error);
 

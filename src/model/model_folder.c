@@ -17,7 +17,7 @@
 #include "model/model_files.h"
 #include "sigmoe/text.h"
 
-enum { CONFIG_LIMIT_BYTES = 1 << 24 };
+enum { CONFIG_LIMIT_BYTES = 1 << 24, TOKENIZER_LIMIT = 1 << 29 };
 
 static sgm_status no_memory(sgm_error *error, const char *folder) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the file names of %s", folder);
@@ -188,18 +188,23 @@ static sgm_status weights_save(const sgm_model *model, const sgm_real *selection
     return status;
 }
 
+static sgm_status copy_file(const char *from, const char *to, sgm_error *error) {
+    char *text;
+    size_t size;
+    sgm_status status = sgm_file_read(from, TOKENIZER_LIMIT, &text, &size, error);
+    if (status)
+        return status;
+    status = sgm_file_write(to, text, size, error);
+    sgm_free(text);
+    return status;
+}
+
 /* One file of the tokenizer, if it is there. */
-static sgm_status copy_file(const char *from_folder, const char *folder, const char *name, sgm_error *error) {
+static sgm_status copy_from(const char *from_folder, const char *folder, const char *name, sgm_error *error) {
     char *from = sgm_path_join(from_folder, name), *to = sgm_path_join(folder, name);
     sgm_status status = from && to ? SGM_OK : no_memory(error, folder);
-    if (!status && sgm_path_exists(from)) {
-        sgm_mapping mapping;
-        status = sgm_map_open(from, &mapping, error);
-        if (!status) {
-            status = sgm_file_write(to, mapping.data, mapping.size, error);
-            sgm_map_close(&mapping);
-        }
-    }
+    if (!status && sgm_path_exists(from))
+        status = copy_file(from, to, error);
     sgm_free(from);
     sgm_free(to);
     return status;
@@ -220,16 +225,11 @@ static sgm_status tokenizer_copy(const char *path, int64_t vocabulary, const cha
                         "the tokenizer %s has %" PRId64 " tokens, the model's vocabulary only %" PRId64, path, needed,
                         vocabulary);
     if (sgm_path_is_folder(path)) {
-        status = copy_file(path, folder, "tokenizer.json", error);
-        return status ? status : copy_file(path, folder, "tokenizer_config.json", error);
+        status = copy_from(path, folder, "tokenizer.json", error);
+        return status ? status : copy_from(path, folder, "tokenizer_config.json", error);
     }
     char *to = sgm_path_join(folder, "tokenizer.json");
-    sgm_mapping mapping;
-    status = to ? sgm_map_open(path, &mapping, error) : no_memory(error, folder);
-    if (!status) {
-        status = sgm_file_write(to, mapping.data, mapping.size, error);
-        sgm_map_close(&mapping);
-    }
+    status = to ? copy_file(path, to, error) : no_memory(error, folder);
     sgm_free(to);
     return status;
 }
@@ -299,8 +299,7 @@ static sgm_status weight_load(const sgm_safetensors *file, const char *folder, s
     if (entry->dtype != SGM_F32 && entry->dtype != SGM_BF16 && entry->dtype != SGM_F16)
         return sgm_fail(error, SGM_EUNSUPPORTED, "weights are read from F32, BF16 and F16",
                         "%s: tensor '%s' has type %s", folder, weight->name, sgm_dtype_name(entry->dtype));
-    sgm_tensor_entry_to_f32(entry, weight->data);
-    return SGM_OK;
+    return sgm_safetensors_read_f32(file, entry, weight->data, error);
 }
 
 static bool has_biases(const sgm_safetensors *file) {
@@ -346,7 +345,7 @@ static sgm_status biases_load(const sgm_safetensors *file, const char *folder, s
             status = sgm_fail(error, SGM_EFORMAT, "each layer needs one F32 number for each expert",
                               "%s: tensor '%s' is missing or of another shape or type", folder, name);
         else
-            sgm_tensor_entry_to_f32(entry, all + l * experts);
+            status = sgm_safetensors_read_f32(file, entry, all + l * experts, error);
     }
     if (!status)
         status = sgm_model_set_selection_bias(model, all, error);

@@ -31,20 +31,13 @@ static void note(const sgm_notes *notes, char *text) {
 
 /* ---- checksums -------------------------------------------------------------------------------------------------- */
 
+/* Read, not mapped: a disk that fails must be an error. */
 static sgm_status checksum_file(const char *folder, const char *name, uint64_t *checksum, uint64_t *size,
                                 sgm_error *error) {
     char *path = sgm_path_join(folder, name);
-    if (!path)
-        return no_memory(error);
-    sgm_mapping mapping;
-    sgm_status status = sgm_map_open(path, &mapping, error);
+    sgm_status status = path ? sgm_file_checksum(path, checksum, size, error) : no_memory(error);
     sgm_free(path);
-    if (status)
-        return status;
-    *checksum = sgm_checksum(mapping.data, mapping.size);
-    *size = mapping.size;
-    sgm_map_close(&mapping);
-    return SGM_OK;
+    return status;
 }
 
 /* Lines "checksum size name" of the files in `folder`/`below` ("" or "state"). */
@@ -183,7 +176,7 @@ static sgm_status read_arrays(const char *folder, const char *file, const char *
             status = sgm_fail(error, SGM_EFORMAT, "was it made by another model or other settings?",
                               "%s: %s is missing or not %" PRId64 " values", path, tensor, elements);
         else
-            memcpy((char *)data + (size_t)i * bytes, entry->data, bytes);
+            status = sgm_safetensors_read(tensors, entry, (char *)data + (size_t)i * bytes, error);
     }
     sgm_safetensors_close(tensors);
     sgm_free(path);
@@ -232,19 +225,21 @@ static const sgm_tensor_entry *find_part(const sgm_safetensors *file, const sgm_
 }
 
 /* Parts that were not saved, or not as they are now, keep their first values; `lagged` ones only all together. */
-static void read_parts(const sgm_safetensors *file, const sgm_balance_set *balance, double *values,
-                       const sgm_notes *notes) {
+static sgm_status read_parts(const sgm_safetensors *file, const sgm_balance_set *balance, double *values,
+                             const sgm_notes *notes, sgm_error *error) {
+    sgm_status status = SGM_OK;
     sgm_balance_part part;
     bool lagged = true;
     for (size_t i = 0; sgm_balance_set_part(balance, i, &part); i++)
         lagged = lagged && (!part.lagged || find_part(file, &part));
-    for (size_t i = 0; sgm_balance_set_part(balance, i, &part); i++) {
+    for (size_t i = 0; !status && sgm_balance_set_part(balance, i, &part); i++) {
         const sgm_tensor_entry *entry = !part.lagged || lagged ? find_part(file, &part) : NULL;
         if (entry)
-            memcpy(values + part.first, entry->data, entry->bytes);
+            status = sgm_safetensors_read(file, entry, values + part.first, error);
         else
             note(notes, sgm_format("balance: the checkpoint has no %s that fits; it starts afresh", part.name));
     }
+    return status;
 }
 
 static void tell_unused_parts(const sgm_safetensors *file, const sgm_balance_set *balance, const sgm_notes *notes) {
@@ -260,13 +255,12 @@ static void tell_unused_parts(const sgm_safetensors *file, const sgm_balance_set
 }
 
 /* The hint holds because a save writes the parts by name. */
-static sgm_status read_flat(const char *path, const sgm_tensor_entry *entry, double *values, int64_t count,
-                            sgm_error *error) {
+static sgm_status read_flat(const char *path, const sgm_safetensors *file, const sgm_tensor_entry *entry,
+                            double *values, int64_t count, sgm_error *error) {
     if (entry->dtype != SGM_F64 || entry->bytes != (size_t)count * sizeof *values)
         return sgm_fail(error, SGM_EFORMAT, "put back the balancers it was made with, train a step, then change them",
                         "%s, by an older sigmoe, holds the state of other balancers", path);
-    memcpy(values, entry->data, entry->bytes);
-    return SGM_OK;
+    return sgm_safetensors_read(file, entry, values, error);
 }
 
 static sgm_status read_balance(const char *folder, sgm_balance_set *balance, const sgm_notes *notes, sgm_error *error) {
@@ -281,9 +275,9 @@ static sgm_status read_balance(const char *folder, sgm_balance_set *balance, con
         const sgm_tensor_entry *flat = file ? sgm_safetensors_find(file, balance_flat) : NULL;
         sgm_balance_set_state_get(balance, values); /* their first values */
         if (flat && count > 0)
-            status = read_flat(path, flat, values, count, error);
+            status = read_flat(path, file, flat, values, count, error);
         else
-            read_parts(file, balance, values, notes);
+            status = read_parts(file, balance, values, notes, error);
         tell_unused_parts(file, balance, notes);
     }
     if (!status)

@@ -527,6 +527,35 @@ static void test_lock(void **state) {
 }
 
 /* XXH3's published value of the empty input with seed 0, and that pieces make the whole. */
+/* Read in blocks: the same as of the whole, on either side of a block's end. */
+static void test_file_checksum(void **state) {
+    enum { MOST = (1 << 21) + 1 };
+    static unsigned char bytes[MOST];
+    for (size_t i = 0; i < MOST; i++)
+        bytes[i] = (unsigned char)(i * 31 + i / 7);
+    const size_t sizes[] = {0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, MOST};
+    char *file = sgm_path_join(*state, "summed"), *absent = sgm_path_join(*state, "absent");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint64_t checksum, size;
+        assert_int_equal(sgm_file_write(file, bytes, sizes[i], NULL), SGM_OK);
+        assert_int_equal(sgm_file_checksum(file, &checksum, &size, NULL), SGM_OK);
+        assert_int_equal(size, sizes[i]);
+        assert_true(checksum == sgm_checksum(bytes, sizes[i]));
+    }
+    sgm_reader *reader;
+    sgm_error error;
+    unsigned char some[100];
+    assert_int_equal(sgm_reader_open(file, &reader, NULL), SGM_OK);
+    assert_int_equal(sgm_reader_size(reader), MOST);
+    assert_int_equal(sgm_reader_at(reader, MOST - 100, some, 100, NULL), SGM_OK);
+    assert_memory_equal(some, bytes + MOST - 100, 100);
+    assert_int_equal(sgm_reader_at(reader, MOST - 99, some, 100, &error), SGM_EFORMAT);
+    sgm_reader_close(reader);
+    assert_int_equal(sgm_file_checksum(absent, &(uint64_t){0}, &(uint64_t){0}, NULL), SGM_ENOTFOUND);
+    sgm_free(file);
+    sgm_free(absent);
+}
+
 static void test_checksum(void **state) {
     (void)state;
     assert_true(sgm_checksum("", 0) == 0x2d06800538d394c2u);
@@ -566,6 +595,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_folders, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(test_lock, folder_setup, folder_teardown),
         cmocka_unit_test(test_checksum),
+        cmocka_unit_test_setup_teardown(test_file_checksum, folder_setup, folder_teardown),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -116,6 +116,25 @@ static void saving_a_step_again_never_loses_it(void **state) {
     remove_run("again");
 }
 
+/* A disk that fails while a checkpoint is verified. Reading the first byte of /proc/self/mem is an I/O error to anyone. */
+static void a_failing_disk_is_not_damage(void **state) {
+    (void)state;
+    train("sector", NULL);
+    const char *folder = path("sector/checkpoints/step-000012"), *weights = join(folder, "model.safetensors"),
+               *away = path("sector/away");
+    assert_int_equal(rename(weights, away), 0);
+    assert_int_equal(symlink("/proc/self/mem", weights), 0);
+    sgm_trainer *trainer;
+    sgm_error error = {0};
+    assert_int_equal(sgm_checkpoint_verify(folder, &error), SGM_EIO);
+    assert_int_equal(sgm_trainer_resume(path("sector"), 0, 0, NULL, &trainer, &error), SGM_EIO);
+    assert_int_equal(unlink(weights), 0);
+    assert_int_equal(rename(away, weights), 0);
+    sgm_trainer_close(resume("sector", 0));
+    assert_non_null(strstr(notes, "resumed at step 12"));
+    remove_run("sector");
+}
+
 /* Replace `from` by `to` in a run's config.yaml. */
 static void edit_config(const char *run, const char *from, const char *to) {
     char *file = join(path(run), "config.yaml"), *text;
@@ -267,6 +286,7 @@ int main(void) {
         cmocka_unit_test(what_was_put_aside_stays),
         cmocka_unit_test(what_cannot_be_tidied_stops_no_run),
         cmocka_unit_test(saving_a_step_again_never_loses_it),
+        cmocka_unit_test(a_failing_disk_is_not_damage),
         cmocka_unit_test(a_save_changes_nothing_that_is_computed),
         cmocka_unit_test(balancers_may_change),
         cmocka_unit_test(a_refused_resume_changes_no_config),

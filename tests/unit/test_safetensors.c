@@ -300,11 +300,48 @@ static void reads_shards(void **state) {
     assert_non_null(strstr(error.message, "twice"));
 }
 
+/* A file that is cut short while it is open: an error, where touching its mapping would be a signal. */
+static void a_file_cut_short_is_an_error(void **state) {
+    (void)state;
+    enum { VALUES = 1 << 19 }; /* bf16: blocks of values follow one another */
+    const int64_t shape = VALUES;
+    uint16_t *values = sgm_alloc(VALUES * sizeof *values);
+    float *out = sgm_alloc(VALUES * sizeof *out);
+    for (size_t i = 0; i < VALUES; i++)
+        values[i] = (uint16_t)(0x3F80 + i % 128); /* 1, 1 + 1/128, … */
+    const char *path = in_folder("short.safetensors");
+    sgm_safetensors_writer *writer;
+    sgm_safetensors *file;
+    sgm_error error = {0};
+    assert_int_equal(sgm_safetensors_writer_new(path, &writer, &error), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_declare(writer, "x", SGM_BF16, 1, &shape, &error), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_add(writer, values, VALUES * sizeof *values, &error), SGM_OK);
+    assert_int_equal(sgm_safetensors_writer_commit(writer, &error), SGM_OK);
+    assert_int_equal(sgm_safetensors_open(path, &file, &error), SGM_OK);
+    assert_int_equal(sgm_safetensors_verify(file, &error), SGM_OK);
+    const sgm_tensor_entry *entry = sgm_safetensors_find(file, "x");
+    assert_int_equal(sgm_safetensors_read_f32(file, entry, out, &error), SGM_OK);
+    for (size_t i = 0; i < VALUES; i++)
+        assert_true(out[i] == 1 + (float)(i % 128) / 128);
+    assert_int_equal(truncate(path, 5000), 0);
+    assert_int_equal(sgm_safetensors_read_f32(file, entry, out, &error), SGM_EFORMAT);
+    assert_int_equal(sgm_safetensors_read(file, entry, out, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "short.safetensors"));
+    assert_int_equal(sgm_safetensors_verify(file, &error), SGM_EFORMAT);
+    sgm_safetensors_close(file);
+    sgm_free(values);
+    sgm_free(out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_tensors),         cmocka_unit_test(converts_types),
-        cmocka_unit_test(refuses_damage),        cmocka_unit_test(writes_and_verifies),
-        cmocka_unit_test(writer_keeps_its_word), cmocka_unit_test(reads_shards),
+        cmocka_unit_test(reads_tensors),
+        cmocka_unit_test(converts_types),
+        cmocka_unit_test(refuses_damage),
+        cmocka_unit_test(writes_and_verifies),
+        cmocka_unit_test(writer_keeps_its_word),
+        cmocka_unit_test(reads_shards),
+        cmocka_unit_test(a_file_cut_short_is_an_error),
     };
     return cmocka_run_group_tests_name("safetensors", tests, make_folder, remove_folder);
 }
