@@ -19,6 +19,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "base/system.h"
 
@@ -71,6 +72,15 @@ sgm_status(sgm_fail_errno)(sgm_error *error, int number, const char *action, con
         break;
     }
     return sgm_fail(error, status, hint, "cannot %s %s: %s", action, path, reason);
+}
+
+sgm_fault_hook *sgm_fault;
+
+bool sgm_faulted(const char *call, const char *path) {
+    int number = sgm_fault ? sgm_fault(call, path) : 0;
+    if (number)
+        errno = number;
+    return number != 0;
 }
 
 static int open_retry(const char *path, int flags, mode_t mode) {
@@ -236,7 +246,8 @@ sgm_status sgm_writer_open(const char *path, sgm_writer **out, sgm_error *error)
         writer_free(writer);
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write %s", path);
     }
-    writer->fd = open_retry(writer->partial, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    if (!sgm_faulted("open", writer->partial))
+        writer->fd = open_retry(writer->partial, O_WRONLY | O_CREAT | O_EXCL, 0666);
     if (writer->fd < 0 && errno == EEXIST) { /* left by a dead process that had our process id */
         unlink(writer->partial);
         writer->fd = open_retry(writer->partial, O_WRONLY | O_CREAT | O_EXCL, 0666);
@@ -252,7 +263,8 @@ sgm_status sgm_writer_open(const char *path, sgm_writer **out, sgm_error *error)
 
 static sgm_status write_out(sgm_writer *writer, const unsigned char *bytes, size_t size, sgm_error *error) {
     while (size) {
-        ssize_t n = write(writer->fd, bytes, size < 1u << 30 ? size : 1u << 30);
+        bool faulted = sgm_faulted("write", writer->partial);
+        ssize_t n = faulted ? -1 : write(writer->fd, bytes, size < 1u << 30 ? size : 1u << 30);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -290,7 +302,7 @@ sgm_status sgm_writer_patch(sgm_writer *writer, uint64_t offset, const void *byt
     sgm_status status = write_out(writer, writer->buffer, writer->used, error);
     writer->used = 0;
     for (const unsigned char *from = bytes; !status && size;) {
-        ssize_t n = pwrite(writer->fd, from, size, (off_t)offset);
+        ssize_t n = sgm_faulted("write", writer->partial) ? -1 : pwrite(writer->fd, from, size, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -331,13 +343,14 @@ sgm_status sgm_writer_commit(sgm_writer *writer, sgm_error *error) {
         status = sgm_fail(error, writer->failed, NULL, "cannot write %s: an earlier write failed", writer->path);
     if (!status)
         status = write_out(writer, writer->buffer, writer->used, error);
-    if (!status && fsync(writer->fd) < 0 && errno != EINVAL) /* EINVAL: a file system without fsync */
+    if (!status && (sgm_faulted("fsync", writer->partial) || fsync(writer->fd) < 0) &&
+        errno != EINVAL) /* EINVAL: a file system without fsync */
         status = sgm_fail_errno(error, errno, "write", writer->path);
     int fd = writer->fd;
     writer->fd = -1;
     if (close(fd) < 0 && !status) /* network file systems report a full disk only here */
         status = sgm_fail_errno(error, errno, "write", writer->path);
-    if (!status && rename(writer->partial, writer->path) < 0)
+    if (!status && (sgm_faulted("rename", writer->path) || rename(writer->partial, writer->path) < 0))
         status = sgm_fail_errno(error, errno, "write", writer->path);
     if (status) {
         sgm_writer_abandon(writer);

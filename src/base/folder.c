@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/system.h"
@@ -46,7 +47,7 @@ sgm_status sgm_folder_sync(const char *path, sgm_error *error) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return sgm_fail_errno(error, errno, "open the folder", path);
-    int failed = fsync(fd), number = errno;
+    int failed = sgm_faulted("fsync", path) ? -1 : fsync(fd), number = errno;
     close(fd);
     if (failed < 0 && number != EINVAL && number != EROFS) /* EINVAL: a file system that cannot sync folders */
         return sgm_fail_errno(error, number, "sync the folder", path);
@@ -74,7 +75,7 @@ static sgm_status sync_parent_of(const char *path, sgm_error *error) {
 
 /* One level; an existing folder is fine, anything else of that name is not. */
 static sgm_status make_one(const char *path, sgm_error *error) {
-    if (mkdir(path, 0777) == 0)
+    if (!sgm_faulted("mkdir", path) && mkdir(path, 0777) == 0)
         return sync_parent_of(path, error);
     int number = errno;
     if (sgm_path_is_folder(path)) /* also where mkdir says EROFS or EACCES of a folder that is there */
@@ -106,7 +107,7 @@ sgm_status sgm_folder_make(const char *path, sgm_error *error) {
 
 static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
     (void)info, (void)kind, (void)where;
-    return remove(path) == 0 || errno == ENOENT ? 0 : errno;
+    return (!sgm_faulted("remove", path) && remove(path) == 0) || errno == ENOENT ? 0 : errno;
 }
 
 sgm_status sgm_folder_remove(const char *path, sgm_error *error) {
@@ -122,7 +123,7 @@ sgm_status sgm_folder_remove(const char *path, sgm_error *error) {
 }
 
 sgm_status sgm_folder_rename(const char *from, const char *to, sgm_error *error) {
-    int failed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+    int failed = sgm_faulted("rename", to) ? -1 : renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
     if (failed < 0 && (errno == EINVAL || errno == ENOSYS)) { /* a file system without that flag */
         if (sgm_path_exists(to))
             errno = EEXIST;
@@ -143,9 +144,9 @@ sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *err
         return no_memory(link, error);
     unlink(fresh); /* left by a dead process that had our process id */
     sgm_status status = SGM_OK;
-    if (symlink(target, fresh) < 0) {
+    if (sgm_faulted("symlink", fresh) || symlink(target, fresh) < 0) {
         status = sgm_fail_errno(error, errno, "make the link", link);
-    } else if (rename(fresh, link) < 0) {
+    } else if (sgm_faulted("rename", link) || rename(fresh, link) < 0) {
         status = sgm_fail_errno(error, errno, "replace the link", link);
         unlink(fresh);
     }

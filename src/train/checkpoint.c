@@ -346,6 +346,14 @@ static bool is_finite(const char *folder, const char *name) {
     return finite;
 }
 
+/* Where `latest` could not be moved it still leads somewhere. */
+static bool is_pointed_at(const char *folder, const char *name) {
+    char *link = sgm_path_join(folder, "latest"), target[256];
+    ssize_t size = link ? readlink(link, target, sizeof target) : -1;
+    sgm_free(link);
+    return size >= 0 && (size_t)size == strlen(name) && memcmp(target, name, (size_t)size) == 0;
+}
+
 /* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. One
  * that cannot be removed takes room and nothing else, so that is only told. */
 static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
@@ -363,7 +371,7 @@ static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
         finite = finite || rescue;
         if (kept < keep)
             kept++;
-        else if (!rescue && remove_checkpoint(folder, names[i], &error))
+        else if (!rescue && !is_pointed_at(folder, names[i]) && remove_checkpoint(folder, names[i], &error))
             note(notes, sgm_format("the old checkpoint %s is not removed: %s", names[i], error.message));
     }
     sgm_free(names);
