@@ -36,6 +36,7 @@ typedef struct sgm_data_build_options {
     int64_t document_limit_bytes; /* longer documents are cut into several at line ends; 0: no limit */
     void (*progress)(void *context, const char *what, double share);
     void *context;
+    const volatile int *stop; /* may be NULL; polled: non-zero → nothing is left behind, SGM_EINTERRUPTED */
 } sgm_data_build_options;
 /* Any bytes are legal text; files that hold NUL bytes in their first 8 KiB are taken for binary and refused with a hint. An
  * empty corpus is SGM_EARGUMENT. `folder` must not exist or be empty. */

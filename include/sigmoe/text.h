@@ -37,6 +37,7 @@ typedef struct sgm_tokenizer_training {
     size_t special_count;
     void (*progress)(void *context, int64_t merges_done, int64_t merges);
     void *context;
+    const volatile int *stop; /* may be NULL; polled: non-zero → SGM_EINTERRUPTED */
 } sgm_tokenizer_training;
 /* Texts: `count` pieces. Deterministic: ties go to the pair of lower ids. */
 sgm_status sgm_tokenizer_train(const sgm_tokenizer_training *options, const char *const *texts, const size_t *sizes,

@@ -55,14 +55,17 @@ typedef struct sgm_trainer_events {
 
 /* Start a run in a new folder. `data`: a data folder, or text files and folders (tokenised into RUN/data first, with a new
  * tokenizer unless data.tokenizer names one). Errors: SGM_EEXISTS the folder exists; SGM_EBUSY another process works in it;
- * SGM_EMEMORY said before allocating. Nothing is left behind on an error. */
+ * SGM_EMEMORY said before allocating; SGM_EINTERRUPTED `*stop` (polled while text is read and tokenised; may be NULL) became
+ * non-zero. Nothing is left behind on an error. */
 sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, size_t data_count, const char *run,
-                             const sgm_trainer_events *events, sgm_trainer **trainer, sgm_error *error);
+                             const sgm_trainer_events *events, const volatile int *stop, sgm_trainer **trainer,
+                             sgm_error *error);
 /* Continue the run at its latest checkpoint that verifies, with the configuration it has. `steps` > 0: the
  * run's new length, no shorter than it was; `threads` > 0: with so many. */
 sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const sgm_trainer_events *events,
                               sgm_trainer **trainer, sgm_error *error);
-/* Train to the end, saving as configured. `*stop` is polled between steps: non-zero → save, return SGM_EINTERRUPTED. */
+/* Train to the end, saving as configured. `*stop` is polled between steps and in evaluations: non-zero → save, return
+ * SGM_EINTERRUPTED. An evaluation that was broken off is made by the run that goes on. */
 sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_error *error);
 sgm_status sgm_trainer_step(sgm_trainer *trainer, sgm_step_report *report, sgm_error *error); /* one step */
 sgm_status sgm_trainer_save(sgm_trainer *trainer, sgm_error *error);

@@ -51,7 +51,7 @@ static int start(const cli_args *args, const sgm_trainer_events *events, sgm_tra
     if (origin && strcmp(origin, "--set") == 0) /* a file's, perhaps another run's, gives way to --data */
         code = cli_usage("give one of them", "--data and --set data.folder both name what to train on");
     sgm_error error = {0};
-    if (code == CLI_DONE && sgm_trainer_start(config, data, count, run, events, trainer, &error))
+    if (code == CLI_DONE && sgm_trainer_start(config, data, count, run, events, &cli_stop, trainer, &error))
         code = cli_fail(&error);
     sgm_config_free(config);
     return code;

@@ -58,6 +58,13 @@ static sgm_status out_of_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, "build from fewer or smaller sources", "no memory to build the data");
 }
 
+/* SGM_EINTERRUPTED once the caller wants no more. */
+static sgm_status poll_stop(const build_state *state, sgm_error *error) {
+    if (!state->options->stop || !*state->options->stop)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted while reading and tokenising text");
+}
+
 /* ---- collecting ------------------------------------------------------------------------------------------------ */
 
 static sgm_status on_file(void *context, const char *path, const char *text, size_t size, sgm_error *error) {
@@ -104,7 +111,9 @@ static sgm_status on_document(void *context, const char *text, size_t size, sgm_
     uint32_t domain_index = state->facts[state->source].domain;
     domain_facts *domain = &state->domains[domain_index];
     uint64_t hash = sgm_checksum(text, size);
-    sgm_status status = SGM_OK;
+    sgm_status status = poll_stop(state, error);
+    if (status != SGM_OK)
+        return status;
     if (state->options->deduplicate && set_add(&state->texts, hash, &status)) {
         domain->repeated_documents++;
         return SGM_OK;
@@ -268,7 +277,7 @@ static sgm_status train_tokenizer(build_state *state, sgm_error *error) {
         taken += entry[i].size;
     }
     sgm_tokenizer_training training = {
-        .vocabulary = state->options->vocabulary, .progress = on_merge, .context = state};
+        .vocabulary = state->options->vocabulary, .progress = on_merge, .context = state, .stop = state->options->stop};
     if (status == SGM_OK)
         status = sgm_tokenizer_train(&training, texts, sizes, used, &state->tokenizer, error);
     sgm_free(texts);
@@ -305,6 +314,7 @@ typedef struct piece {
 
 typedef struct encode_batch {
     const sgm_tokenizer *tokenizer;
+    const build_state *state; /* for its stop flag */
     int32_t end_of_text, *ids;
     size_t ids_capacity;
     sgm_buffer pieces;
@@ -334,8 +344,11 @@ static void encode_pieces(sgm_worker *worker, void *argument) {
     piece *pieces = (piece *)(void *)batch->pieces.data;
     int64_t count = (int64_t)(batch->pieces.size / sizeof *pieces);
     for (int64_t i; (i = sgm_task(worker)) < count;)
-        if (batch->status[worker->thread] == SGM_OK)
-            batch->status[worker->thread] = encode_piece(batch, &pieces[i], &batch->errors[worker->thread]);
+        if (batch->status[worker->thread] == SGM_OK) {
+            sgm_error *error = &batch->errors[worker->thread];
+            sgm_status status = poll_stop(batch->state, error);
+            batch->status[worker->thread] = status == SGM_OK ? encode_piece(batch, &pieces[i], error) : status;
+        }
 }
 
 static sgm_status finish_shard(build_state *state, sgm_error *error) {
@@ -443,7 +456,7 @@ static sgm_status encode_domain(build_state *state, encode_batch *batch, uint32_
 static sgm_status encode_all(build_state *state, sgm_error *error) {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = processors < 1 ? 1 : processors > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : (int)processors;
-    encode_batch batch = {.tokenizer = state->tokenizer, .end_of_text = state->end_of_text};
+    encode_batch batch = {.tokenizer = state->tokenizer, .state = state, .end_of_text = state->end_of_text};
     sgm_status status = sgm_team_new(threads, &state->team, error);
     if (status != SGM_OK)
         return status;

@@ -302,13 +302,21 @@ static sgm_status apply(trainer *tr, sgm_merge merge, uint32_t first, sgm_buffer
     return status;
 }
 
+static bool stopped(const sgm_tokenizer_training *options) {
+    return options->stop && *options->stop;
+}
+
+static sgm_status interrupted(sgm_error *error) {
+    return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted while training the tokenizer");
+}
+
 static sgm_status merge_all(trainer *tr, sgm_tokenizer *t, int64_t wanted, const sgm_tokenizer_training *options,
                             sgm_error *error) {
     sgm_buffer fresh = {0}, bytes = {0};
     sgm_status status = lay_out(tr);
     for (int64_t done = 0; !status && done < wanted; done++) {
         pair *best;
-        status = best_pair(tr, &best);
+        status = stopped(options) ? SGM_EINTERRUPTED : best_pair(tr, &best);
         if (status)
             break;
         if (!best) {
@@ -339,6 +347,8 @@ static sgm_status merge_all(trainer *tr, sgm_tokenizer *t, int64_t wanted, const
     }
     sgm_buffer_free(&fresh);
     sgm_buffer_free(&bytes);
+    if (status == SGM_EINTERRUPTED)
+        return interrupted(error);
     if (status == SGM_ESPACE)
         return sgm_fail(error, SGM_ESPACE, "train on a sample of the text", "more than 4 billion bytes of words");
     return status ? sgm_fail(error, status, "train on a sample of the text", "not enough memory to train a tokenizer")
@@ -350,18 +360,23 @@ static sgm_status merge_all(trainer *tr, sgm_tokenizer *t, int64_t wanted, const
 static const char *const end_of_text_only[] = {"<|endoftext|>"};
 
 /* Words of the texts; special tokens in them part words and are not counted. */
-static sgm_status count_words(trainer *tr, const sgm_tokenizer *t, const char *const *texts, const size_t *sizes,
-                              size_t count, sgm_error *error) {
+static sgm_status count_words(trainer *tr, const sgm_tokenizer *t, const sgm_tokenizer_training *options,
+                              const char *const *texts, const size_t *sizes, size_t count, sgm_error *error) {
     sgm_splitter splitter = {
         .steps = t->steps, .step_count = t->step_count, .word = count_word, .context = tr, .error = error};
     sgm_status status = SGM_OK;
-    for (size_t i = 0; !status && i < count; i++)
+    for (size_t i = 0; !status && i < count; i++) {
+        if (stopped(options))
+            status = SGM_EINTERRUPTED;
         for (size_t done = 0, start, end; !status && done < sizes[i]; done = end) {
             if (!sgm_added_next(&t->plain_set, texts[i], sizes[i], done, done, &start, &end))
                 start = end = sizes[i];
             status = sgm_splitter_run(&splitter, texts[i] + done, start - done);
         }
+    }
     sgm_splitter_fini(&splitter);
+    if (status == SGM_EINTERRUPTED)
+        return interrupted(error);
     if (status == SGM_ESPACE)
         return sgm_fail(error, SGM_ESPACE, "train on a sample of the text", "more than 4 billion bytes of words");
     return status ? sgm_fail(error, status, "train on a sample of the text", "not enough memory to count words")
@@ -402,7 +417,7 @@ static sgm_status train(const sgm_tokenizer_training *options, const char *const
     if (status)
         return status;
     trainer tr = {0};
-    status = count_words(&tr, t, texts, sizes, count, error);
+    status = count_words(&tr, t, options, texts, sizes, count, error);
     if (!status)
         status = merge_all(&tr, t, merges, options, error);
     trainer_fini(&tr);

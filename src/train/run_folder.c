@@ -72,7 +72,7 @@ static sgm_status choose_tokenizer(const sgm_run_settings *settings, const char 
 }
 
 static sgm_status build_data(const sgm_run_settings *settings, const char *const *data, size_t data_count,
-                             const char *folder, sgm_error *error) {
+                             const char *folder, const volatile int *stop, sgm_error *error) {
     sgm_data_source *sources = NULL;
     size_t found = 0;
     char *tokenizer = NULL, *target = sgm_path_join(folder, "data");
@@ -89,6 +89,7 @@ static sgm_status build_data(const sgm_run_settings *settings, const char *const
             .heldout_share = settings->data.heldout_share,
             .deduplicate = settings->data.deduplicate,
             .document_limit_bytes = settings->data.document_bytes,
+            .stop = stop,
         };
         status = sgm_data_build(&options, target, error);
     }
@@ -205,7 +206,7 @@ static sgm_status exists(const char *run, sgm_error *error) {
 }
 
 sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *const *data, size_t data_count,
-                               const char *run, sgm_lock **lock, sgm_error *error) {
+                               const char *run, const volatile int *stop, sgm_lock **lock, sgm_error *error) {
     *lock = NULL;
     if (sgm_path_exists(run))
         return exists(run, error);
@@ -215,7 +216,7 @@ sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *con
     sgm_status status = make_starting(folder, lock, error);
     if (!status) {
         if (!settings->data.folder[0])
-            status = build_data(settings, data, data_count, folder, error);
+            status = build_data(settings, data, data_count, folder, stop, error);
         if (!status)
             status = write_config(settings, folder, error);
         if (!status && (status = sgm_folder_rename(folder, run, error)) == SGM_EEXISTS)

@@ -264,6 +264,15 @@ sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, 
     return run(log, INSERT_EVAL, error);
 }
 
+sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_error *error) {
+    char sql[64];
+    double count;
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM evals WHERE step = %lld", (long long)step);
+    sgm_status status = query(log, sql, 0, &count, error);
+    *has = !status && count > 0;
+    return status;
+}
+
 sgm_status sgm_run_log_sample(sgm_run_log *log, int64_t step, const char *prompt, const char *text, size_t size,
                               sgm_error *error) {
     sqlite3_stmt *statement = log->statement[INSERT_SAMPLE];

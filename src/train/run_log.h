@@ -38,6 +38,8 @@ sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const
 /* One row per domain and one, of domain "", for all. */
 sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, int64_t tokens, int64_t bytes,
                             double loss, double bits_per_byte, sgm_error *error);
+/* Whether there are rows of an evaluation at `step`. */
+sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_error *error);
 sgm_status sgm_run_log_sample(sgm_run_log *log, int64_t step, const char *prompt, const char *text, size_t size,
                               sgm_error *error);
 sgm_status sgm_run_log_meta(sgm_run_log *log, const char *key, const char *value, sgm_error *error);

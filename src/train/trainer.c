@@ -53,6 +53,10 @@ sgm_notes sgm_trainer_notes(sgm_trainer *trainer) {
     return (sgm_notes){pass_note, trainer};
 }
 
+bool sgm_trainer_stopped(const sgm_trainer *trainer) {
+    return trainer->stop && *trainer->stop;
+}
+
 /* ---- parts ------------------------------------------------------------------------------------------------------ */
 
 static sgm_status no_memory(sgm_error *error) {
@@ -174,7 +178,8 @@ static void settle(sgm_trainer *trainer) {
 /* ---- start ------------------------------------------------------------------------------------------------------ */
 
 sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, size_t data_count, const char *run,
-                             const sgm_trainer_events *events, sgm_trainer **out, sgm_error *error) {
+                             const sgm_trainer_events *events, const volatile int *stop, sgm_trainer **out,
+                             sgm_error *error) {
     *out = NULL;
     if (sgm_path_exists(run))
         return sgm_fail(error, SGM_EEXISTS, "take another name, or continue it with `sigmoe train --resume`",
@@ -191,7 +196,7 @@ sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, 
     if (!status)
         status = make_stepper(trainer, error);
     if (!status)
-        status = sgm_run_folder_make(trainer->settings, data, data_count, run, &trainer->lock, error);
+        status = sgm_run_folder_make(trainer->settings, data, data_count, run, stop, &trainer->lock, error);
     if (status) {
         sgm_trainer_close(trainer);
         return status;

@@ -38,6 +38,7 @@ struct sgm_trainer {
     sgm_run_log *log;
     int log_file; /* log.txt, -1: none */
     sgm_trainer_events events;
+    const volatile int *stop; /* while sgm_trainer_run is at work; NULL: none */
     sgm_evaluator evaluator;
     sgm_eval_report last_eval;
     int64_t saved_step;                 /* -1: none yet */
@@ -52,8 +53,10 @@ struct sgm_trainer {
 void sgm_trainer_note(sgm_trainer *trainer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sgm_trainer_log(sgm_trainer *trainer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 sgm_notes sgm_trainer_notes(sgm_trainer *trainer);
+bool sgm_trainer_stopped(const sgm_trainer *trainer);
 
-/* trainer_eval.c. At most `limit` tokens over all domains, 0: all; writes rows and calls the event. */
+/* trainer_eval.c. At most `limit` tokens over all domains, 0: all; writes rows and calls the event. SGM_EINTERRUPTED, with
+ * neither: the run's stop flag was raised. */
 sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error);
 void sgm_evaluator_free(sgm_evaluator *evaluator);
 sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *error);
@@ -66,9 +69,9 @@ sgm_status sgm_trainer_summary(sgm_trainer *trainer, sgm_error *error);
  * or "" for text that is still to be tokenised. Before the config is bound: its values are borrowed from then on. */
 sgm_status sgm_run_folder_bind_data(sgm_config *config, const char *const *data, size_t data_count, sgm_error *error);
 /* run_folder.c. Make RUN with its config.yaml and, where text was given, its data, in one rename: it is there whole or
- * not at all. `lock` is held on return. The settings' config gets data.folder. */
+ * not at all; `stop` as in sgm_data_build. `lock` is held on return. The settings' config gets data.folder. */
 sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *const *data, size_t data_count,
-                               const char *run, sgm_lock **lock, sgm_error *error);
+                               const char *run, const volatile int *stop, sgm_lock **lock, sgm_error *error);
 /* Lock an existing run and read its config; `steps` > 0 replaces train.steps in what was read. */
 sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, sgm_config **config, sgm_error *error);
 /* Where that raised them: write them into its config.yaml too, once it is known that the run can be resumed. */

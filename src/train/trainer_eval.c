@@ -124,7 +124,7 @@ static void score_domain(sgm_trainer *trainer, size_t domain, int64_t limit) {
         int64_t count = 0, begin, end, score;
         const int32_t *document = sgm_corpus_document(trainer->corpus, SGM_HELDOUT, domain, d, &count, NULL);
         for (int64_t i = 0; document && sgm_evaluation_window(count, context, i, &begin, &end, &score); i++) {
-            if (limit > 0 && evaluator->scored[domain] >= limit)
+            if ((limit > 0 && evaluator->scored[domain] >= limit) || sgm_trainer_stopped(trainer))
                 return;
             add_window(trainer, domain, document, count, begin, end, score);
         }
@@ -168,6 +168,8 @@ sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *
     for (size_t d = 0; d < evaluator->domains; d++)
         score_domain(trainer, d, limit > 0 && present ? (limit + (int64_t)present - 1) / (int64_t)present : 0);
     flush(trainer);
+    if (sgm_trainer_stopped(trainer)) /* what was scored is a part only */
+        return sgm_fail(error, SGM_EINTERRUPTED, NULL, "the evaluation was interrupted");
 
     sgm_eval_report *report = &trainer->last_eval;
     double loss = 0;

@@ -167,14 +167,19 @@ static sgm_status save_on_the_way(sgm_trainer *trainer, sgm_error *error) {
 
 /* ---- the run ---------------------------------------------------------------------------------------------------- */
 
-static void evaluate(sgm_trainer *trainer, int64_t limit) {
+/* False: it was interrupted. */
+static bool evaluate(sgm_trainer *trainer, int64_t limit) {
     sgm_error error;
-    if (sgm_trainer_evaluate(trainer, limit, &error))
+    sgm_status status = sgm_trainer_evaluate(trainer, limit, &error);
+    if (status == SGM_EINTERRUPTED)
+        return false;
+    if (status)
         tell_log_failure(trainer, &error);
     if (sgm_trainer_sample(trainer, &error))
         sgm_trainer_note(trainer, "no sample: %s", error.message);
     if (sgm_run_log_flush(trainer->log, &error))
         tell_log_failure(trainer, &error);
+    return true;
 }
 
 /* Resumed as it is, the run tries again with the text that follows; the hint says how to go back. */
@@ -203,7 +208,11 @@ static bool due(int64_t step, int64_t every) {
 /* The checkpoint first: a final evaluation may take minutes, and a run killed in it has only that to do again. */
 static sgm_status finish(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = sgm_trainer_save(trainer, error);
-    evaluate(trainer, trainer->settings->train.final_eval_tokens);
+    bool whole = evaluate(trainer, trainer->settings->train.final_eval_tokens);
+    if (!status && !whole)
+        return sgm_fail(error, SGM_EINTERRUPTED, "`sigmoe train --resume` evaluates it",
+                        "interrupted in the last evaluation; all %" PRId64 " steps are done and saved",
+                        trainer->stepper->step);
     return status ? status : sgm_trainer_summary(trainer, error);
 }
 
@@ -218,13 +227,28 @@ static double measure_peak(int threads) {
     return peak;
 }
 
-sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_error *error) {
+/* The evaluation due where the run was resumed, if it was broken off there: the log then is that of a run without a break. */
+static void make_up_evaluation(sgm_trainer *trainer) {
+    const sgm_train_settings *train = &trainer->settings->train;
+    int64_t step = trainer->stepper->step;
+    bool has = true;
+    sgm_error error;
+    if (step == 0 || step >= train->steps || !due(step, train->eval_every))
+        return;
+    if (sgm_run_log_has_eval(trainer->log, step, &has, &error))
+        tell_log_failure(trainer, &error);
+    if (!has)
+        evaluate(trainer, train->eval_tokens);
+}
+
+static sgm_status run_to_the_end(sgm_trainer *trainer, sgm_error *error) {
     const sgm_train_settings *train = &trainer->settings->train;
     const sgm_stepper *stepper = trainer->stepper;
     if (isnan(trainer->peak_flops))
         trainer->peak_flops = measure_peak((int)train->threads);
+    make_up_evaluation(trainer);
     while (stepper->step < train->steps) {
-        if (stop && *stop) {
+        if (sgm_trainer_stopped(trainer)) {
             sgm_status status = sgm_trainer_save(trainer, error);
             return status ? status
                           : sgm_fail(error, SGM_EINTERRUPTED, "continue with `sigmoe train --resume`",
@@ -246,4 +270,11 @@ sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_e
             return status;
     }
     return finish(trainer, error);
+}
+
+sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_error *error) {
+    trainer->stop = stop;
+    sgm_status status = run_to_the_end(trainer, error);
+    trainer->stop = NULL;
+    return status;
 }

@@ -337,6 +337,43 @@ static void build_keeps_every_document_once(void **state) {
     assert_false(sgm_path_exists(at("out.building")));
 }
 
+/* Raises its flag when the build comes to a stage, so far. */
+typedef struct stage {
+    const char *what;
+    double share;
+    volatile int stop;
+} stage;
+
+static void raise_at(void *context, const char *what, double share) {
+    stage *at = context;
+    at->stop |= strcmp(what, at->what) == 0 && share >= at->share;
+}
+
+/* Stopped while reading, in the middle of the merges, and before encoding: an error, and nothing is left. */
+static void a_build_can_be_stopped(void **state) {
+    (void)state;
+    make_corpus();
+    stage stages[] = {{"reading", 0, 0}, {"training the tokenizer", 0.5, 0}, {"training the tokenizer", 1, 0}};
+    const char *in = at("in");
+    sgm_data_source *sources;
+    size_t found;
+    assert_int_equal(sgm_data_sources_from_path(&in, 1, &sources, &found, NULL), SGM_OK);
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        sgm_data_build_options options = {.sources = sources,
+                                          .source_count = found,
+                                          .vocabulary = 280,
+                                          .progress = raise_at,
+                                          .context = &stages[i],
+                                          .stop = &stages[i].stop};
+        sgm_error error = {0};
+        assert_int_equal(sgm_data_build(&options, at("stopped"), &error), SGM_EINTERRUPTED);
+        assert_non_null(strstr(error.message, "interrupted"));
+        assert_false(sgm_path_exists(at("stopped")));
+        assert_false(sgm_path_exists(at("stopped.building")));
+    }
+    sgm_data_sources_free(sources, found);
+}
+
 static void one_book_is_cut(void **state) {
     (void)state;
     char text[9000], *end = text;
@@ -499,6 +536,7 @@ int main(void) {
         cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(forged_values_are_refused),
         cmocka_unit_test(build_keeps_every_document_once),
+        cmocka_unit_test(a_build_can_be_stopped),
         cmocka_unit_test(one_book_is_cut),
         cmocka_unit_test(copies_share_a_split),
         cmocka_unit_test(normalising_may_lengthen),

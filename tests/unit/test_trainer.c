@@ -126,7 +126,7 @@ static void killing_at_any_moment_changes_nothing(void **state) {
             sgm_status status =
                 sgm_path_exists(path("killed"))
                     ? sgm_trainer_resume(path("killed"), 0, 0, NULL, &trainer, NULL)
-                    : sgm_trainer_start(configure(settings), data, 2, path("killed"), NULL, &trainer, NULL);
+                    : sgm_trainer_start(configure(settings), data, 2, path("killed"), NULL, NULL, &trainer, NULL);
             _exit(status || sgm_trainer_run(trainer, NULL, NULL) ? 1 : 0);
         }
         int result;
@@ -413,15 +413,15 @@ static void wrong_starts_leave_nothing(void **state) {
     sgm_error error;
     const char *data[] = {path("sea.txt")}, *missing[] = {path("nothing.txt")};
     sgm_config *config = configure(NULL);
-    assert_int_equal(sgm_trainer_start(config, data, 1, path("taken"), NULL, &second, &error), SGM_EEXISTS);
+    assert_int_equal(sgm_trainer_start(config, data, 1, path("taken"), NULL, NULL, &second, &error), SGM_EEXISTS);
     assert_int_equal(sgm_trainer_resume(path("taken"), 0, 0, NULL, &second, &error), SGM_EBUSY);
     sgm_trainer_close(trainer);
     assert_int_equal(sgm_trainer_resume(path("elsewhere"), 0, 0, NULL, &second, &error), SGM_ENOTFOUND);
-    assert_int_not_equal(sgm_trainer_start(config, missing, 1, path("new"), NULL, &second, &error), SGM_OK);
-    assert_int_equal(sgm_trainer_start(config, NULL, 0, path("new"), NULL, &second, &error), SGM_EARGUMENT);
+    assert_int_not_equal(sgm_trainer_start(config, missing, 1, path("new"), NULL, NULL, &second, &error), SGM_OK);
+    assert_int_equal(sgm_trainer_start(config, NULL, 0, path("new"), NULL, NULL, &second, &error), SGM_EARGUMENT);
     sgm_config_set(config, "model.width", "65536", "test", NULL);
     sgm_config_set(config, "model.expert_width", "262144", "test", NULL);
-    assert_int_equal(sgm_trainer_start(config, data, 1, path("new"), NULL, &second, &error), SGM_EMEMORY);
+    assert_int_equal(sgm_trainer_start(config, data, 1, path("new"), NULL, NULL, &second, &error), SGM_EMEMORY);
     assert_false(sgm_path_exists(path("new")));
     assert_false(sgm_path_exists(path(".new.starting")));
     sgm_config_free(config);
@@ -442,6 +442,61 @@ static void stopping_saves(void **state) {
     same_checkpoint("unstopped", "stopped", 12);
     remove_run("stopped");
     remove_run("unstopped");
+}
+
+/* A flag that is raised when training comes to a step. */
+static volatile int stop_flag;
+static int64_t stop_at;
+static void stop_at_step(void *context, const sgm_step_report *report) {
+    (void)context;
+    stop_flag = report->step == stop_at;
+}
+
+/* Stopped in an evaluation: the run that goes on makes it, and its log is that of a run without a break. */
+static void stopping_breaks_off_an_evaluation(void **state) {
+    (void)state;
+    const char *settings[] = {"train.eval_every=4", NULL};
+    sgm_error error = {0};
+    sgm_trainer *trainer = start("cut", settings);
+    train("uncut", settings);
+    trainer->events.step = stop_at_step;
+    stop_at = 8;
+    assert_int_equal(sgm_trainer_run(trainer, &stop_flag, &error), SGM_EINTERRUPTED);
+    assert_int_equal(trainer->stepper->step, 8);
+    assert_true(query("cut", "SELECT count(*) FROM evals WHERE step = 4") > 0);
+    assert_true(query("cut", "SELECT count(*) FROM evals WHERE step = 8") == 0);
+    sgm_trainer_close(trainer);
+    trainer = resume("cut", 0);
+    trainer->events.step = stop_at_step;
+    stop_at = 12;
+    stop_flag = 0;
+    assert_int_equal(sgm_trainer_run(trainer, &stop_flag, &error), SGM_EINTERRUPTED); /* in the last evaluation */
+    assert_non_null(strstr(error.message, "last evaluation"));
+    assert_false(sgm_path_exists(path("cut/summary.json")));
+    sgm_trainer_close(trainer);
+    finish(resume("cut", 0));
+    assert_true(sgm_path_exists(path("cut/summary.json")));
+    same_checkpoint("uncut", "cut", 12);
+    static const char sum[] = "SELECT sum(loss * tokens * step) FROM evals";
+    assert_true(query("uncut", sum) > 0);
+    assert_true(query("uncut", sum) == query("cut", sum));
+    remove_run("cut");
+    remove_run("uncut");
+}
+
+static void stopping_a_start_leaves_nothing(void **state) {
+    (void)state;
+    const char *data[] = {path("sea.txt")};
+    sgm_config *config = configure(NULL);
+    sgm_trainer *trainer;
+    sgm_error error = {0};
+    volatile int stop = 1;
+    assert_int_equal(sgm_trainer_start(config, data, 1, path("never"), NULL, &stop, &trainer, &error),
+                     SGM_EINTERRUPTED);
+    assert_non_null(strstr(error.message, "interrupted"));
+    assert_false(sgm_path_exists(path("never")));
+    assert_false(sgm_path_exists(path(".never.starting")));
+    sgm_config_free(config);
 }
 
 /* What balances the choice of experts in training goes with the model, and with a resumed run. */
@@ -478,12 +533,12 @@ static void a_data_folder_is_used_in_place(void **state) {
     sgm_config *config = configure(NULL);
     sgm_trainer *trainer;
     sgm_error error = {0};
-    if (sgm_trainer_start(config, data, 1, path("second"), NULL, &trainer, &error))
+    if (sgm_trainer_start(config, data, 1, path("second"), NULL, NULL, &trainer, &error))
         fail_msg("%s", error.message);
     assert_false(sgm_path_exists(path("second/data")));
     finish(trainer);
     sgm_config_set(config, "model.vocabulary", "200", "test", NULL);
-    assert_int_equal(sgm_trainer_start(config, data, 1, path("third"), NULL, &trainer, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_trainer_start(config, data, 1, path("third"), NULL, NULL, &trainer, &error), SGM_EARGUMENT);
     assert_non_null(strstr(error.message, "257"));
     assert_false(sgm_path_exists(path("third")));
     sgm_config_free(config);
@@ -510,6 +565,8 @@ int main(void) {
         cmocka_unit_test(a_full_disk_loses_nothing),
         cmocka_unit_test(wrong_starts_leave_nothing),
         cmocka_unit_test(stopping_saves),
+        cmocka_unit_test(stopping_breaks_off_an_evaluation),
+        cmocka_unit_test(stopping_a_start_leaves_nothing),
         cmocka_unit_test(a_bias_on_selection_is_saved),
         cmocka_unit_test(a_data_folder_is_used_in_place),
     };

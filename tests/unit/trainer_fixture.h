@@ -120,7 +120,7 @@ static inline sgm_trainer *start(const char *run, const char *const *settings) {
     sgm_trainer *trainer;
     sgm_error error = {0};
     notes[0] = '\0';
-    if (sgm_trainer_start(config, data, 2, path(run), &events, &trainer, &error))
+    if (sgm_trainer_start(config, data, 2, path(run), &events, NULL, &trainer, &error))
         fail_msg("start: %s (%s)", error.message, error.hint);
     sgm_config_free(config);
     return trainer;
