@@ -24,31 +24,14 @@ static void add_items(const sgm_routing *record, const int32_t *targets, int64_t
     }
 }
 
-/* H of p / Σp; a softmax has Σp = 1. */
-static double entropy_of_item(const sgm_real *p, int64_t experts) {
-    double sum = 0, weighted = 0;
-    for (int64_t e = 0; e < experts; e++) {
-        double x = (double)p[e];
-        sum += x;
-        if (!(x <= 0))
-            weighted += x * sgm_log64(x);
-    }
-    return sum > 0 ? sgm_log64(sum) - weighted / sum : sum;
-}
-
 void sgm_load_add(sgm_worker *worker, sgm_load *load, const sgm_routing *record, const int32_t *targets) {
     int64_t begin, end;
     sgm_split(worker, record->experts, 8, &begin, &end);
     add_items(record, targets, begin, end, load);
     if (worker->thread != 0)
         return;
-    for (int64_t t = 0; t < record->items; t++) {
-        if (targets && targets[t] < 0)
-            continue;
-        load->tokens++;
-        if (load->wants_entropy)
-            load->entropy += entropy_of_item(record->probabilities + t * record->experts, record->experts);
-    }
+    for (int64_t t = 0; t < record->items; t++)
+        load->tokens += !targets || targets[t] >= 0;
 }
 
 /* Entropy of values that need not sum to 1, over ln E. One expert is even by definition. */

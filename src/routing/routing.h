@@ -73,8 +73,6 @@ typedef struct sgm_load {
     int64_t tokens, experts;
     int64_t *count;      /* (E) assignments */
     double *probability; /* (E) Σ over items of p */
-    bool wants_entropy;  /* asks for the next: a logarithm per item and expert, too dear for every training step */
-    double entropy;      /* Σ over items of H(p_item), nats */
 } sgm_load;
 
 /* Add a finished record: of its items those with targets[item] >= 0 (evaluation windows overlap, and a row is counted where

@@ -181,10 +181,8 @@ static void clear_load(sgm_stepper *stepper) {
     size_t count = (size_t)(stepper->settings->model.layers * stepper->settings->model.experts);
     memset(stepper->load_count, 0, count * sizeof *stepper->load_count);
     memset(stepper->load_sum, 0, count * sizeof *stepper->load_sum);
-    for (int64_t layer = 0; layer < stepper->settings->model.layers; layer++) {
+    for (int64_t layer = 0; layer < stepper->settings->model.layers; layer++)
         stepper->load[layer].tokens = 0;
-        stepper->load[layer].entropy = 0;
-    }
 }
 
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
@@ -206,7 +204,7 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
     };
     stepper->learning_rate = settings->learning_rate * settings->schedule->factor(settings->schedule_settings,
                                                                                   stepper->step, settings->train.steps);
-    sgm_balance_set_begin_step(stepper->balance, tokens, stepper->micro_batches, stepper->experts_per_token);
+    sgm_balance_set_begin_step(stepper->balance, tokens, stepper->experts_per_token);
     work.count = sgm_balance_set_needs_count_pass(stepper->balance, stepper->micro_batches);
     sgm_team_run(stepper->team, step_on_team, &work);
 

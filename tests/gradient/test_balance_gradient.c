@@ -38,7 +38,7 @@ static void step_work(sgm_worker *worker, void *argument) {
 
 static double step_total(step *s) {
     const int64_t slots = K;
-    sgm_balance_set_begin_step(s->set, T1 + T2, MICRO, &slots);
+    sgm_balance_set_begin_step(s->set, T1 + T2, &slots);
     on_team(1, step_work, s);
     sgm_balance_set_end_step(s->set);
     return sgm_balance_set_total(s->set);
@@ -157,7 +157,7 @@ static void remember(void *observer, const sgm_routing *record) {
 static double run_step(moe_run *run, int threads) {
     const sgm_moe_args *a = run->args;
     if (a->balance)
-        sgm_balance_set_begin_step(a->balance, run->rows, 1, &a->experts_per_token);
+        sgm_balance_set_begin_step(a->balance, run->rows, &a->experts_per_token);
     sgm_error error = {0};
     if (moe_run_on(threads, run, &error))
         fail_msg("%s", error.message);

@@ -142,7 +142,7 @@ static double step(fixture *f, int pieces) {
     run.gradients = sgm_alloc(plan.gradient_bytes);
     memset(run.values, 0xFF, plan.value_bytes);
     memset(run.gradients, 0xFF, plan.gradient_bytes);
-    sgm_balance_set_begin_step(f->balance, ROWS, pieces, slots);
+    sgm_balance_set_begin_step(f->balance, ROWS, slots);
     for (int counting = sgm_balance_set_needs_count_pass(f->balance, pieces); counting >= 0; counting--) {
         run.count_only = counting;
         sgm_balance_set_begin_pass(f->balance, counting ? SGM_PASS_COUNT : SGM_PASS_TRAIN);

@@ -61,7 +61,7 @@ static void run_step(int threads, sgm_balance_set *set, sgm_routing *record, int
         s.tokens += record[i].items;
         memset(record[i].d_logits, 0, (size_t)(record[i].items * record[i].experts) * sizeof(sgm_real));
     }
-    sgm_balance_set_begin_step(set, s.tokens, count, &slots);
+    sgm_balance_set_begin_step(set, s.tokens, &slots);
     on_team(threads, step_work, &s);
     sgm_balance_set_end_step(set);
 }
@@ -300,7 +300,7 @@ static void cancelled_step(void **state) {
     size_t bytes = (size_t)sgm_balance_set_state_count(set) * sizeof(double);
     double *before = sgm_alloc(bytes), *after = sgm_alloc(bytes);
     sgm_balance_set_state_get(set, before);
-    sgm_balance_set_begin_step(set, T, 1, &slots);
+    sgm_balance_set_begin_step(set, T, &slots);
     on_team(2, step_work, &(step){set, &second, 1, T});
     sgm_balance_set_cancel_step(set);
     sgm_balance_set_state_get(set, after);

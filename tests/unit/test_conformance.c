@@ -171,7 +171,7 @@ static sgm_routing routed(uint64_t seed) {
 static void one_step(sgm_balance_set *set, sgm_routing *record, int threads) {
     const int64_t slots = K;
     memset(record->d_logits, 0, (size_t)(T * E) * sizeof(sgm_real));
-    sgm_balance_set_begin_step(set, T, 1, &slots);
+    sgm_balance_set_begin_step(set, T, &slots);
     on_team(threads, step_work, &(step){set, record});
     sgm_balance_set_end_step(set);
 }

@@ -75,10 +75,9 @@ size_t sgm_balance_set_count(const sgm_balance_set *set);
 const char *sgm_balance_set_name(const sgm_balance_set *set, size_t member);
 
 /* A step: begin → (count pass over all micro-batches, if needed) → train pass over all micro-batches → end.
- * global_tokens and micro_batches are those of this step; slots[layer] = K of the layer. */
+ * micro_batches and global_tokens are those of this step; slots[layer] = K of the layer. */
 bool sgm_balance_set_needs_count_pass(const sgm_balance_set *set, int64_t micro_batches);
-void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, int64_t micro_batches,
-                                const int64_t *slots);
+void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, const int64_t *slots);
 typedef enum sgm_balance_pass { SGM_PASS_COUNT, SGM_PASS_TRAIN } sgm_balance_pass;
 void sgm_balance_set_begin_pass(sgm_balance_set *set, sgm_balance_pass pass);
 /* A step that is skipped (non-finite): forget the step's sums, keep the state. */

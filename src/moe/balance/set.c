@@ -240,9 +240,8 @@ bool sgm_balance_set_needs_count_pass(const sgm_balance_set *set, int64_t micro_
     return needed && micro_batches > 1;
 }
 
-void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, int64_t micro_batches,
-                                const int64_t *slots) {
-    (void)micro_batches; /* sums grow token by token: only `needs_count_pass` cares how many pieces there are */
+/* Sums grow token by token: only `needs_count_pass` cares how many pieces there are. */
+void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, const int64_t *slots) {
     size_t layers = (size_t)set->layers, counts = layers * (size_t)set->experts * sizeof(double);
     set->active = true;
     set->counted = false;
