@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Writing and reading checkpoints, their order and their pruning. state.json is in checkpoint_state.c. */
+/* Writing and reading checkpoints, their order and their pruning. state.json is in checkpoint_state.c, the moments' and
+ * balancers' values in checkpoint_arrays.c. */
 #include "train/checkpoint.h"
 
 #include <inttypes.h>
@@ -10,8 +11,8 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "format/safetensors.h"
 #include "model/model_folder.h"
+#include "train/checkpoint_arrays.h"
 #include "train/checkpoint_state.h"
 
 static const char checksums_name[] = "state/checksums";
@@ -134,156 +135,6 @@ sgm_status sgm_checkpoint_verify(const char *folder, sgm_error *error) {
             status = verify_line(folder, copy, line, &end, error);
     sgm_free(copy);
     sgm_free(text);
-    sgm_free(path);
-    return status;
-}
-
-/* ---- arrays ------------------------------------------------------------------------------------------------------ */
-
-/* `count` arrays NAME1, NAME2, … one behind the other in `data`. */
-static sgm_status write_arrays(const char *folder, const char *file, const char *name, int count, sgm_dtype dtype,
-                               int64_t elements, const void *data, sgm_error *error) {
-    char *path = sgm_path_join(folder, file);
-    sgm_safetensors_writer *writer = NULL;
-    sgm_status status = path ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error);
-    for (int i = 0; i < count && !status; i++) {
-        char tensor[32];
-        snprintf(tensor, sizeof tensor, "%s%d", name, i + 1);
-        status = sgm_safetensors_writer_declare(writer, tensor, dtype, 1, &elements, error);
-    }
-    if (!status)
-        status =
-            sgm_safetensors_writer_add(writer, data, (size_t)elements * (size_t)count * sgm_dtype_bytes(dtype), error);
-    if (!status)
-        status = sgm_safetensors_writer_commit(writer, error);
-    else if (writer)
-        sgm_safetensors_writer_abandon(writer);
-    sgm_free(path);
-    return status;
-}
-
-static sgm_status read_arrays(const char *folder, const char *file, const char *name, int count, sgm_dtype dtype,
-                              int64_t elements, void *data, sgm_error *error) {
-    char *path = sgm_path_join(folder, file);
-    sgm_safetensors *tensors = NULL;
-    sgm_status status = path ? sgm_safetensors_open(path, &tensors, error) : no_memory(error);
-    size_t bytes = (size_t)elements * sgm_dtype_bytes(dtype);
-    for (int i = 0; i < count && !status; i++) {
-        char tensor[32];
-        snprintf(tensor, sizeof tensor, "%s%d", name, i + 1);
-        const sgm_tensor_entry *entry = sgm_safetensors_find(tensors, tensor);
-        if (!entry || entry->dtype != dtype || entry->bytes != bytes)
-            status = sgm_fail(error, SGM_EFORMAT, "was it made by another model or other settings?",
-                              "%s: %s is missing or not %" PRId64 " values", path, tensor, elements);
-        else
-            status = sgm_safetensors_read(tensors, entry, (char *)data + (size_t)i * bytes, error);
-    }
-    sgm_safetensors_close(tensors);
-    sgm_free(path);
-    return status;
-}
-
-/* ---- the balancers' state ---------------------------------------------------------------------------------------- */
-
-static const char balance_name[] = "balance.safetensors";
-static const char balance_flat[] = "state1"; /* version 1: all parts one behind the other, without names */
-
-static sgm_status write_parts(sgm_safetensors_writer *writer, const sgm_balance_set *balance, const double *values,
-                              int64_t count, sgm_error *error) {
-    sgm_status status = SGM_OK;
-    sgm_balance_part part;
-    for (size_t i = 0; !status && sgm_balance_set_part(balance, i, &part); i++)
-        status = sgm_safetensors_writer_declare(writer, part.name, SGM_F64, 1, &part.count, error);
-    return status ? status : sgm_safetensors_writer_add(writer, values, (size_t)count * sizeof *values, error);
-}
-
-static sgm_status write_balance(const char *folder, const sgm_balance_set *balance, sgm_error *error) {
-    int64_t count = sgm_balance_set_state_count(balance);
-    if (count == 0)
-        return SGM_OK;
-    char *path = sgm_path_join(folder, balance_name);
-    double *values = sgm_alloc((size_t)count * sizeof *values);
-    sgm_safetensors_writer *writer = NULL;
-    sgm_status status = path && values ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error);
-    if (!status) {
-        sgm_balance_set_state_get(balance, values);
-        status = write_parts(writer, balance, values, count, error);
-        if (status)
-            sgm_safetensors_writer_abandon(writer);
-        else
-            status = sgm_safetensors_writer_commit(writer, error);
-    }
-    sgm_free(values);
-    sgm_free(path);
-    return status;
-}
-
-static const sgm_tensor_entry *find_part(const sgm_safetensors *file, const sgm_balance_part *part) {
-    const sgm_tensor_entry *entry = file ? sgm_safetensors_find(file, part->name) : NULL;
-    bool fits = entry && entry->dtype == SGM_F64 && entry->bytes == (size_t)part->count * sizeof(double);
-    return fits ? entry : NULL;
-}
-
-/* Parts that were not saved, or not as they are now, keep their first values; `lagged` ones only all together. */
-static sgm_status read_parts(const sgm_safetensors *file, const sgm_balance_set *balance, double *values,
-                             const sgm_notes *notes, sgm_error *error) {
-    sgm_status status = SGM_OK;
-    sgm_balance_part part;
-    bool lagged = true;
-    for (size_t i = 0; sgm_balance_set_part(balance, i, &part); i++)
-        lagged = lagged && (!part.lagged || find_part(file, &part));
-    for (size_t i = 0; !status && sgm_balance_set_part(balance, i, &part); i++) {
-        const sgm_tensor_entry *entry = !part.lagged || lagged ? find_part(file, &part) : NULL;
-        if (entry)
-            status = sgm_safetensors_read(file, entry, values + part.first, error);
-        else
-            note(notes, sgm_format("balance: the checkpoint has no %s that fits; it starts afresh", part.name));
-    }
-    return status;
-}
-
-static void tell_unused_parts(const sgm_safetensors *file, const sgm_balance_set *balance, const sgm_notes *notes) {
-    for (size_t t = 0; file && t < sgm_safetensors_count(file); t++) {
-        const char *name = sgm_safetensors_at(file, t)->name;
-        sgm_balance_part part;
-        bool used = strcmp(name, balance_flat) == 0;
-        for (size_t i = 0; !used && sgm_balance_set_part(balance, i, &part); i++)
-            used = strcmp(name, part.name) == 0;
-        if (!used)
-            note(notes, sgm_format("balance: the checkpoint's %s is not used any more", name));
-    }
-}
-
-/* The hint holds because a save writes the parts by name. */
-static sgm_status read_flat(const char *path, const sgm_safetensors *file, const sgm_tensor_entry *entry,
-                            double *values, int64_t count, sgm_error *error) {
-    if (entry->dtype != SGM_F64 || entry->bytes != (size_t)count * sizeof *values)
-        return sgm_fail(error, SGM_EFORMAT, "put back the balancers it was made with, train a step, then change them",
-                        "%s, by an older sigmoe, holds the state of other balancers", path);
-    return sgm_safetensors_read(file, entry, values, error);
-}
-
-static sgm_status read_balance(const char *folder, sgm_balance_set *balance, const sgm_notes *notes, sgm_error *error) {
-    int64_t count = sgm_balance_set_state_count(balance);
-    char *path = sgm_path_join(folder, balance_name);
-    double *values = sgm_alloc((size_t)count * sizeof *values + 1);
-    sgm_safetensors *file = NULL;
-    sgm_status status = path && values ? SGM_OK : no_memory(error);
-    if (!status && sgm_path_exists(path)) /* absent where no balancer had a state */
-        status = sgm_safetensors_open(path, &file, error);
-    if (!status) {
-        const sgm_tensor_entry *flat = file ? sgm_safetensors_find(file, balance_flat) : NULL;
-        sgm_balance_set_state_get(balance, values); /* their first values */
-        if (flat && count > 0)
-            status = read_flat(path, file, flat, values, count, error);
-        else
-            status = read_parts(file, balance, values, notes, error);
-        tell_unused_parts(file, balance, notes);
-    }
-    if (!status)
-        status = sgm_balance_set_state_put(balance, values, count, error);
-    sgm_safetensors_close(file);
-    sgm_free(values);
     sgm_free(path);
     return status;
 }
@@ -428,10 +279,10 @@ static sgm_status write_state(const char *folder, const sgm_stepper *stepper, co
         status = sgm_checkpoint_state_write(state, stepper, loader, sgm_corpus_hash(corpus), error);
     int moments = stepper->settings->optimizer->moments;
     if (!status && stepper->updates > 0 && moments > 0) /* before the first update they are zero and left out */
-        status = write_arrays(state, "optimizer.safetensors", "moment", moments, SGM_F32, stepper->model->elements,
-                              stepper->moments, error);
+        status = sgm_checkpoint_arrays_write(state, "optimizer.safetensors", "moment", moments, SGM_F32,
+                                             stepper->model->elements, stepper->moments, error);
     if (!status)
-        status = write_balance(state, stepper->balance, error);
+        status = sgm_checkpoint_balance_write(state, stepper->balance, error);
     sgm_free(state);
     return status;
 }
@@ -674,10 +525,10 @@ sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loa
         status = sgm_model_folder_load_weights(folder, stepper->model, error);
     int moments = stepper->settings->optimizer->moments;
     if (!status && stepper->updates > 0 && moments > 0)
-        status = read_arrays(state, "optimizer.safetensors", "moment", moments, SGM_F32, stepper->model->elements,
-                             stepper->moments, error);
+        status = sgm_checkpoint_arrays_read(state, "optimizer.safetensors", "moment", moments, SGM_F32,
+                                            stepper->model->elements, stepper->moments, error);
     if (!status)
-        status = read_balance(state, stepper->balance, notes, error);
+        status = sgm_checkpoint_balance_read(state, stepper->balance, notes, error);
     sgm_free(state);
     return status;
 }
