@@ -242,12 +242,12 @@ static void on_step(void *context, const sgm_step_report *report) {
         free(display->recent);
         display->recent = NULL;
     }
+    if (!display->live)
+        plain_step(display);
     display->step.load = NULL; /* lent until the next step only */
     display->step.probability = NULL;
     display->step.experts_per_token = NULL;
-    if (!display->live)
-        plain_step(display);
-    else if (cli_now() - display->last_draw >= REDRAW_SECONDS || report->step == report->steps)
+    if (display->live && (cli_now() - display->last_draw >= REDRAW_SECONDS || report->step == report->steps))
         draw(display);
 }
 
