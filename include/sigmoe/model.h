@@ -59,9 +59,10 @@ typedef struct sgm_model_info {
 } sgm_model_info;
 sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *error);
 
-/* Write a model folder with random weights (streamed, never in memory at once). `type`: "f32". */
+/* Write a model folder with random weights (streamed, never in memory at once). `type`: "f32". `stop` may be NULL; it is
+ * polled: non-zero → SGM_EINTERRUPTED. After any failure nothing is left behind. */
 sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path /* NULL */, uint64_t seed,
-                          const char *type, const char *folder, sgm_error *error);
+                          const char *type, const char *folder, const volatile int *stop, sgm_error *error);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -113,7 +113,7 @@ sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const ch
     else if (!(*model = sgm_path_join(folder, f32 ? "model" : "model.gguf")))
         status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
     if (!status)
-        status = f32 ? sgm_model_init(config, NULL, seed, type, *model, error)
+        status = f32 ? sgm_model_init(config, NULL, seed, type, *model, NULL, error)
                      : write_gguf(config, seed, type, *model, error);
     if (status) {
         sgm_bench_model_remove(*model);

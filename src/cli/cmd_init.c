@@ -65,8 +65,10 @@ static int run(const cli_args *args) {
         sgm_config_free(config);
         return code;
     }
+    cli_catch_signals();
     if (sgm_model_settings_from_config(config, &settings, &error) ||
-        sgm_model_init(config, tokenizer, (uint64_t)cli_integer(args, "seed"), cli_text(args, "type"), folder, &error))
+        sgm_model_init(config, tokenizer, (uint64_t)cli_integer(args, "seed"), cli_text(args, "type"), folder,
+                       &cli_stop, &error))
         code = cli_fail(&error);
     else if (!tokenizer && settings.vocabulary == 257)
         code = add_byte_tokenizer(folder);

@@ -16,6 +16,9 @@ sgm_status sgm_model_config_read(const char *folder, sgm_hf_config *config, sgm_
 /* The settings, router and k by layer that a run's configuration asks for; fini with sgm_hf_config_fini, whatever comes
  * back. The router's texts and lists are borrowed from `config`. */
 sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sgm_error *error);
+/* Whether a tokenizer (a folder or a tokenizer.json) opens and has no more tokens than `vocabulary`; its end-of-text id into
+ * *end. */
+sgm_status sgm_model_tokenizer_check(const char *path, int64_t vocabulary, int32_t *end, sgm_error *error);
 /* Everything but the weights: tokenizer (a folder or a tokenizer.json; NULL: none), generation_config.json and, last,
  * config.json. Sets config->end_of_text. */
 sgm_status sgm_model_texts_save(sgm_hf_config *config, const char *tokenizer, const char *folder, sgm_error *error);

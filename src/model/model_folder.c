@@ -210,9 +210,7 @@ static sgm_status copy_from(const char *from_folder, const char *folder, const c
     return status;
 }
 
-/* Copy a tokenizer (a folder or a tokenizer.json) in; its end-of-text id into *end. */
-static sgm_status tokenizer_copy(const char *path, int64_t vocabulary, const char *folder, int32_t *end,
-                                 sgm_error *error) {
+sgm_status sgm_model_tokenizer_check(const char *path, int64_t vocabulary, int32_t *end, sgm_error *error) {
     sgm_tokenizer *tokenizer;
     sgm_status status = sgm_tokenizer_open(path, &tokenizer, error);
     if (status)
@@ -224,6 +222,15 @@ static sgm_status tokenizer_copy(const char *path, int64_t vocabulary, const cha
         return sgm_fail(error, SGM_EARGUMENT, "set model.vocabulary to the tokenizer's size",
                         "the tokenizer %s has %" PRId64 " tokens, the model's vocabulary only %" PRId64, path, needed,
                         vocabulary);
+    return SGM_OK;
+}
+
+/* Copy a tokenizer (a folder or a tokenizer.json) in; its end-of-text id into *end. */
+static sgm_status tokenizer_copy(const char *path, int64_t vocabulary, const char *folder, int32_t *end,
+                                 sgm_error *error) {
+    sgm_status status = sgm_model_tokenizer_check(path, vocabulary, end, error);
+    if (status)
+        return status;
     if (sgm_path_is_folder(path)) {
         status = copy_from(path, folder, "tokenizer.json", error);
         return status ? status : copy_from(path, folder, "tokenizer_config.json", error);

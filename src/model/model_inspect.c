@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -162,6 +163,7 @@ typedef struct filling {
     sgm_safetensors_writer *writer;
     uint64_t seed;
     float *chunk;
+    const volatile int *stop; /* NULL: nobody stops it */
 } filling;
 
 static sgm_status declare(void *context, const sgm_weight *weight, sgm_error *error) {
@@ -177,6 +179,8 @@ static sgm_status fill(void *context, const sgm_weight *weight, sgm_error *error
     int64_t total = weight->rows * weight->cols;
     sgm_status status = SGM_OK;
     for (int64_t begin = 0; !status && begin < total; begin += CHUNK) {
+        if (f->stop && *f->stop)
+            return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted; nothing is left behind");
         int64_t n = total - begin < CHUNK ? total - begin : CHUNK;
         sgm_weight_initial(weight, f->seed, begin, n, f->chunk);
         status = sgm_safetensors_writer_add(f->writer, f->chunk, (size_t)n * sizeof(float), error);
@@ -185,8 +189,8 @@ static sgm_status fill(void *context, const sgm_weight *weight, sgm_error *error
 }
 
 static sgm_status random_weights(const sgm_model_settings *settings, uint64_t seed, const char *folder,
-                                 sgm_error *error) {
-    filling f = {.seed = seed, .chunk = sgm_alloc(CHUNK * sizeof(float))};
+                                 const volatile int *stop, sgm_error *error) {
+    filling f = {.seed = seed, .chunk = sgm_alloc(CHUNK * sizeof(float)), .stop = stop};
     char *path = sgm_path_join(folder, "model.safetensors");
     sgm_status status = f.chunk && path ? sgm_safetensors_writer_new(path, &f.writer, error)
                                         : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write %s", folder);
@@ -205,8 +209,24 @@ static sgm_status random_weights(const sgm_model_settings *settings, uint64_t se
     return status;
 }
 
-/* The folder must be new or empty, on a disk with room. */
-static sgm_status folder_prepare(const char *folder, int64_t bytes, sgm_error *error) {
+/* What is there of `folder` and the folders above it before it is made: a prefix of `folder` of that many bytes, 0 when
+ * nothing is. */
+static size_t existing_part(const char *folder) {
+    char *part = sgm_strdup(folder);
+    size_t n = part ? strlen(part) : 0;
+    while (part && n && !sgm_path_exists(part)) {
+        while (n && part[n - 1] == '/')
+            n--;
+        while (n && part[n - 1] != '/')
+            n--;
+        part[n] = '\0';
+    }
+    sgm_free(part);
+    return n;
+}
+
+/* The folder must be new or empty, on a disk with room. Room is looked for before the folder is made. */
+static sgm_status folder_prepare(const char *folder, int64_t bytes, size_t existing, sgm_error *error) {
     char **names;
     size_t count = 0;
     if (sgm_path_exists(folder)) {
@@ -218,13 +238,40 @@ static sgm_status folder_prepare(const char *folder, int64_t bytes, sgm_error *e
             return sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove it",
                             "the folder %s exists and is not empty", folder);
     }
-    sgm_status status = sgm_folder_make(folder, error);
-    uint64_t room = status ? 0 : sgm_disk_free(folder);
-    if (!status && room && room < (uint64_t)bytes)
+    char *there = existing ? sgm_format("%.*s", (int)existing, folder) : sgm_strdup(".");
+    if (!there)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
+    uint64_t room = sgm_disk_free(there);
+    sgm_free(there);
+    if (room && room < (uint64_t)bytes)
         return sgm_fail(error, SGM_EIO, "free some space, or write to another disk",
                         "not enough room on the disk for %s: the model takes %.2f GB, %.2f GB are free", folder,
                         (double)bytes / 1e9, (double)room / 1e9);
-    return status;
+    return sgm_folder_make(folder, error);
+}
+
+/* Take back what a failed init wrote: everything in the folder, which was empty, then the folders that it made. Those go
+ * one by one and only while they are empty: another process may be making a model beside this one. */
+static void folder_undo(const char *folder, size_t existing) {
+    char **names, *part = sgm_strdup(folder);
+    size_t count = 0;
+    if (!sgm_folder_list(folder, &names, &count, NULL)) {
+        for (size_t i = 0; i < count; i++) {
+            char *path = sgm_path_join(folder, names[i]);
+            if (path)
+                unlink(path);
+            sgm_free(path);
+        }
+        sgm_free(names);
+    }
+    for (size_t n = part ? strlen(part) : 0; n > existing && rmdir(part) == 0;) {
+        while (n && part[n - 1] == '/')
+            n--;
+        while (n && part[n - 1] != '/')
+            n--;
+        part[n] = '\0';
+    }
+    sgm_free(part);
 }
 
 /* The router that a config asks for; its texts and lists are borrowed from the config. */
@@ -258,23 +305,33 @@ sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sg
     return SGM_OK;
 }
 
-sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path, uint64_t seed, const char *type,
-                          const char *folder, sgm_error *error) {
-    sgm_hf_config written = {0};
+static sgm_status write_folder(sgm_hf_config *config, const char *tokenizer_path, uint64_t seed, const char *folder,
+                               const volatile int *stop, sgm_error *error) {
     sgm_model_counts counts;
+    size_t existing = existing_part(folder);
+    sgm_model_count(&config->settings, (double)config->settings.experts_per_token, config->settings.context, &counts);
+    sgm_status status = folder_prepare(folder, counts.bytes, existing, error);
+    if (status)
+        return status;
+    status = random_weights(&config->settings, seed, folder, stop, error);
+    if (!status)
+        status = sgm_model_texts_save(config, tokenizer_path, folder, error);
+    if (status)
+        folder_undo(folder, existing);
+    return status;
+}
+
+sgm_status sgm_model_init(const sgm_config *config, const char *tokenizer_path, uint64_t seed, const char *type,
+                          const char *folder, const volatile int *stop, sgm_error *error) {
+    sgm_hf_config written = {0};
     if (type && strcmp(type, "f32") != 0)
         return sgm_fail(error, SGM_EARGUMENT, "other types go into a GGUF file",
                         "a model folder cannot be written as '%s'", type);
     sgm_status status = sgm_model_new_config(config, &written, error);
-    if (!status) {
-        sgm_model_count(&written.settings, (double)written.settings.experts_per_token, written.settings.context,
-                        &counts);
-        status = folder_prepare(folder, counts.bytes, error);
-    }
+    if (!status && tokenizer_path) /* a model is long to write: what can be refused is refused before */
+        status = sgm_model_tokenizer_check(tokenizer_path, written.settings.vocabulary, &written.end_of_text, error);
     if (!status)
-        status = random_weights(&written.settings, seed, folder, error);
-    if (!status)
-        status = sgm_model_texts_save(&written, tokenizer_path, folder, error);
+        status = write_folder(&written, tokenizer_path, seed, folder, stop, error);
     sgm_hf_config_fini(&written);
     return status;
 }

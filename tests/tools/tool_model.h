@@ -36,7 +36,7 @@ static void tool_make_model(const char *folder, char **settings, int count) {
         *value++ = '\0';
         TRY(sgm_config_set(config, settings[i], value, "oracle", &error));
     }
-    TRY(sgm_model_init(config, NULL, 20260, "f32", folder, &error));
+    TRY(sgm_model_init(config, NULL, 20260, "f32", folder, NULL, &error));
     sgm_config_free(config);
 }
 

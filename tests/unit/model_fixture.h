@@ -51,7 +51,7 @@ static const char *make_model(const char *name, const char *const *settings) {
             fail_msg("%s: %s", *settings, error.message);
     }
     const char *path = in_folder(name);
-    if (sgm_model_init(config, NULL, 7, "f32", path, &error))
+    if (sgm_model_init(config, NULL, 7, "f32", path, NULL, &error))
         fail_msg("%s", error.message);
     sgm_config_free(config);
     return path;

@@ -106,7 +106,7 @@ static void f32_is_exact_both_ways(void **state) {
     sgm_error error = {0};
     assert_int_equal(sgm_config_new(&config, &error), SGM_OK);
     assert_int_equal(sgm_config_preset(config, "pico", &error), SGM_OK);
-    assert_int_equal(sgm_model_init(config, NULL, 5, "f32", in_folder("new"), &error), SGM_OK);
+    assert_int_equal(sgm_model_init(config, NULL, 5, "f32", in_folder("new"), NULL, &error), SGM_OK);
     if (sgm_model_init_gguf(config, 5, &options, in_folder("new.gguf"), &report, &error))
         fail_msg("%s", error.message);
     sgm_convert_report_free(&report);

@@ -33,7 +33,7 @@ static int set_up(void **state) {
     assert_int_equal(sgm_config_set(config, "model.context", "16", "test", NULL), SGM_OK);
     assert_int_equal(sgm_config_set(config, "model.experts_per_token", "2", "test", NULL), SGM_OK);
     assert_int_equal(sgm_config_set(config, "model.init_std", "0.2", "test", NULL), SGM_OK);
-    if (sgm_model_init(config, in_folder("tokenizer"), 3, "f32", in_folder("model"), &error))
+    if (sgm_model_init(config, in_folder("tokenizer"), 3, "f32", in_folder("model"), NULL, &error))
         fail_msg("%s", error.message);
     sgm_config_free(config);
     for (size_t i = 0; i < sizeof text; i++)

@@ -360,8 +360,8 @@ static void init_protects_what_is_there(void **state) {
     assert_int_equal(sgm_config_new(&config, NULL), SGM_OK);
     assert_int_equal(sgm_config_preset(config, "pico", NULL), SGM_OK);
     make_model("there", NULL);
-    assert_int_equal(sgm_model_init(config, NULL, 1, "f32", in_folder("there"), &error), SGM_EEXISTS);
-    assert_int_equal(sgm_model_init(config, NULL, 1, "q4_0", in_folder("other"), &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_model_init(config, NULL, 1, "f32", in_folder("there"), NULL, &error), SGM_EEXISTS);
+    assert_int_equal(sgm_model_init(config, NULL, 1, "q4_0", in_folder("other"), NULL, &error), SGM_EARGUMENT);
     sgm_config_free(config);
 }
 
