@@ -328,9 +328,12 @@ static char *immutable_uri(const char *path) {
     return uri;
 }
 
-/* Begin to read: one snapshot of the database for all queries, whatever the run writes meanwhile. */
+/* Begin to read: one snapshot of the database for all queries, whatever the run writes meanwhile. Nothing is written, but
+ * a connection that may not write cannot remove the files beside the database that even a reader of it makes. */
 static int begin(reader *r, const char *name, int flags) {
-    int code = sqlite3_open_v2(name, &r->db, SQLITE_OPEN_READONLY | flags, NULL);
+    int code = sqlite3_open_v2(name, &r->db, flags, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_exec(r->db, "PRAGMA query_only=1", NULL, NULL, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_busy_timeout(r->db, 10000); /* the run may be writing */
     if (code == SQLITE_OK)
@@ -341,7 +344,7 @@ static int begin(reader *r, const char *name, int flags) {
 /* Even a reader of a database with a write-ahead log makes files beside it. Where it may not, nobody writes there through
  * us, and the file is read as it is: unless a log is left whose rows would be missing. */
 static sgm_status open_database(reader *r) {
-    int code = begin(r, r->path, 0) & 0xff;
+    int code = begin(r, r->path, SQLITE_OPEN_READWRITE) & 0xff;
     if (code == SQLITE_OK)
         return SGM_OK;
     if (code != SQLITE_READONLY && code != SQLITE_CANTOPEN)
@@ -356,7 +359,7 @@ static sgm_status open_database(reader *r) {
     if (!status) {
         sqlite3_close(r->db);
         r->db = NULL;
-        status = begin(r, uri, SQLITE_OPEN_URI) == SQLITE_OK ? SGM_OK : broken(r);
+        status = begin(r, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI) == SQLITE_OK ? SGM_OK : broken(r);
     }
     sgm_free(log);
     sgm_free(uri);

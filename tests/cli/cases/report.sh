@@ -1,7 +1,11 @@
 # One page, nothing fetched, no script.
 small_run r 8 --set train.eval_every=4
 [ -s r/report.html ] || fail "training left no report"
+# A run that is finished is one file for its rows, also after somebody read it.
+rows_alone() { [ "$(echo r/run.sqlite*)" = r/run.sqlite ] || fail "$1 left $(ls r/run.sqlite*)"; }
+rows_alone training
 expect 0 report r --out page.html; says "page.html"
+rows_alone "a report"
 for part in "<svg" "Held-out text by domain" "Load of every expert" "Dead experts" "Learning rate" "Configuration" "--steps"; do
     grep -qF -- "$part" page.html || fail "the page lacks $part"
 done
