@@ -100,22 +100,32 @@ static bool read_real(const char *text, double *value) {
     return *end == '\0' && isfinite(*value);
 }
 
-/* Also "1e6": people write token counts so. */
-static bool read_integer(const char *text, int64_t *value) {
-    if (!*text || text[strspn(text, "0123456789+-.eE")])
-        return false;
+typedef enum whole_state { WHOLE, NOT_WHOLE, TOO_LARGE } whole_state;
+
+/* Also "1e6" and, as in flags, "8k", "3M", "2G": people write token counts so. */
+static whole_state read_integer(const char *text, int64_t *value) {
+    static const char suffixes[] = "kKMG";
+    static const int64_t scales[] = {1000, 1000, 1000000, 1000000000};
+    size_t digits = strspn(text, "0123456789+-.eE");
+    const char *suffix = text[digits] && digits ? strchr(suffixes, text[digits]) : NULL;
+    if (!digits || (text[digits] && (!suffix || text[digits + 1])))
+        return NOT_WHOLE;
     char *end;
     errno = 0;
-    long long whole = strtoll(text, &end, 10);
-    if (*end == '\0') {
-        *value = whole;
-        return errno == 0 && whole != INT64_MIN; /* that one means auto */
+    long long number = strtoll(text, &end, 10);
+    if (end == text + digits) {
+        if (number == INT64_MIN && errno == 0)
+            return NOT_WHOLE; /* that one means auto */
+        bool large = errno != 0 || __builtin_mul_overflow(number, suffix ? scales[suffix - suffixes] : 1, value);
+        return large ? TOO_LARGE : WHOLE;
     }
     double real;
-    if (!read_real(text, &real) || real != floor(real) || fabs(real) > 0x1p53)
-        return false;
+    if (!read_real(text, &real) || real != floor(real))
+        return NOT_WHOLE;
+    if (fabs(real) > 0x1p53)
+        return TOO_LARGE;
     *value = (int64_t)real;
-    return true;
+    return WHOLE;
 }
 
 static bool in_range(const sgm_param *param, double value) {
@@ -165,8 +175,11 @@ static sgm_status read_list(const reading *r, char *text, sgm_param_value *value
         for (size_t length = strlen(text); length && strchr(" \t", text[length - 1]); length--)
             text[length - 1] = '\0';
         double number;
-        if (whole && !read_integer(text, &value->integers[i]))
+        whole_state read = whole ? read_integer(text, &value->integers[i]) : WHOLE;
+        if (read == NOT_WHOLE)
             return wrong(r, "an item is not a whole number");
+        if (read == TOO_LARGE)
+            return wrong(r, "an item is out of range");
         if (!whole && !read_real(text, &value->reals[i]))
             return wrong(r, "an item is not a number");
         number = whole ? (double)value->integers[i] : value->reals[i];
@@ -218,11 +231,13 @@ static sgm_status read_value(const reading *r, char *text, sgm_param_value *valu
         value->real = NAN;
         return SGM_OK;
     }
+    whole_state read;
     switch (param->type) {
     case SGM_PARAM_INT:
-        if (!read_integer(text, &value->integer))
+        read = read_integer(text, &value->integer);
+        if (read == NOT_WHOLE)
             return wrong(r, "not a whole number");
-        if (!in_range(param, (double)value->integer))
+        if (read == TOO_LARGE || !in_range(param, (double)value->integer))
             return wrong(r, "out of range");
         break;
     case SGM_PARAM_REAL:

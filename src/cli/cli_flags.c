@@ -53,28 +53,30 @@ static int unknown_flag(const cli_args *args, const char *name, size_t size) {
     return cli_usage(hint, "sigmoe %s: there is no flag --%s", args->command->name, wrong);
 }
 
-/* 1000, 10k, 3M, 2G. The suffix multiplies by powers of 1000. */
-static bool parse_integer(const char *text, int64_t *value) {
+/* 1000, 10k, 3M, 2G. The suffix multiplies by powers of 1000. What is too large is the nearest that is not, and *fits is
+ * false. */
+static bool parse_integer(const char *text, int64_t *value, bool *fits) {
     char *end = NULL;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (errno || end == text)
-        return false;
     int64_t scale = 1;
-    if (*end && !end[1]) {
+    if (end != text && *end && !end[1]) {
         scale = *end == 'k' || *end == 'K' ? 1000 : *end == 'M' ? 1000000 : *end == 'G' ? 1000000000 : 0;
         end++;
     }
-    if (*end || !scale || number > INT64_MAX / scale || number < INT64_MIN / scale)
+    if (end == text || *end || !scale)
         return false;
-    *value = (int64_t)number * scale;
+    *fits = errno == 0 && !__builtin_mul_overflow(number, scale, value);
+    if (!*fits)
+        *value = number < 0 ? INT64_MIN : INT64_MAX;
     return true;
 }
 
 static int check_number(const cli_args *args, const cli_flag *flag, const char *text, cli_values *values) {
     double number;
+    bool fits = true;
     if (flag->kind == CLI_INTEGER) {
-        if (!parse_integer(text, &values->integer))
+        if (!parse_integer(text, &values->integer, &fits))
             return cli_usage("write it like 1000 or 10k", "sigmoe %s --%s: \"%s\" is not a whole number",
                              args->command->name, flag->name, text);
         number = (double)values->integer;
@@ -86,7 +88,7 @@ static int check_number(const cli_args *args, const cli_flag *flag, const char *
                              flag->name, text);
         number = values->real;
     }
-    if (flag->min < flag->max && (number < flag->min || number > flag->max)) {
+    if (!fits || (flag->min < flag->max && (number < flag->min || number > flag->max))) {
         char hint[96];
         if (flag->max >= 9e18)
             snprintf(hint, sizeof hint, "the smallest legal value is %.12g", flag->min);
