@@ -3,7 +3,9 @@
 .DEFAULT_GOAL := menu
 .PHONY: menu build check demo test asan tsan fuzz format tidy coverage arm64 install bench
 
-prefix ?= /usr/local
+# GNU's name and the one that most people type.
+PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
 
 menu:
 	@echo "make build     install what is missing and build build/release/sigmoe"
@@ -18,7 +20,7 @@ menu:
 	@echo "make format    clang-format over all sources"
 	@echo "make tidy      clang-tidy and cppcheck"
 	@echo "make bench     speed of kernels, ops, load statistics and the tokenizer"
-	@echo "make install   into prefix=$(prefix) (DESTDIR is honoured)"
+	@echo "make install   into PREFIX=$(prefix) (DESTDIR is honoured)"
 
 build:
 	@scripts/build
