@@ -42,8 +42,8 @@ static const sgm_param train_params[] = {
     {"kernels", SGM_PARAM_TEXT, TRAIN(kernels), "auto", 1, 0, false, NULL, "",
      "kernel table: auto, ref, or a name that `sigmoe doctor` shows"},
     {"compute", SGM_PARAM_ENUM, TRAIN(compute), "f32", 1, 0, false, "f32|bf16", "",
-     "numbers that products multiply: in bf16 they are nearly twice as fast where the processor has it; sums, router, "
-     "attention, weights and optimizer stay f32"},
+     "numbers that products multiply: in bf16 they are faster where the processor multiplies it faster than f32, "
+     "`sigmoe doctor` shows both; sums, router, attention, weights and optimizer stay f32"},
     {"recompute", SGM_PARAM_ENUM, TRAIN(recompute), "none", 1, 0, false, "none|layer", "",
      "layer: keep each layer's input and routing only and compute the layer again in the backward pass; the same "
      "numbers in less memory, for a second forward pass"},
