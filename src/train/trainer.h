@@ -21,7 +21,8 @@ typedef struct sgm_evaluator {
     double *bits_per_byte;
     const char **names;
     size_t domains;
-    sgm_load *load; /* (L) of the last evaluation */
+    bool said_empty; /* that there is no held-out text */
+    sgm_load *load;  /* (L) of the last evaluation */
     int64_t *load_count;
     double *load_sum;
     float *logits; /* (V) */

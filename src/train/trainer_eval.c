@@ -187,7 +187,9 @@ sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *
     report->perplexity = exp(report->loss_nats_per_token);
     report->bits_per_byte = bits_per_byte(loss, report->bytes);
     if (report->tokens == 0) {
-        sgm_trainer_note(trainer, "there is no held-out text to evaluate on");
+        if (!evaluator->said_empty) /* once: there will be none at the next evaluation either */
+            sgm_trainer_note(trainer, "there is no held-out text to evaluate on");
+        evaluator->said_empty = true;
         return SGM_OK;
     }
     sgm_trainer_log(trainer, "step %" PRId64 " held-out: %.4f bits per byte, loss %.4f, %" PRId64 " tokens",
