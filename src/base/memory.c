@@ -167,13 +167,30 @@ uint64_t sgm_memory_available(void) {
     return machine < groups ? machine : groups;
 }
 
+/* Tenths by hand: a decimal point in every locale. */
+sgm_bytes_label sgm_bytes_text(uint64_t bytes) {
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    sgm_bytes_label label;
+    uint64_t rest = 0;
+    int unit = 0;
+    for (; bytes >= 1024 && unit < 6; unit++) {
+        rest = bytes % 1024;
+        bytes /= 1024;
+    }
+    if (unit && bytes < 100)
+        snprintf(label.text, sizeof label.text, "%u.%u %s", (unsigned)bytes, (unsigned)(rest * 10 / 1024), units[unit]);
+    else
+        snprintf(label.text, sizeof label.text, "%u %s", (unsigned)bytes, bytes == 1 && !unit ? "byte" : units[unit]);
+    return label;
+}
+
 sgm_status sgm_memory_check(uint64_t bytes, const char *what, sgm_error *error) {
     uint64_t available = sgm_memory_available();
     if (bytes <= available)
         return SGM_OK;
     return sgm_fail(error, SGM_EMEMORY, "take a smaller preset, fewer tokens per micro-batch, or a bigger machine",
-                    "not enough memory for %s: it needs %.2f GB, %.2f GB are available", what, (double)bytes / 1e9,
-                    (double)available / 1e9);
+                    "not enough memory for %s: it needs %s, %s are available", what, sgm_bytes_text(bytes).text,
+                    sgm_bytes_text(available).text);
 }
 
 static sgm_status buffer_reserve(sgm_buffer *buffer, size_t extra) {

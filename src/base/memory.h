@@ -27,6 +27,11 @@ uint64_t sgm_alloc_count(void);
 /* Memory this process may still use: the smaller of the machine's available memory and what its cgroup leaves. */
 uint64_t sgm_memory_available(void);
 
+/* "17 bytes", "1.5 MiB", "293 GiB", as the program prints sizes. */
+typedef struct sgm_bytes_label {
+    char text[24];
+} sgm_bytes_label;
+sgm_bytes_label sgm_bytes_text(uint64_t bytes);
 /* SGM_EMEMORY with a message that names `what` and both sizes when `bytes` would not fit. */
 sgm_status sgm_memory_check(uint64_t bytes, const char *what, sgm_error *error);
 

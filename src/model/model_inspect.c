@@ -245,8 +245,8 @@ static sgm_status folder_prepare(const char *folder, int64_t bytes, size_t exist
     sgm_free(there);
     if (room && room < (uint64_t)bytes)
         return sgm_fail(error, SGM_EIO, "free some space, or write to another disk",
-                        "not enough room on the disk for %s: the model takes %.2f GB, %.2f GB are free", folder,
-                        (double)bytes / 1e9, (double)room / 1e9);
+                        "not enough room on the disk for %s: the model takes %s, %s are free", folder,
+                        sgm_bytes_text((uint64_t)bytes).text, sgm_bytes_text(room).text);
     return sgm_folder_make(folder, error);
 }
 

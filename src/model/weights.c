@@ -206,8 +206,8 @@ static sgm_status model_make(const sgm_model_settings *settings, sgm_router rout
     }
     if (!fine) {
         sgm_model_free(model);
-        return sgm_fail(error, SGM_EMEMORY, "take a smaller preset", "no memory for the weights of the model (%.2f GB)",
-                        (double)needed / 1e9);
+        return sgm_fail(error, SGM_EMEMORY, "close other programs, or take a smaller model",
+                        "no memory for the weights of the model (%s)", sgm_bytes_text((uint64_t)needed).text);
     }
     filling f = {.model = model, .names = model->names};
     status = sgm_model_each_weight(settings, place_weight, &f, error);

@@ -446,7 +446,7 @@ static sgm_status make_memory(sgm_stepper *stepper, sgm_error *error) {
     stepper->tapes = sgm_alloc((size_t)threads * sizeof(sgm_tape *));
     if (!stepper->moments || !stepper->values || !stepper->gradients || !stepper->block_square || !stepper->tapes)
         return sgm_fail(error, SGM_EMEMORY, "take a smaller preset or lower data.micro_batch_tokens",
-                        "no memory for training (%.2f GB)", (double)stepper->memory_bytes / 1e9);
+                        "no memory for training (%s)", sgm_bytes_text((uint64_t)stepper->memory_bytes).text);
     for (int i = 0; i < threads && !status; i++)
         status = sgm_tape_new(&stepper->plan, &stepper->tapes[i], error);
     return status;

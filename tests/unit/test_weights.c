@@ -77,7 +77,7 @@ static void refused(const sgm_model_settings *settings) {
     uint64_t before = sgm_alloc_count();
     assert_int_equal(sgm_model_new(settings, none, true, &model, &error), SGM_EMEMORY);
     assert_int_equal(sgm_alloc_count(), before);
-    assert_non_null(strstr(error.message, "GB"));
+    assert_non_null(strstr(error.message, "iB"));
     assert_true(clock() - begin < CLOCKS_PER_SEC);
 }
 
