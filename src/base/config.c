@@ -252,23 +252,56 @@ static sgm_status set_list(sgm_config *config, sgm_config_entry *entry, const ch
 
 /* ---- setting ---- */
 
+/* Is `text` made of the first letters of the words of `name`, as "lr" of "learning_rate"? */
+static bool is_initials(const char *text, const char *name) {
+    for (bool first = true; *name; name++) {
+        if (first && *text++ != *name)
+            return false;
+        first = *name == '_';
+    }
+    return !*text;
+}
+
+/* The known key that was meant: one that ends as this one does in another section, one of its section that is abbreviated or
+ * misspelt, one that is near as a whole. `names` has room for all keys. */
+static const char *nearest_key(const sgm_config *config, const char *key, const char **names) {
+    const sgm_section *section = sgm_config_section(config, key);
+    const char *dot = strrchr(key, '.'), *last = dot ? dot + 1 : key;
+    size_t section_size = section && dot ? strlen(section->name) + 1 : 0, found = 0;
+    for (size_t i = 0; i < config->count; i++) {
+        const char *name = config->entries[i].key, *end = strrchr(name, '.');
+        bool inside = section_size && under(name, section->name);
+        if (end && (strcmp(end + 1, last) == 0 ? !inside || !section_size : inside && is_initials(last, end + 1)))
+            return name;
+        if (inside)
+            names[found++] = name + section_size;
+    }
+    names[found] = NULL;
+    const char *near = section_size ? sgm_nearest(key + section_size, names) : NULL;
+    if (near || section_size)
+        return near ? near - section_size : NULL;
+    for (size_t i = 0; i < config->count; i++)
+        names[i] = config->entries[i].key;
+    names[config->count] = NULL;
+    return sgm_nearest(key, names);
+}
+
 /* An unknown key: the nearest known one, else the keys of its section, else the sections. */
 static sgm_status unknown_key(const sgm_config *config, const char *key, const char *origin, sgm_error *error) {
     sgm_buffer hint = {0};
     const char **names = sgm_alloc((config->count + 1) * sizeof *names);
     const char *near = NULL;
     const sgm_section *section = sgm_config_section(config, key);
-    size_t n = strlen(key);
-    for (size_t i = 0; names && i < config->count; i++) {
-        names[i] = config->entries[i].key;
-        size_t length = strlen(names[i]);
-        if (!near && length > n && names[i][length - n - 1] == '.' && strcmp(names[i] + length - n, key) == 0)
-            near = names[i]; /* "layers" for "model.layers" */
-    }
-    if (names && !near)
-        near = sgm_nearest(key, names);
+    bool list = section && section->shape == SGM_SECTION_PLUGIN_LIST && key[strlen(section->name)];
+    bool numbered = list && strchr("0123456789", key[strlen(section->name) + 1]);
+    if (names && (!list || numbered))
+        near = nearest_key(config, key, names);
     if (near) {
         sgm_buffer_print(&hint, "did you mean %s?", near);
+    } else if (list && !numbered) {
+        sgm_buffer_print(&hint,
+                         "%s is a list: write %s: [KIND, KIND], or entries \"- kind: KIND\" with their keys below",
+                         section->name, section->name);
     } else if (section && section->shape == SGM_SECTION_PLUGIN_LIST && key[strlen(section->name)]) {
         sgm_buffer_print(&hint, "%s has %lld entries; set %s=KIND,KIND first, then its entries by number from 0",
                          section->name, (long long)sgm_config_list_count(config, section->name), section->name);

@@ -22,7 +22,8 @@ typedef struct pair {
 
 typedef struct reader {
     yaml_parser_t yaml;
-    const char *name;
+    const char *name, *text;
+    size_t size; /* of the text */
     sgm_error *error;
     const sgm_config *config;
     pair *pairs;
@@ -37,11 +38,21 @@ static sgm_status bad(reader *r, size_t line, const char *hint, const char *why)
     return sgm_fail(r->error, SGM_EARGUMENT, hint, "%s:%zu: %s", r->name, line, why);
 }
 
+static size_t line_of(const reader *r, size_t offset) {
+    size_t line = 1;
+    for (size_t i = 0; i < r->size && i < offset; i++)
+        line += r->text[i] == '\n';
+    return line;
+}
+
 static sgm_status next_event(reader *r, yaml_event_t *event) {
     if (!yaml_parser_parse(&r->yaml, event)) {
         size_t line = r->yaml.problem_mark.line + 1;
         if (r->yaml.error == YAML_MEMORY_ERROR)
             return no_memory(r);
+        if (r->yaml.error == YAML_READER_ERROR) /* of a byte, found long before its line is looked at */
+            return bad(r, line_of(r, r->yaml.problem_offset), "remove that byte: a configuration is text in UTF-8",
+                       r->yaml.problem ? r->yaml.problem : "this is not text");
         return bad(r, line, "indent with spaces, write \"key: value\"",
                    r->yaml.problem ? r->yaml.problem : "this is not YAML");
     }
@@ -68,7 +79,8 @@ static sgm_status next_event(reader *r, yaml_event_t *event) {
 
 static sgm_status add_pair(reader *r, const char *key, const char *text, size_t line, bool nothing) {
     if (r->count >= SGM_CONFIG_PAIRS)
-        return bad(r, line, NULL, "too many values for a configuration");
+        return bad(r, line, "is it a configuration? `sigmoe list config` has its keys",
+                   "too many values for a configuration");
     if (r->count == r->capacity) {
         size_t capacity = r->capacity ? r->capacity * 2 : 64;
         pair *pairs = sgm_resize(r->pairs, r->count * sizeof *pairs, capacity * sizeof *pairs);
@@ -98,7 +110,7 @@ static sgm_status read_sequence(reader *r, const char *prefix, size_t line, int 
 /* The value of `key`, which stands on `line`. */
 static sgm_status read_node(reader *r, const char *key, size_t line, yaml_event_t *event, int depth) {
     if (depth > SGM_CONFIG_DEPTH)
-        return bad(r, line, NULL, "nested too deeply");
+        return bad(r, line, "write sections like \"model:\" with keys below", "nested too deeply");
     switch (event->type) {
     case YAML_SCALAR_EVENT: {
         const char *text = (const char *)event->data.scalar.value;
@@ -110,7 +122,7 @@ static sgm_status read_node(reader *r, const char *key, size_t line, yaml_event_
     case YAML_SEQUENCE_START_EVENT:
         return read_sequence(r, key, line, depth);
     default:
-        return bad(r, line, NULL, "a value is missing");
+        return bad(r, line, "write \"key: value\"", "a value is missing");
     }
 }
 
@@ -161,7 +173,7 @@ static sgm_status read_list_item(reader *r, const char *prefix, size_t index, si
     if (!status && !found)
         status = bad(r, line, "write \"- kind: NAME\", then its keys below", "this entry of a list has no kind");
     if (!status && found && strchr(found->text, ','))
-        status = bad(r, found->line, NULL, "a kind cannot contain a comma");
+        status = bad(r, found->line, "write one entry for each kind", "a kind cannot contain a comma");
     if (!status && found) {
         found->rank = 3;
         if (sgm_buffer_add(joined, found->text, strlen(found->text)))
@@ -196,9 +208,10 @@ static sgm_status read_sequence(reader *r, const char *prefix, size_t line, int 
             break;
         }
         if (type != YAML_MAPPING_START_EVENT)
-            status = bad(r, item_line, NULL, "a list cannot hold a list");
+            status =
+                bad(r, item_line, "write it like [8, 2], or as entries \"- kind: NAME\"", "a list cannot hold a list");
         else if (depth >= SGM_CONFIG_DEPTH)
-            status = bad(r, item_line, NULL, "nested too deeply");
+            status = bad(r, item_line, "write entries \"- kind: NAME\" with their keys below", "nested too deeply");
         else
             status = read_list_item(r, prefix, index, item_line, depth, &joined);
     }
@@ -279,9 +292,9 @@ static sgm_status set_pair(reader *r, sgm_config *config, const pair *p, bool li
 sgm_status sgm_config_parse_lines(sgm_config *config, const char *yaml, size_t size, const char *name, bool lines,
                                   sgm_error *error) {
     if (size > SGM_CONFIG_BYTES)
-        return sgm_fail(error, SGM_EARGUMENT, NULL, "%s is larger than %d bytes: not a configuration", name,
-                        SGM_CONFIG_BYTES);
-    reader r = {.name = name, .error = error, .config = config};
+        return sgm_fail(error, SGM_EARGUMENT, "is it the file that was meant?",
+                        "%s is larger than %d bytes: not a configuration", name, SGM_CONFIG_BYTES);
+    reader r = {.name = name, .text = yaml, .size = size, .error = error, .config = config};
     if (!yaml_parser_initialize(&r.yaml))
         return no_memory(&r);
     yaml_parser_set_encoding(&r.yaml, YAML_UTF8_ENCODING);

@@ -445,6 +445,8 @@ const char *sgm_nearest(const char *wrong_name, const char *const *names) {
         if (m > NAME_LIMIT)
             continue;
         size_t distance = edit_distance(wrong_name, n, *names, m);
+        if (2 * distance > (n > m ? n : m)) /* more is wrong than right */
+            continue;
         if (distance < best_distance || (distance == best_distance && !best && n > 1)) {
             best = *names;
             best_distance = distance;

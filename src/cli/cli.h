@@ -92,8 +92,9 @@ int cli_fail(const sgm_error *error);
 int cli_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A line on stderr when --threads asks for more than there are cores. */
 void cli_note_threads(const cli_args *args);
+#define CLI_OUTPUT_HINT "is the disk full, or has the program that reads it ended?"
 int cli_error(int code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Every path exists and not all of them are empty files; CLI_DONE or CLI_BAD_INPUT (printed). */
+/* Every path is a file or a folder and not all of them are empty files; CLI_DONE or CLI_BAD_INPUT (printed). */
 int cli_check_inputs(const char *const *paths, size_t count);
 /* Every path that exists is a regular file; CLI_DONE or CLI_BAD_INPUT (printed). */
 int cli_check_files(const char *const *paths, size_t count);

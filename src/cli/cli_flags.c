@@ -136,11 +136,12 @@ static int take_flag(cli_args *args, int argc, char **argv, int *at) {
     cli_values *values = &args->values[f];
     if (flag->kind == CLI_SWITCH) {
         if (equals)
-            return cli_usage(NULL, "sigmoe %s: --%s takes no value", args->command->name, flag->name);
+            return cli_usage("leave out the `=` and what follows", "sigmoe %s: --%s takes no value",
+                             args->command->name, flag->name);
         values->items[values->count++] = "";
         return CLI_DONE;
     }
-    if (!equals && (*at + 1 >= argc || looks_like_flag(argv[*at + 1]))) {
+    if (!equals && (*at + 1 >= argc || looks_like_flag(argv[*at + 1]) || strcmp(argv[*at + 1], "--") == 0)) {
         char hint[128];
         snprintf(hint, sizeof hint, "write --%s %s; a value that begins with dashes as --%s=VALUE", flag->name,
                  flag->argument, flag->name);
@@ -155,7 +156,7 @@ static int take_flag(cli_args *args, int argc, char **argv, int *at) {
         return CLI_DONE;
     }
     if (values->count)
-        return cli_usage(NULL, "sigmoe %s: --%s is given twice", args->command->name, flag->name);
+        return cli_usage("keep one of them", "sigmoe %s: --%s is given twice", args->command->name, flag->name);
     values->items[values->count++] = equals ? equals + 1 : argv[++*at];
     if (flag->kind == CLI_TEXT)
         return CLI_DONE;

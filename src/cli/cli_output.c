@@ -93,6 +93,9 @@ int cli_check_inputs(const char *const *paths, size_t count) {
         struct stat about;
         if (stat(paths[i], &about) != 0)
             return cli_error(CLI_BAD_INPUT, cli_path_hint(errno), "%s: cannot be read, %s", paths[i], strerror(errno));
+        if (!S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode))
+            return cli_error(CLI_BAD_INPUT, "what a pipe or device gives can be saved into a file",
+                             "%s: cannot be read, it is neither a file nor a folder", paths[i]);
         any = any || !S_ISREG(about.st_mode) || about.st_size > 0;
     }
     if (count && !any)
@@ -105,7 +108,7 @@ int cli_check_files(const char *const *paths, size_t count) {
     for (size_t i = 0; i < count; i++) {
         struct stat about;
         if (stat(paths[i], &about) == 0 && !S_ISREG(about.st_mode))
-            return cli_error(CLI_BAD_INPUT, "give text files; what a pipe or device gives can be saved into one",
+            return cli_error(CLI_BAD_INPUT, "give a text file; what a pipe or device gives can be saved into one",
                              "%s: cannot be read, it is %s", paths[i],
                              S_ISDIR(about.st_mode) ? "a folder" : "not a regular file");
     }
@@ -322,7 +325,8 @@ int cli_read(const char *path, char **data, size_t *size) {
     *data = NULL;
     *size = 0;
     if (!file)
-        return cli_error(CLI_BAD_INPUT, cli_path_hint(errno), "%s: cannot be read, %s", path, strerror(errno));
+        return cli_error(errno == EACCES || errno == EPERM ? CLI_FAILED : CLI_BAD_INPUT, cli_path_hint(errno),
+                         "%s: cannot be read, %s", path, strerror(errno));
     size_t capacity = 0, room;
     int code = check_room(file, name, &room);
     while (code == CLI_DONE) {
@@ -418,6 +422,6 @@ int cli_json_print(json_t *value) {
     int bad = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     json_decref(value);
     if (bad || putchar('\n') == EOF)
-        return cli_error(CLI_FAILED, NULL, "standard output: writing failed, %s", strerror(errno));
+        return cli_error(CLI_FAILED, CLI_OUTPUT_HINT, "standard output: writing failed, %s", strerror(errno));
     return CLI_DONE;
 }

@@ -248,7 +248,7 @@ static int write_document(const sgm_tokenizer *tokenizer, const int32_t *ids, in
         return cli_fail(&error);
     bool written = fwrite(text, 1, size, stdout) == size;
     sgm_text_free(text);
-    return written ? CLI_DONE : cli_error(CLI_FAILED, NULL, "standard output: writing failed");
+    return written ? CLI_DONE : cli_error(CLI_FAILED, CLI_OUTPUT_HINT, "standard output: writing failed");
 }
 
 static int run_text(const cli_args *args) {

@@ -2,6 +2,7 @@
 /* sigmoe generate: continue a prompt, streamed to the terminal as it is written. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "commands.h"
 
@@ -39,20 +40,37 @@ static int encode_prompt(const cli_args *args, const sgm_tokenizer *tokenizer, p
     return code;
 }
 
+/* How much of a text to show as the word that is wrong: up to a separator, at least a character. */
+static size_t word_size(const char *text) {
+    size_t size = strcspn(text, " ,[]\n\t");
+    return size < 1 ? 1 : size > 20 ? 20 : size;
+}
+
 /* --prompt-ids 1,2,3: for models without a tokenizer, and for comparing with other programs. */
-static int parse_prompt_ids(const char *text, prompt_ids *out) {
+static int parse_prompt_ids(const char *text, int64_t vocabulary, prompt_ids *out) {
     out->ids = malloc((strlen(text) / 2 + 1) * sizeof *out->ids);
     if (!out->ids)
         return cli_error(CLI_FAILED, NULL, "not enough memory for the prompt");
-    while (*(text += strspn(text, " ,[]\n\t"))) {
+    bool comma = false; /* the last thing read */
+    while (*(text += strspn(text, " []\n\t"))) {
         char *end;
         long long id = strtoll(text, &end, 10);
-        if (end == text || id < 0 || id > INT32_MAX)
-            return cli_usage("write it like --prompt-ids 5,17,256", "--prompt-ids: \"%.20s\" is not a token id", text);
+        bool number = end != text && id >= 0 && id < vocabulary;
+        if (end != text && id >= vocabulary)
+            return cli_usage("are the ids of another model's tokenizer?",
+                             "--prompt-ids: %.*s is no token of this model, its vocabulary is %lld", (int)(end - text),
+                             text, (long long)vocabulary);
+        if (!number)
+            return cli_usage("write it like --prompt-ids 5,17,256", "--prompt-ids: \"%.*s\" is not a token id",
+                             (int)word_size(text), text);
         out->ids[out->count++] = (int32_t)id;
-        text = end;
+        text = end + strspn(end, " []\n\t");
+        comma = *text == ',';
+        text += comma;
     }
-    return out->count ? CLI_DONE : cli_usage(NULL, "--prompt-ids: no token is given");
+    if (comma)
+        return cli_usage("write it like --prompt-ids 5,17,256", "--prompt-ids: nothing follows the last comma");
+    return out->count ? CLI_DONE : cli_usage("write it like --prompt-ids 5,17,256", "--prompt-ids: no token is given");
 }
 
 /* ---- streaming ------------------------------------------------------------------------------------------------ */
@@ -164,10 +182,16 @@ static int generate(const cli_args *args, sgm_engine *engine, const prompt_ids *
     return code == CLI_DONE && cli_stop ? CLI_INTERRUPTED : code;
 }
 
+static bool is_file(const char *path) {
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 static int run(const cli_args *args) {
     int given = cli_given(args, "prompt") + cli_given(args, "prompt-file") + cli_given(args, "prompt-ids");
     if (given > 1)
-        return cli_usage(NULL, "sigmoe generate: give one of --prompt, --prompt-file and --prompt-ids");
+        return cli_usage("each of them is the whole prompt",
+                         "sigmoe generate: give one of --prompt, --prompt-file and --prompt-ids");
     cli_note_threads(args);
     sgm_engine_options options = {.threads = (int)cli_integer(args, "threads"),
                                   .kernels = cli_text(args, "kernels"),
@@ -179,10 +203,12 @@ static int run(const cli_args *args) {
     prompt_ids prompt = {0};
     int code;
     if (cli_given(args, "prompt-ids"))
-        code = parse_prompt_ids(cli_text(args, "prompt-ids"), &prompt);
+        code = parse_prompt_ids(cli_text(args, "prompt-ids"), sgm_engine_info(engine)->settings.vocabulary, &prompt);
     else if (!sgm_engine_tokenizer(engine))
         code =
-            cli_usage("give --prompt-ids 1,2,3, or put a tokenizer.json into the folder",
+            cli_usage(is_file(sgm_engine_info(engine)->folder)
+                          ? "give --prompt-ids 1,2,3, or write the file again with `sigmoe quantize --tokenizer`"
+                          : "give --prompt-ids 1,2,3, or put a tokenizer.json into the folder",
                       "%s: the model has no tokenizer, so text means nothing to it", sgm_engine_info(engine)->folder);
     else
         code = encode_prompt(args, sgm_engine_tokenizer(engine), &prompt);

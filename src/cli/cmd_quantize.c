@@ -26,7 +26,11 @@ static void rules_free(rules *r) {
  * remark). */
 static int rules_add(rules *r, const char *word, size_t left) {
     struct stat info;
-    if (stat(word, &info) != 0 || !S_ISREG(info.st_mode)) {
+    bool there = stat(word, &info) == 0;
+    if (!there && !strpbrk(word, ":="))
+        return cli_error(CLI_BAD_INPUT, "name a file of rules, or write one as LAYER:EXPERT=TYPE",
+                         "--expert-type %s: there is no such file, and it is no rule", word);
+    if (!there || !S_ISREG(info.st_mode)) {
         r->items[r->count++] = word;
         return CLI_DONE;
     }

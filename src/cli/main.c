@@ -162,6 +162,6 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* beyond `ulimit -f` a write then fails, and the error says so */
     int code = dispatch(argc, argv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_DONE)
-        code = cli_error(CLI_FAILED, NULL, "standard output: writing failed, %s", strerror(errno));
+        code = cli_error(CLI_FAILED, CLI_OUTPUT_HINT, "standard output: writing failed, %s", strerror(errno));
     return code;
 }

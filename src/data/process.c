@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -65,10 +66,16 @@ sgm_status sgm_process_run(const char *const *argv, const char *folder, const ch
             return sgm_fail(error, SGM_EIO, NULL, "lost %s while it ran: %s", argv[0], strerror(errno));
     if (WIFEXITED(result) && WEXITSTATUS(result) == 0)
         return SGM_OK;
-    if (WIFEXITED(result) && WEXITSTATUS(result) == 127) /* how posix_spawn may tell it later: POSIX leaves the choice */
+    if (WIFEXITED(result) &&
+        WEXITSTATUS(result) == 127) /* how posix_spawn may tell it later: POSIX leaves the choice */
         return missing(argv[0], error);
     char line[300];
     last_line(log, line, sizeof line);
-    return sgm_fail(error, SGM_EIO, NULL, "%s %s failed: %s", argv[0], argv[1] ? argv[1] : "",
-                    line[0] ? line : "it gave no reason");
+    char command[200] = "";
+    for (size_t i = 0, at = 0; argv[i] && at + 1 < sizeof command; i++)
+        at += (size_t)snprintf(command + at, sizeof command - at, "%s%s", i ? " " : "", argv[i]);
+    const char *hint = strcmp(argv[0], "apt-get") == 0
+                           ? "is the network there? `apt-get update` brings the lists of packages up to date"
+                           : "run it by hand to see what is wrong";
+    return sgm_fail(error, SGM_EIO, hint, "`%s` failed: %s", command, line[0] ? line : "it gave no reason");
 }

@@ -267,7 +267,7 @@ static sgm_status read_tensor(cursor *c, sgm_gguf_tensor *tensor, uint64_t *offs
     if (!status)
         status = take(c, &dimensions, sizeof dimensions, "a tensor's entry");
     if (!status && dimensions > SGM_GGUF_DIMENSIONS)
-        status = sgm_fail(c->error, SGM_EUNSUPPORTED, NULL,
+        status = sgm_fail(c->error, SGM_EUNSUPPORTED, "is it the file of a language model, and is it whole?",
                           "%s: tensor '%.100s' has %" PRIu32 " dimensions, at most %d are possible", c->label, name,
                           dimensions, SGM_GGUF_DIMENSIONS);
     for (uint32_t i = 0; !status && i < dimensions; i++) {

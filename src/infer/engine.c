@@ -88,7 +88,8 @@ static sgm_status measure(sgm_engine *engine, const step *s, size_t *bytes, sgm_
 /* ---- opening ------------------------------------------------------------------------------------------------------- */
 
 static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, "use a smaller batch (batch_tokens)", "not enough memory for the engine");
+    return sgm_fail(error, SGM_EMEMORY, "close other programs, or take a smaller model",
+                    "not enough memory for the engine");
 }
 
 /* Bytes of the largest step: all rows, each wanted. The dry walk reads shapes only. */

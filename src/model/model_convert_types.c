@@ -36,12 +36,15 @@ static sgm_status type_find(const char *name, sgm_type *type, sgm_error *error) 
     return SGM_OK;
 }
 
-/* The type behind the '=' of a rule. */
-static sgm_status rule_type(const char *rule, sgm_type *type, sgm_error *error) {
+#define EXPERT_RULE_HINT "write it as LAYER:EXPERT=TYPE, each a number, a range A-B or *"
+#define TENSOR_RULE_HINT "write it as WHAT=TYPE, e.g. ffn_down_exps=q8_0"
+
+/* The type behind the '=' of a rule; `hint` says how one is written. */
+static sgm_status rule_type(const char *rule, const char *hint, sgm_type *type, sgm_error *error) {
     const char *equals = strrchr(rule, '=');
     if (!equals || equals == rule)
-        return sgm_fail(error, SGM_EARGUMENT, "write it as WHAT=TYPE, e.g. ffn_down_exps=q8_0",
-                        "the rule '%.100s' has %s", rule, equals ? "nothing before its '='" : "no '='");
+        return sgm_fail(error, SGM_EARGUMENT, hint, "the rule '%.100s' has %s", rule,
+                        equals ? "nothing before its '='" : "no '='");
     return type_find(equals + 1, type, error);
 }
 
@@ -66,12 +69,12 @@ static sgm_status expert_rule(sgm_type_plan *plan, const char *rule, sgm_error *
     const char *colon = strchr(rule, ':'), *equals = strrchr(rule, '=');
     int64_t layer, last_layer, expert, last_expert;
     sgm_type type = SGM_TYPE_F32;
-    sgm_status status = rule_type(rule, &type, error);
+    sgm_status status = rule_type(rule, EXPERT_RULE_HINT, &type, error);
     if (status)
         return status;
     if (!colon || colon > equals || !range_read(rule, colon, s->layers, &layer, &last_layer) ||
         !range_read(colon + 1, equals, s->experts, &expert, &last_expert))
-        return sgm_fail(error, SGM_EARGUMENT, "write it as LAYER:EXPERT=TYPE, each a number, a range A-B or *",
+        return sgm_fail(error, SGM_EARGUMENT, EXPERT_RULE_HINT,
                         "the rule '%.100s' names no experts of %" PRId64 " layers with %" PRId64 " each", rule,
                         s->layers, s->experts);
     for (int64_t l = layer; l <= last_layer; l++)
@@ -100,7 +103,7 @@ static sgm_type tensor_type(const sgm_type_plan *plan, const sgm_gguf_part *part
     sgm_type type = plan->base;
     for (size_t i = 0; i < plan->options->tensor_type_count; i++)
         if (pattern_matches(plan->options->tensor_types[i], part->name))
-            (void)rule_type(plan->options->tensor_types[i], &type, NULL);
+            (void)rule_type(plan->options->tensor_types[i], TENSOR_RULE_HINT, &type, NULL);
     return type;
 }
 
@@ -128,7 +131,7 @@ static sgm_status rules_check(const sgm_type_plan *plan, sgm_error *error) {
     for (size_t i = 0; i < plan->options->tensor_type_count; i++) {
         const char *rule = plan->options->tensor_types[i];
         sgm_type type;
-        sgm_status status = rule_type(rule, &type, error);
+        sgm_status status = rule_type(rule, TENSOR_RULE_HINT, &type, error);
         bool found = false, fixed = false;
         for (int64_t p = 0; !status && !found && sgm_gguf_part_at(&plan->model->settings, NULL, p, &part); p++) {
             bool matches = pattern_matches(rule, part.name);

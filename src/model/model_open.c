@@ -2,6 +2,7 @@
 /* Opening a model by its path: which of our two kinds of storage it is, and that kind's reader. */
 #include "model/model_open.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,13 @@ static sgm_status from_gguf(const char *path, sgm_tokenizer **tokenizer, sgm_err
         memcmp(kind, "gpt2", 4) == 0)
         status = sgm_tokenizer_from_gguf(file, tokenizer, error);
     sgm_gguf_close(file);
+    if (status && error && error->code != SGM_EMEMORY &&
+        !strstr(error->message, path)) { /* which vocabulary it is about */
+        char hint[sizeof error->hint];
+        snprintf(hint, sizeof hint, "%s",
+                 *error->hint ? error->hint : "the file is damaged, or its tokenizer is: fetch or make it again");
+        sgm_fail(error, error->code, hint, "%s: %s", path, error->message);
+    }
     return status;
 }
 

@@ -417,14 +417,15 @@ static sgm_status read_config(sgm_tokenizer *t, const char *folder, sgm_error *e
     return status;
 }
 
-/* What parsing says of "tokenizer.json" is about the file that was given. */
+/* What parsing says, of "tokenizer.json" or of a vocabulary, is about the file that was given. */
 static void name_file(const char *file, sgm_error *error) {
     static const char general[] = "tokenizer.json: ";
-    if (!error || strncmp(error->message, general, strlen(general)) != 0)
+    if (!error || error->code == SGM_EMEMORY)
         return;
+    size_t skipped = strncmp(error->message, general, strlen(general)) == 0 ? strlen(general) : 0;
     char hint[sizeof error->hint];
     snprintf(hint, sizeof hint, "%s", *error->hint ? error->hint : "the file is damaged: fetch or make it again");
-    sgm_fail(error, error->code, hint, "%s: %s", file, error->message + strlen(general));
+    sgm_fail(error, error->code, hint, "%s: %s", file, error->message + skipped);
 }
 
 sgm_status sgm_tokenizer_open(const char *path, sgm_tokenizer **tokenizer, sgm_error *error) {

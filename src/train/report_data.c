@@ -22,6 +22,8 @@ typedef struct reader {
     sgm_error *error;
 } reader;
 
+static const char damaged[] = "the file is damaged or of another program; the checkpoints do not depend on it";
+
 static sgm_status broken(const reader *r) {
     int code = sqlite3_errcode(r->db);
     sgm_status status = code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR ? SGM_EFORMAT : SGM_EIO;
@@ -227,7 +229,7 @@ static sgm_status read_snapshot(const reader *r, sqlite3_stmt *statement, sgm_re
         sqlite3_bind_int64(statement, 2, step);
         while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
             if (sqlite3_column_bytes(statement, 0) != 4 * data->experts)
-                return sgm_fail(r->error, SGM_EFORMAT, NULL,
+                return sgm_fail(r->error, SGM_EFORMAT, damaged,
                                 "%s: step %lld, layer %lld: its load is not of %lld experts", r->path, (long long)step,
                                 (long long)layer, (long long)data->experts);
             add_counts(share, sqlite3_column_blob(statement, 0), data->experts);
@@ -277,7 +279,8 @@ static sgm_status read_load(const reader *r, sgm_report_data *data) {
     data->layers = integer(v[3]);
     data->experts = integer(v[4]);
     if (data->layers < 1 || data->layers > 100000 || data->experts < 1 || data->experts > 10000000)
-        return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a load of %.0f layers and %.0f experts", r->path, v[3], v[4]);
+        return sgm_fail(r->error, SGM_EFORMAT, damaged, "%s: a load of %.0f layers and %.0f experts", r->path, v[3],
+                        v[4]);
     data->buckets = v[0] < SGM_REPORT_BUCKETS ? (size_t)v[0] : SGM_REPORT_BUCKETS;
     status = allocate_buckets(r, data);
     if (!status)
