@@ -38,6 +38,10 @@ sgm_status(sgm_fail_errno)(sgm_error *error, int number, const char *action, con
         status = SGM_ENOTFOUND;
         hint = "check the path: a part of it is a file, not a folder";
         break;
+    case ELOOP:
+    case ENAMETOOLONG:
+        hint = "check the path and the links in it";
+        break;
     case EISDIR:
         status = SGM_EARGUMENT;
         hint = "give the path of a file";
@@ -72,6 +76,14 @@ sgm_status(sgm_fail_errno)(sgm_error *error, int number, const char *action, con
         break;
     }
     return sgm_fail(error, status, hint, "cannot %s %s: %s", action, path, reason);
+}
+
+sgm_status(sgm_fail_output)(sgm_error *error, int number, const char *action, const char *path) {
+    sgm_status status = sgm_fail_errno(error, number, action, path);
+    if (number != ENOENT && number != ENOTDIR)
+        return status;
+    return sgm_fail(error, SGM_EIO, number == ENOENT ? "make the folder first" : "a part of its path is a file",
+                    "cannot %s %s: there is no such folder", action, path);
 }
 
 sgm_fault_hook *sgm_fault;
@@ -159,8 +171,8 @@ static sgm_status read_all(int fd, size_t expected, const char *path, size_t lim
         used += (size_t)n;
         if (used > limit) {
             sgm_free(text);
-            return sgm_fail(error, SGM_EFORMAT, NULL, "%s is larger than the limit of %zu bytes for this kind of file",
-                            path, limit);
+            return sgm_fail(error, SGM_EFORMAT, "is it the file that was meant?",
+                            "%s is larger than the limit of %zu bytes for this kind of file", path, limit);
         }
         if (n == 0) {
             text[used] = '\0';
@@ -255,7 +267,7 @@ sgm_status sgm_writer_open(const char *path, sgm_writer **out, sgm_error *error)
     if (writer->fd < 0) {
         int number = errno;
         writer_free(writer);
-        return sgm_fail_errno(error, number, "write", path);
+        return sgm_fail_output(error, number, "write", path);
     }
     *out = writer;
     return SGM_OK;

@@ -83,7 +83,7 @@ static sgm_status make_one(const char *path, sgm_error *error) {
     if (number == EEXIST || number == ENOTDIR)
         return sgm_fail(error, SGM_EEXISTS, "choose another path or move the file away",
                         "cannot make the folder %s: a file is in the way", path);
-    return sgm_fail_errno(error, number, "make the folder", path);
+    return sgm_fail_output(error, number, "make the folder", path);
 }
 
 sgm_status sgm_folder_make(const char *path, sgm_error *error) {

@@ -27,12 +27,14 @@ static int set_all(const cli_args *args, sgm_config *config) {
 int cli_config(const cli_args *args, sgm_config **config) {
     sgm_error error = {0};
     *config = NULL;
-    if (sgm_config_new(config, &error))
-        return cli_fail(&error);
     /* A config file may start from a preset of its own choosing: the default one is not forced under it. */
     const char *preset = cli_text(args, "preset"), *file = cli_text(args, "config");
     bool use_preset = cli_given(args, "preset") || !file;
-    int code = CLI_DONE;
+    int code = file ? cli_check_files(&file, 1) : CLI_DONE;
+    if (code != CLI_DONE)
+        return code;
+    if (sgm_config_new(config, &error))
+        return cli_fail(&error);
     if (use_preset && sgm_config_preset(*config, preset, &error))
         code = cli_fail(&error);
     else if (file && sgm_config_load(*config, file, &error))

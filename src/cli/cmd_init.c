@@ -43,17 +43,36 @@ static int init_gguf(void *context, const sgm_convert_options *options, sgm_conv
                                cli_text(job->args, "out"), report, error);
 }
 
-/* A GGUF file is asked for by its name, or by what only it can hold. */
+/* A GGUF file is asked for by its name. */
 static bool wants_gguf(const cli_args *args) {
     const char *out = cli_text(args, "out");
     size_t n = strlen(out);
-    return (n > 5 && strcmp(out + n - 5, ".gguf") == 0) || strcmp(cli_text(args, "type"), "f32") != 0 ||
-           cli_given(args, "tensor-type") || cli_given(args, "expert-type") || cli_given(args, "arch");
+    return n > 5 && strcmp(out + n - 5, ".gguf") == 0;
+}
+
+/* What only a GGUF file can hold was asked of a folder: neither is made for the other. */
+static int check_folder_holds(const cli_args *args) {
+    static const char *const only[] = {"arch", "tensor-type", "expert-type"};
+    const char *type = cli_text(args, "type"), *out = cli_text(args, "out");
+    char hint[160];
+    if (strcmp(type, "f32") != 0)
+        return cli_usage("end the name of the file to make in .gguf, or leave --type out for a folder in f32",
+                         "sigmoe init: a model folder cannot be written as %s, and --out %s is no .gguf file", type,
+                         out);
+    for (size_t i = 0; i < sizeof only / sizeof *only; i++) {
+        snprintf(hint, sizeof hint, "end the name of the file to make in .gguf, or leave --%s out for a folder",
+                 only[i]);
+        if (cli_given(args, only[i]))
+            return cli_usage(hint, "sigmoe init: --%s is for GGUF files, and --out %s is no .gguf file", only[i], out);
+    }
+    return CLI_DONE;
 }
 
 static int run(const cli_args *args) {
     sgm_config *config = NULL;
-    int code = cli_config(args, &config);
+    int code = wants_gguf(args) ? CLI_DONE : check_folder_holds(args);
+    if (code == CLI_DONE)
+        code = cli_config(args, &config);
     if (code != CLI_DONE)
         return code;
     const char *folder = cli_text(args, "out"), *tokenizer = cli_text(args, "tokenizer");
@@ -79,7 +98,7 @@ static int run(const cli_args *args) {
 static const cli_flag flags[] = {
     CLI_CONFIG_FLAGS,
     {"type", CLI_TEXT, "T", "f32", 0, 0, false,
-     "type of every matrix: f32, f16, bf16, q8_0, q4_0, q5_0, q4_k or q6_k; all but f32 make a GGUF file"},
+     "type of every matrix: f32, f16, bf16, q8_0, q4_0, q5_0, q4_k or q6_k; all but f32 in a .gguf file only"},
     CLI_CONVERT_FLAGS,
     {"tokenizer", CLI_TEXT, "PATH", NULL, 0, 0, false, "a tokenizer.json to put beside the weights"},
     {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "of the random weights"},

@@ -170,8 +170,9 @@ static sgm_status collect(build_state *state, sgm_error *error) {
     if (status != SGM_OK)
         return status;
     if (state->documents.size == 0)
-        return sgm_fail(error, SGM_EARGUMENT, "give files that hold text",
-                        "the corpus is empty: no source holds any text");
+        return sgm_fail(error, SGM_EFORMAT, "give files that hold text", "%s%s: there is no text in %s",
+                        options->sources[0].path, options->source_count > 1 ? " and others" : "",
+                        options->source_count > 1 ? "them" : "it");
     return sgm_map_open(state->spool_path, &state->text, error);
 }
 

@@ -16,6 +16,7 @@
 #include "data/loader.h"
 #include "eval/route_trace.h"
 #include "infer/engine.h"
+#include "model/model_gguf.h"
 
 enum { BATCH_ROWS = 512 };
 
@@ -170,7 +171,10 @@ static sgm_status add_text(evaluator *e, const char *path, sgm_error *error) {
     const sgm_source_visitor visitor = {.context = e, .document = add_piece};
     sgm_mapping file;
     if (!e->engine->tokenizer)
-        return sgm_fail(error, SGM_EARGUMENT, "add its tokenizer.json to the model folder",
+        return sgm_fail(error, SGM_EARGUMENT,
+                        sgm_model_is_gguf(e->engine->info.folder)
+                            ? "write the file again with `sigmoe quantize --tokenizer`"
+                            : "add its tokenizer.json to the model folder",
                         "text cannot be evaluated: the model %s has no tokenizer", e->engine->info.folder);
     sgm_status status = sgm_map_open(path, &file, error);
     if (status)
@@ -247,7 +251,8 @@ static sgm_status add_path(evaluator *e, const char *path, sgm_error *error) {
 /* ---- the whole ----------------------------------------------------------------------------------------------------- */
 
 static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, "use a smaller batch (batch_tokens)", "not enough memory to evaluate");
+    return sgm_fail(error, SGM_EMEMORY, "close other programs, or take a smaller model",
+                    "not enough memory to evaluate");
 }
 
 static sgm_status prepare_pages(evaluator *e, sgm_error *error) {
@@ -337,10 +342,11 @@ static void release(evaluator *e) {
     sgm_engine_close(e->engine);
 }
 
-static sgm_status report(evaluator *e, sgm_evaluation *out, sgm_error *error) {
+/* `path`: the first that was named. */
+static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sgm_error *error) {
     const sgm_model_settings *s = &e->engine->model->settings;
     if (e->scored == 0)
-        return sgm_fail(error, SGM_EARGUMENT, "give a longer text", "there is nothing to evaluate: the text is empty");
+        return sgm_fail(error, SGM_EFORMAT, "give a longer text", "%s: there is nothing to evaluate in it", path);
     size_t numbers = (size_t)(s->layers * s->experts);
     *out = (sgm_evaluation){.tokens = e->scored, .bytes = e->bytes, .layers = s->layers, .experts = s->experts};
     out->loss_nats_per_token = e->nats / (double)e->scored;
@@ -394,7 +400,7 @@ sgm_status sgm_evaluate_traced(const char *model, const sgm_engine_options *opti
     if (!status)
         status = flush(&e, error);
     if (!status)
-        status = report(&e, evaluation, error);
+        status = report(&e, paths[0], evaluation, error);
     release(&e);
     return status;
 }

@@ -6,11 +6,13 @@
  * one. */
 #include "model/model_folder.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -89,14 +91,33 @@ static void list_candidates(const char *path, char *text, size_t capacity) {
     sgm_free(names);
 }
 
+/* What is there of that name is no folder, and no GGUF file. */
+static sgm_status not_a_model(const char *path, sgm_error *error) {
+    struct stat info;
+    if (stat(path, &info) != 0) { /* a link that leads nowhere, or in a circle */
+        char reason[96];
+        const char *why = strerror_r(errno, reason, sizeof reason);
+        return sgm_fail(error, SGM_ENOTFOUND, "check the path and the links in it", "there is no model %s: %s", path,
+                        why);
+    }
+    if (!S_ISREG(info.st_mode))
+        return sgm_fail(error, SGM_EFORMAT, "give a model folder or a GGUF file", "%s is neither a file nor a folder",
+                        path);
+    size_t n = strlen(path);
+    if (info.st_size == 0 || (n > 5 && strcmp(path + n - 5, ".gguf") == 0))
+        return sgm_fail(error, SGM_EFORMAT, "fetch or make it again", "%s is no GGUF file: %s", path,
+                        info.st_size ? "it does not begin with GGUF" : "it is empty");
+    return sgm_fail(error, SGM_EFORMAT, "give a GGUF file, or the folder that holds config.json and model.safetensors",
+                    "%s is a file, neither a GGUF file nor a model folder", path);
+}
+
 sgm_status sgm_model_folder_resolve(const char *path, char *folder, sgm_error *error) {
     char hint[256] = "";
     if (!sgm_path_exists(path))
         return sgm_fail(error, SGM_ENOTFOUND, "give a model folder, a checkpoint or a run folder",
                         "there is no model %s: no such file or folder", path);
     if (!sgm_path_is_folder(path))
-        return sgm_fail(error, SGM_EFORMAT, "give the folder that holds config.json and model.safetensors",
-                        "%s is a file, not a model folder", path);
+        return not_a_model(path, error);
     char *run = is_model_folder(path) ? NULL : newest_checkpoint(path);
     if (!run && !is_model_folder(path)) {
         list_candidates(path, hint, sizeof hint);

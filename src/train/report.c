@@ -116,7 +116,8 @@ static void write_tiles(sgm_page *page, const sgm_report_data *data) {
         for (int64_t i = 0; i < data->layers * data->experts; i++)
             dead += last->share[i] < 0.01;
         char what[64];
-        snprintf(what, sizeof what, "of %lld experts dead in the last steps", (long long)(data->layers * data->experts));
+        snprintf(what, sizeof what, "of %lld experts dead in the last steps",
+                 (long long)(data->layers * data->experts));
         put_tile(page, what, "%.0f", dead);
     }
     PUT(page, "</div>\n");
@@ -431,6 +432,9 @@ sgm_status sgm_report_write(const char *run, const char *path, sgm_error *error)
     sgm_status status = SGM_OK;
     if (!log || !config || !out)
         status = sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for the report", run);
+    else if (!sgm_path_exists(run))
+        status = sgm_fail(error, SGM_ENOTFOUND, "check the path; relative ones start here", "there is no run folder %s",
+                          run);
     else if (!sgm_path_exists(log))
         status = sgm_fail(error, SGM_ENOTFOUND, "give the folder of a run, for instance runs/demo",
                           "%s: not a run folder, it holds no run.sqlite", run);

@@ -302,6 +302,9 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
     *config = NULL;
     char *path = sgm_path_join(run, "config.yaml");
     sgm_status status = path ? SGM_OK : no_memory(error);
+    if (!status && !sgm_path_exists(run))
+        status = sgm_fail(error, SGM_ENOTFOUND, "check the path; relative ones start here", "there is no run folder %s",
+                          run);
     if (!status && !sgm_path_exists(path))
         status = sgm_fail(error, SGM_ENOTFOUND, "give the folder that `sigmoe train --run` made",
                           "%s is no run folder: it has no config.yaml", run);

@@ -477,7 +477,7 @@ static void bad_input_is_explained(void **state) {
     (void)state;
     sgm_error error;
     put_text("empty/a.txt", " \n\n");
-    assert_int_equal(build(at("empty"), at("e"), &error), SGM_EARGUMENT);
+    assert_int_equal(build(at("empty"), at("e"), &error), SGM_EFORMAT);
     assert_non_null(strstr(error.message, "empty"));
     put("binary/a.txt", "text\0more", 9);
     assert_int_equal(build(at("binary"), at("e"), &error), SGM_EFORMAT);

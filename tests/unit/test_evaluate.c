@@ -294,7 +294,7 @@ static void errors_are_clear(void **state) {
     const char *empty = in_folder("empty"), *absent = in_folder("absent"), *fine = in_folder("text");
     char model[256];
     snprintf(model, sizeof model, "%s/model", test_folder);
-    assert_int_equal(sgm_evaluate(model, &options, &empty, 1, 0, &e, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_evaluate(model, &options, &empty, 1, 0, &e, &error), SGM_EFORMAT);
     assert_int_equal(sgm_evaluate(model, &options, &absent, 1, 0, &e, &error), SGM_ENOTFOUND);
     assert_int_equal(sgm_evaluate(model, &options, &fine, 0, 0, &e, &error), SGM_EARGUMENT);
     assert_int_equal(sgm_evaluate(model, &options, &fine, 1, -1, &e, &error), SGM_EARGUMENT);

@@ -10,12 +10,14 @@ refused() { # CODE GLOB ARGUMENTS…
     hints "$text"; hints "hint: "
 }
 refused 3 "not a regular file" plan --config pipe
+refused 3 "neither a file nor a folder" train --data pipe --run r
+refused 3 "neither a file nor a folder" eval --model m --data pipe
 refused 3 "not a regular file" tokenizer encode --tokenizer pipe --text x
 refused 3 "not a regular file" data build --recipe pipe --out o
 # Texts: streams have an end that is known, files a size.
 expect 0 tokenizer train --data text/plain/*.txt --vocabulary 300 --out t
-refused 3 "not a regular file" tokenizer train --data pipe --out p
-refused 3 "not a regular file" tokenizer train --data /dev/zero --out p
+refused 3 "neither a file nor a folder" tokenizer train --data pipe --out p
+refused 3 "neither a file nor a folder" tokenizer train --data /dev/zero --out p
 refused 3 "a folder" tokenizer train --data text --out p
 refused 3 "a folder" tokenizer encode --tokenizer t text
 [ ! -e p ] || fail "a folder was made"
