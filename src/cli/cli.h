@@ -92,6 +92,7 @@ int cli_fail(const sgm_error *error);
 int cli_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A line on stderr when --threads asks for more than there are cores. */
 void cli_note_threads(const cli_args *args);
+void cli_note_many_threads(const char *said, int64_t threads); /* the same of a number that was given as `said` */
 #define CLI_OUTPUT_HINT "is the disk full, or has the program that reads it ended?"
 int cli_error(int code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Every path is a file or a folder and not all of them are empty files; CLI_DONE or CLI_BAD_INPUT (printed). */
@@ -112,8 +113,10 @@ void cli_catch_signals(void);
 typedef struct cli_label {
     char text[48];
 } cli_label;
-cli_label cli_count_label(double value);      /* 43.1 M */
-cli_label cli_bytes_label(double bytes);      /* 172 MiB */
+cli_label cli_count_label(double value); /* 43.1 M */
+cli_label cli_bytes_label(double bytes); /* 172 MiB */
+/* "1 token", "12,345 tokens": what is counted, with an s but for one. */
+cli_label cli_counted(int64_t value, const char *what);
 cli_label cli_grouped(int64_t value);         /* 12,345 */
 cli_label cli_duration_label(double seconds); /* 3:07, 1:02:11, "–" when not finite */
 double cli_now(void);                         /* monotonic seconds */
@@ -134,6 +137,10 @@ typedef struct cli_utf8 {
 } cli_utf8;
 void cli_utf8_add(cli_utf8 *stream, const char *bytes, size_t size);
 void cli_utf8_end(cli_utf8 *stream);
+
+/* Text of others (names in a file, what was typed) for one line on a terminal: control characters and bytes that are not
+ * UTF-8 become '?', in place. Gives the text back. */
+char *cli_clean(char *text);
 
 /* A whole file, or stdin for "-"; malloc'ed and NUL-terminated. CLI_DONE or an exit code (printed). A file that the
  * free memory does not hold is refused before it is read; of a pipe or device no more than CLI_STREAM_BYTES are taken. */

@@ -200,6 +200,11 @@ static bool take_arrays(cli_display *display, const sgm_step_report *report) {
     return true;
 }
 
+/* A number that is none has a sign too, which says nothing. */
+static double shown(double value) {
+    return isnan(value) ? fabs(value) : value;
+}
+
 static void plain_step(cli_display *display) {
     const sgm_step_report *s = &display->step;
     int64_t every = display->options.line_every;
@@ -218,8 +223,8 @@ static void plain_step(cli_display *display) {
     }
     FILE *out = display->options.stream;
     fprintf(out, "step %lld/%lld  loss %.4f  balance %.4f  grad %.3f  lr %.2e  %s tokens/s", (long long)s->step,
-            (long long)s->steps, s->loss_nats_per_token, s->balance_loss, s->gradient_norm, s->learning_rate,
-            cli_grouped((int64_t)s->tokens_per_second).text);
+            (long long)s->steps, shown(s->loss_nats_per_token), shown(s->balance_loss), shown(s->gradient_norm),
+            s->learning_rate, cli_grouped((int64_t)s->tokens_per_second).text);
     if (isfinite(s->peak_share))
         fprintf(out, "  peak %.0f %%", 100 * s->peak_share);
     fprintf(out, "  left %s  idle %lld of %lld experts\n", cli_duration_label(s->seconds_left).text, (long long)dead,
@@ -252,10 +257,10 @@ static void on_step(void *context, const sgm_step_report *report) {
 }
 
 /* A line that stays: above the block on a terminal. */
-static void lasting_line(cli_display *display, const char *text) {
+static void lasting_line(cli_display *display, char *text) {
     if (display->live)
         erase(display);
-    fprintf(display->options.stream, "%s\n", text);
+    fprintf(display->options.stream, "%s\n", cli_clean(text));
     if (display->live && display->has_step)
         draw(display);
     fflush(display->options.stream);
@@ -321,13 +326,14 @@ void cli_display_banner(cli_display *display, const sgm_trainer_plan *plan, cons
             cli_bytes_label((double)plan->corpus_bytes).text, cli_grouped(plan->train_tokens).text,
             cli_grouped(plan->heldout_tokens).text);
     double tokens = (double)plan->steps * (double)plan->tokens_per_step;
-    fprintf(out, "training    %s steps of %s tokens (%lld micro-batch%s): %s tokens, %.1f times the text\n",
-            cli_grouped(plan->steps).text, cli_grouped(plan->tokens_per_step).text, (long long)plan->micro_batches,
-            plan->micro_batches == 1 ? "" : "es", cli_count_label(tokens).text,
-            plan->train_tokens > 0 ? tokens / (double)plan->train_tokens : 0.0);
+    double times = plan->train_tokens > 0 ? tokens / (double)plan->train_tokens : 0.0;
+    fprintf(out, "training    %s of %s (%lld micro-batch%s): %s tokens, %.*f times the text\n",
+            cli_counted(plan->steps, "step").text, cli_counted(plan->tokens_per_step, "token").text,
+            (long long)plan->micro_batches, plan->micro_batches == 1 ? "" : "es", cli_count_label(tokens).text,
+            times < 0.1 ? 4 : 1, times);
     fprintf(out, "optimizer   %s, schedule %s\n", plan->optimizer, plan->schedule);
-    fprintf(out, "machine     %lld threads, kernels %s, %s of memory, %sFLOP per token\n", (long long)plan->threads,
-            plan->kernels, cli_bytes_label((double)plan->memory_bytes).text,
+    fprintf(out, "machine     %s, kernels %s, %s of memory, %sFLOP per token\n",
+            cli_counted(plan->threads, "thread").text, plan->kernels, cli_bytes_label((double)plan->memory_bytes).text,
             cli_count_label(plan->flops_per_token).text);
     fprintf(out, "\n");
     fflush(out);
@@ -379,8 +385,8 @@ void cli_display_summary(cli_display *display, const char *run, bool interrupted
     }
     const sgm_step_report *s = &display->step;
     if (display->recent) {
-        fprintf(out, "\nload over the last %lld steps\nlayer  k  experts  dead  min/mean  max/mean\n",
-                (long long)(display->load_steps[0] + display->load_steps[1]));
+        fprintf(out, "\nload over the last %s\nlayer  k  experts  dead  min/mean  max/mean\n",
+                cli_counted(display->load_steps[0] + display->load_steps[1], "step").text);
         for (int64_t l = 0; l < s->layers; l++) {
             layer_load r = recent_load(display, l);
             fprintf(out, "%5lld %2lld  %7lld  %4lld  %8.2f  %8.2f\n", (long long)l,
@@ -388,11 +394,11 @@ void cli_display_summary(cli_display *display, const char *run, bool interrupted
                     r.most);
         }
     }
-    fprintf(out, "\n%s at step %s of %s: %s tokens, %s in this session", interrupted ? "interrupted" : "done",
-            cli_grouped(s->step).text, cli_grouped(s->steps).text, cli_grouped(s->tokens).text,
+    fprintf(out, "\n%s at step %s of %s: %s, %s in this session", interrupted ? "interrupted" : "done",
+            cli_grouped(s->step).text, cli_grouped(s->steps).text, cli_counted(s->tokens, "token").text,
             cli_duration_label(display->seconds).text);
     if (display->skipped)
-        fprintf(out, ", %lld steps skipped", (long long)display->skipped);
+        fprintf(out, ", %s skipped", cli_counted(display->skipped, "step").text);
     fprintf(out, "\n");
     if (display->has_eval)
         fprintf(out, "held out at step %lld: %.4f bits per byte\n", (long long)display->eval_step,

@@ -32,12 +32,16 @@ int cli_exit_code(sgm_status status) {
     }
 }
 
+/* Both may quote a file or the command line: a terminal must not obey those. */
 static void print_error(const char *message, const char *hint) {
     bool colour = cli_use_colour(stderr);
+    char text[1024];
     fflush(stdout);
-    fprintf(stderr, "%serror:%s %s\n", colour ? "\033[31;1m" : "", colour ? "\033[0m" : "", message);
-    if (hint && *hint)
-        fprintf(stderr, "%shint:%s %s\n", colour ? "\033[36m" : "", colour ? "\033[0m" : "", hint);
+    snprintf(text, sizeof text, "%s", message);
+    fprintf(stderr, "%serror:%s %s\n", colour ? "\033[31;1m" : "", colour ? "\033[0m" : "", cli_clean(text));
+    snprintf(text, sizeof text, "%s", hint ? hint : "");
+    if (*text)
+        fprintf(stderr, "%shint:%s %s\n", colour ? "\033[36m" : "", colour ? "\033[0m" : "", cli_clean(text));
 }
 
 int cli_fail(const sgm_error *error) {
@@ -123,14 +127,16 @@ void cli_without_slash(const char *path, char *out, size_t room) {
 }
 
 void cli_note_threads(const cli_args *args) {
-    if (!cli_given(args, "threads"))
-        return;
+    if (cli_given(args, "threads"))
+        cli_note_many_threads("--threads", cli_integer(args, "threads"));
+}
+
+void cli_note_many_threads(const char *said, int64_t threads) {
     sgm_machine machine;
     sgm_machine_describe(&machine);
-    int64_t threads = cli_integer(args, "threads");
     if (machine.cores > 0 && threads > machine.cores)
-        fprintf(stderr, "note: --threads %lld is more than the %d cores here, which makes it slower, not faster\n",
-                (long long)threads, machine.cores);
+        fprintf(stderr, "note: %s %lld is more than the %s here, which makes it slower, not faster\n", said,
+                (long long)threads, cli_counted(machine.cores, "core").text);
 }
 
 /* ---- signals -------------------------------------------------------------------------------------------------- */
@@ -173,6 +179,8 @@ cli_label cli_count_label(double value) {
 
 cli_label cli_bytes_label(double bytes) {
     static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    if (bytes == 1)
+        return (cli_label){"1 byte"};
     return scaled(bytes, 1024, units, sizeof units / sizeof *units);
 }
 
@@ -187,6 +195,12 @@ cli_label cli_grouped(int64_t value) {
         label.text[at++] = digits[i];
     }
     label.text[at] = 0;
+    return label;
+}
+
+cli_label cli_counted(int64_t value, const char *what) {
+    cli_label label;
+    snprintf(label.text, sizeof label.text, "%.26s %.16s%s", cli_grouped(value).text, what, value == 1 ? "" : "s");
     return label;
 }
 
@@ -294,6 +308,19 @@ void cli_utf8_end(cli_utf8 *stream) {
     if (stream->count)
         replace(stream);
     stream->count = 0;
+}
+
+char *cli_clean(char *text) {
+    for (unsigned char *at = (unsigned char *)text; *at;) {
+        size_t size = character_size(*at), fits = 1;
+        while (fits < size && (fits == 1 ? second_fits(at[0], at[1]) : (at[fits] & 0xc0) == 0x80))
+            fits++;
+        bool control = *at < 0x20 || *at == 0x7f || (*at == 0xc2 && at[1] < 0xa0); /* C0, DEL, C1 */
+        for (size_t i = 0; (control || fits != size) && i < fits; i++)
+            at[i] = '?';
+        at += fits;
+    }
+    return text;
 }
 
 /* A stream may never end; a file says how much it holds, and is not begun when that does not fit. *room: the most that

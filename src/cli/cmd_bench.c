@@ -264,10 +264,9 @@ static int measure_machine(bench *b, int threads) {
                                     cli_json_real(p->read_bytes_per_second), "mapped_bytes_per_second",
                                     mapped ? cli_json_real(p->mapped_bytes_per_second) : json_null()));
     if (!b->json) {
-        printf(
-            "%s%d threads, at best: %.1f GFLOP/s in f32, %.1f in bf16, %.1f GOP/s in int8; %.1f GB/s read from memory",
-            b->count ? "\n" : "", threads, p->flops_per_second * 1e-9, p->bf16_flops_per_second * 1e-9,
-            p->int8_ops_per_second * 1e-9, p->read_bytes_per_second * 1e-9);
+        printf("%s%s, at best: %.1f GFLOP/s in f32, %.1f in bf16, %.1f GOP/s in int8; %.1f GB/s read from memory",
+               b->count ? "\n" : "", cli_counted(threads, "thread").text, p->flops_per_second * 1e-9,
+               p->bf16_flops_per_second * 1e-9, p->int8_ops_per_second * 1e-9, p->read_bytes_per_second * 1e-9);
         if (mapped)
             printf(", %.1f GB/s from the model's file, mapped", p->mapped_bytes_per_second * 1e-9);
         putchar('\n');

@@ -42,7 +42,7 @@ static int run(const cli_args *args) {
         return cli_json_print(json);
     }
     printf("sigmoe       %s\n", sgm_version());
-    printf("processor    %s, %d cores\n", machine.cpu, machine.cores);
+    printf("processor    %s, %s\n", machine.cpu, cli_counted(machine.cores, "core").text);
     printf("features     %s\n", machine.features);
     printf("memory       %s, %s of it available\n", cli_bytes_label((double)machine.memory_bytes).text,
            cli_bytes_label((double)machine.memory_available_bytes).text);
@@ -54,8 +54,8 @@ static int run(const cli_args *args) {
                : usable                           ? ""
                                                   : "  (not on this processor)");
     if (seconds > 0) {
-        printf("measured     %sFLOP/s in f32, with %d threads\n", cli_count_label(peaks.flops_per_second).text,
-               threads);
+        printf("measured     %sFLOP/s in f32, with %s\n", cli_count_label(peaks.flops_per_second).text,
+               cli_counted(threads, "thread").text);
         printf("             %sFLOP/s in bf16\n", cli_count_label(peaks.bf16_flops_per_second).text);
         printf("             %sOP/s in int8\n", cli_count_label(peaks.int8_ops_per_second).text);
         printf("             %s/s read from memory\n", cli_bytes_label(peaks.read_bytes_per_second).text);

@@ -53,7 +53,8 @@ static int run_eval(const cli_args *args) {
         printf("bits per byte   %.4f\n", e.bits_per_byte);
         printf("loss            %.4f nats per token\n", e.loss_nats_per_token);
         printf("perplexity      %.3f per token\n", e.perplexity);
-        printf("text            %s in %s tokens\n", cli_bytes_label((double)e.bytes).text, cli_grouped(e.tokens).text);
+        printf("text            %s in %s\n", cli_bytes_label((double)e.bytes).text,
+               cli_counted(e.tokens, "token").text);
     }
     sgm_evaluation_free(&e);
     return code;
@@ -107,8 +108,8 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
 }
 
 static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
-    printf("%lld experts a layer on %s tokens; even load: min and max 1.00, entropy 1.000\n\n", (long long)e->experts,
-           cli_grouped(e->tokens).text);
+    printf("%s a layer on %s; even load: min and max 1.00, entropy 1.000\n\n", cli_counted(e->experts, "expert").text,
+           cli_counted(e->tokens, "token").text);
     printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation%s\n",
            against ? "  changed" : "");
     for (int64_t l = 0; l < e->layers; l++) {

@@ -174,7 +174,7 @@ static int generate(const cli_args *args, sgm_engine *engine, const prompt_ids *
         fprintf(stderr, "\nstopped: the context of %lld tokens is full\n",
                 (long long)sgm_engine_info(engine)->settings.context);
     if (code == CLI_DONE && !json && cli_is_terminal(stderr) && seconds > 0)
-        fprintf(stderr, "\n%lld tokens, %.1f tokens/s with the prompt's %lld\n", (long long)count,
+        fprintf(stderr, "\n%s, %.1f tokens/s with the prompt's %lld\n", cli_counted(count, "token").text,
                 (double)(count + prompt->count) / seconds, (long long)prompt->count);
     sgm_text_free(ids);
     free(out.bytes);

@@ -38,11 +38,12 @@ static json_t *model_json(const sgm_model_settings *m, const sgm_model_counts *c
                      (json_int_t)c->head_parameters, "tie_embeddings", m->tie_embeddings);
 }
 
-static void print_groups(const sgm_tensor_group *groups, size_t count) {
+static void print_groups(sgm_tensor_group *groups, size_t count) {
     printf("\n%-16s %-6s %8s %16s %10s\n", "tensors", "type", "count", "elements", "size");
     for (size_t i = 0; i < count; i++)
-        printf("%-16s %-6s %8s %16s %10s\n", groups[i].kind, groups[i].type, cli_grouped(groups[i].tensors).text,
-               cli_grouped(groups[i].elements).text, cli_bytes_label((double)groups[i].bytes).text);
+        printf("%-16s %-6s %8s %16s %10s\n", cli_clean(groups[i].kind), groups[i].type,
+               cli_grouped(groups[i].tensors).text, cli_grouped(groups[i].elements).text,
+               cli_bytes_label((double)groups[i].bytes).text);
 }
 
 static json_t *groups_json(const sgm_tensor_group *groups, size_t count) {
@@ -76,8 +77,8 @@ static int run_inspect(const cli_args *args) {
         sgm_tensor_groups_free(groups);
         return cli_json_print(json);
     }
-    printf("%s\n\n", info.folder);
-    printf("type              %s, router %s\n", info.model_type, info.router);
+    printf("%s\n\n", cli_clean(info.folder));
+    printf("type              %s, router %s\n", cli_clean(info.model_type), cli_clean(info.router));
     print_shape(&info.settings);
     print_counts(&info.counts);
     printf("on disk           %s as %s\n", cli_bytes_label((double)info.file_bytes).text, info.dtype);

@@ -86,6 +86,17 @@ static void show(void *context, int64_t done, int64_t total) {
         fprintf(stderr, "\r\033[K");
 }
 
+/* Line by line: a note may name a tensor, and a file can call it anything. */
+static void print_notes(char *notes) {
+    for (char *line = notes; line && *line;) {
+        char *end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        printf("%s\n", cli_clean(line));
+        line = end ? end + 1 : NULL;
+    }
+}
+
 int cli_convert(const cli_args *args,
                 int (*run)(void *context, const sgm_convert_options *options, sgm_convert_report *report,
                            sgm_error *error),
@@ -121,7 +132,7 @@ int cli_convert(const cli_args *args,
                                         (json_int_t)report.bytes, "type", options.type, "notes", report.notes,
                                         "seconds", cli_json_real(cli_now() - d.begin)));
     } else {
-        fputs(report.notes, stdout);
+        print_notes(report.notes);
         printf("%s: %s in %s tensors, architecture %s, %.1f s\n", path, cli_bytes_label((double)report.bytes).text,
                cli_grouped(report.tensors).text, report.architecture, cli_now() - d.begin);
     }

@@ -132,7 +132,7 @@ static int run_encode(const cli_args *args) {
     char *data = NULL;
     size_t size = 0;
     if (text && cli_operand_count(args))
-        return cli_usage(NULL, "sigmoe tokenizer encode: give either --text or a FILE, not both");
+        return cli_usage("one text at a time", "sigmoe tokenizer encode: give either --text or a FILE, not both");
     int code = open_tokenizer(cli_text(args, "tokenizer"), &tokenizer);
     if (code == CLI_DONE && text)
         size = strlen(text);
@@ -189,8 +189,10 @@ static int parse_ids(const char *text, int32_t **ids, size_t *count) {
             break;
         char *end;
         long long id = strtoll(at, &end, 10);
+        size_t word = strcspn(at, " \t\r\n,[]"); /* never none: a separator was skipped */
         if (end == at || id < 0 || id > INT32_MAX)
-            return cli_error(CLI_BAD_INPUT, "give token ids like 262 17 301", "\"%.20s\" is not a token id", at);
+            return cli_error(CLI_BAD_INPUT, "give token ids like 262 17 301", "\"%.*s%s\" is not a token id",
+                             word > 40 ? 40 : (int)word, at, word > 40 ? "…" : "");
         (*ids)[(*count)++] = (int32_t)id;
         at = end;
     }
@@ -204,7 +206,7 @@ static int run_decode(const cli_args *args) {
     size_t size = 0, count = 0;
     int32_t *ids = NULL;
     if (list && cli_operand_count(args))
-        return cli_usage(NULL, "sigmoe tokenizer decode: give either --ids or a FILE, not both");
+        return cli_usage("one list at a time", "sigmoe tokenizer decode: give either --ids or a FILE, not both");
     int code = open_tokenizer(cli_text(args, "tokenizer"), &tokenizer);
     if (code == CLI_DONE && !list) {
         code = cli_read(cli_operand_count(args) ? cli_operand(args, 0) : "-", &data, &size);
@@ -284,7 +286,8 @@ static int run_info(const cli_args *args) {
         else
             printf("end of text     none\n");
         char *quoted = json_dumps(text, JSON_ENCODE_ANY);
-        printf("longest token   id %d, %zu bytes: %s\n", longest_id, longest, quoted ? quoted : "");
+        printf("longest token   id %d, %s: %s\n", longest_id, cli_counted((int64_t)longest, "byte").text,
+               quoted ? quoted : "");
         free(quoted);
         json_decref(text);
     }

@@ -123,7 +123,7 @@ sgm_status sgm_trainer_step(sgm_trainer *trainer, sgm_step_report *report, sgm_e
     tell_switch(trainer);
     if (report->skipped)
         sgm_trainer_note(trainer, "step %" PRId64 " skipped: its loss (%g) or gradient (norm %g) is not finite",
-                         report->step, report->loss_nats_per_token, report->gradient_norm);
+                         report->step, report->loss_nats_per_token, fabs(report->gradient_norm)); /* no "-nan" */
     return SGM_OK;
 }
 

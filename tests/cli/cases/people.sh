@@ -24,7 +24,7 @@ expect 0 stats --model m --against m --data text.txt; says "against m: 0.00 % of
 expect 0 eval --model m --data text.txt --limit 500; says "500 bytes in 500 tokens"
 
 expect 0 doctor --seconds 0; says "processor"; says "kernels      ref"; says "<- auto"; says "available"
-expect 0 doctor --seconds 0.05 --threads 1; says "FLOP/s in f32"; says "with 1 threads"
+expect 0 doctor --seconds 0.05 --threads 1; says "FLOP/s in f32"; says "with 1 thread"
 says "FLOP/s in bf16"; says "OP/s in int8"; says "/s read from memory"
 expect 0 doctor --seconds 0.05 --threads 1 --file "$SIGMOE"; says "/s read from $SIGMOE, mapped"
 expect 3 doctor --seconds 0.05 --file no-such-file
