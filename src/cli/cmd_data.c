@@ -2,6 +2,7 @@
 /* sigmoe data: build a corpus of shards from text, fetch a recipe's packages, look inside, write the text back out. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 
@@ -99,6 +100,9 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
     if ((recipe != NULL) == (count > 0))
         return cli_usage("`sigmoe data build --help` shows an example",
                          "sigmoe data build: give either --data or --recipe");
+    if (cli_given(args, "tokenizer") && cli_given(args, "vocabulary"))
+        return cli_usage("a tokenizer has its own number of tokens; --vocabulary is for one that is trained here",
+                         "sigmoe data build: give either --tokenizer or --vocabulary");
     int code = cli_check_inputs(paths, count);
     if (code != CLI_DONE)
         return code;
@@ -106,7 +110,7 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
         return sgm_data_sources_from_path(paths, count, sources, found, &error) ? cli_fail(&error) : CLI_DONE;
     char folder[4096];
     if (snprintf(folder, sizeof folder, "%s-text", cli_text(args, "out")) >= (int)sizeof folder)
-        return cli_usage(NULL, "sigmoe data build: the path after --out is too long");
+        return cli_usage("use a shorter path", "sigmoe data build: the path after --out is too long");
     const char *fetched = cli_text(args, "text");
     if (sgm_data_recipe_fetch(recipe, fetched ? fetched : folder, sources, found, show_progress, line, &error)) {
         end_progress(line);
@@ -170,7 +174,9 @@ const cli_command cli_data_build = {
     .flags = build_flags,
     .details =
         "A file is a document unless --separator splits it. Any bytes are legal; bytes that are not UTF-8 are kept\n"
-        "as they are. Files with NUL bytes at their start are taken for binary and refused.",
+        "as they are. Files with NUL bytes at their start are taken for binary and refused. In a domain's name, what "
+        "is\n"
+        "no letter, digit, '.', '_' or '-' of the folder's name becomes '_'.",
     .example = "sigmoe data build --data data/corpus --out corpora/small\n"
                "sigmoe data build --recipe data/recipe.yaml --out corpora/debian --vocabulary 16384",
     .run = run_build,
@@ -183,6 +189,10 @@ static int run_fetch(const cli_args *args) {
     sgm_data_source *sources = NULL;
     size_t found = 0;
     sgm_error error = {0};
+    if (!cli_given(args, "recipe") && access(cli_text(args, "recipe"), F_OK) != 0)
+        return cli_error(CLI_BAD_INPUT,
+                         "name one with --recipe FILE; without it data/recipe.yaml of this folder is taken",
+                         "sigmoe data fetch: there is no %s here", cli_text(args, "recipe"));
     sgm_status status = sgm_data_recipe_fetch(cli_text(args, "recipe"), cli_text(args, "out"), &sources, &found,
                                               show_progress, &line, &error);
     end_progress(&line);
@@ -251,6 +261,22 @@ static int write_document(const sgm_tokenizer *tokenizer, const int32_t *ids, in
     return written ? CLI_DONE : cli_error(CLI_FAILED, CLI_OUTPUT_HINT, "standard output: writing failed");
 }
 
+/* A domain's name has '_' for what the folder's name had besides letters, digits, '-' and '.': that is near. */
+static int unknown_domain(const sgm_corpus *corpus, const char *wrong) {
+    size_t count = sgm_corpus_domains(corpus);
+    const char **names = calloc(count + 1, sizeof *names);
+    for (size_t d = 0; names && d < count; d++)
+        names[d] = sgm_corpus_domain(corpus, d);
+    const char *near = names ? sgm_nearest(wrong, names) : NULL;
+    char hint[160];
+    if (near)
+        snprintf(hint, sizeof hint, "did you mean %s? `sigmoe data info` lists the domains", near);
+    else
+        snprintf(hint, sizeof hint, "`sigmoe data info` lists the domains");
+    free(names);
+    return cli_usage(hint, "sigmoe data text: there is no domain \"%s\"", wrong);
+}
+
 static int run_text(const cli_args *args) {
     const char *name = cli_text(args, "split"), *only = cli_text(args, "domain");
     if (strcmp(name, "train") != 0 && strcmp(name, "heldout") != 0)
@@ -276,7 +302,7 @@ static int run_text(const cli_args *args) {
         }
     }
     if (code == CLI_DONE && !found)
-        code = cli_usage("`sigmoe data info` lists the domains", "sigmoe data text: there is no domain \"%s\"", only);
+        code = unknown_domain(corpus, only);
     sgm_tokenizer_close(tokenizer);
     sgm_corpus_close(corpus);
     return code;

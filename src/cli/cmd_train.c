@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sigmoe train: start a run or continue one. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
@@ -47,6 +48,8 @@ static int start(const cli_args *args, const sgm_trainer_events *events, sgm_tra
         code = cli_config(args, &config);
     if (code == CLI_DONE)
         code = apply_shorthands(args, config);
+    if (code == CLI_DONE && !cli_given(args, "threads")) /* "auto" is no number: 0 */
+        cli_note_many_threads("train.threads =", strtoll(sgm_config_get(config, "train.threads"), NULL, 10));
     const char *origin = code == CLI_DONE ? sgm_config_origin(config, "data.folder") : NULL;
     if (origin && strcmp(origin, "--set") == 0) /* a file's, perhaps another run's, gives way to --data */
         code = cli_usage("give one of them", "--data and --set data.folder both name what to train on");

@@ -160,7 +160,14 @@ sgm_status sgm_run_folder_bind_data(sgm_config *config, const char *const *data,
     char *absolute = *path ? realpath(path, NULL) : NULL;
     if (*path && !absolute)
         return sgm_fail(error, SGM_ENOTFOUND, NULL, "%s: there is no such data folder", path);
-    sgm_status status = sgm_config_set(config, "data.folder", absolute ? absolute : "", "--data", error);
+    /* Whose text became the run's own data/ is known from nothing else. */
+    sgm_buffer origin = {0};
+    sgm_status status = sgm_buffer_print(&origin, "--data");
+    for (size_t i = 0; !absolute && i < data_count && !status; i++)
+        status = sgm_buffer_print(&origin, " %s", data[i]);
+    status =
+        status ? no_memory(error) : sgm_config_set(config, "data.folder", absolute ? absolute : "", origin.data, error);
+    sgm_buffer_free(&origin);
     free(absolute);
     return status;
 }
