@@ -103,6 +103,9 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
     if (cli_given(args, "tokenizer") && cli_given(args, "vocabulary"))
         return cli_usage("a tokenizer has its own number of tokens; --vocabulary is for one that is trained here",
                          "sigmoe data build: give either --tokenizer or --vocabulary");
+    if (recipe && cli_given(args, "separator"))
+        return cli_usage("`split` in the recipe parts a package's files",
+                         "sigmoe data build: --separator goes with --data, not with --recipe");
     int code = cli_check_inputs(paths, count);
     if (code != CLI_DONE)
         return code;
@@ -119,6 +122,17 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
     return CLI_DONE;
 }
 
+/* The same sources, parted at --separator; malloc'ed, and what they point at stays the other list's. */
+static sgm_data_source *part_sources(const cli_args *args, const sgm_data_source *sources, size_t count) {
+    sgm_data_source *parted = calloc(count, sizeof *parted);
+    for (size_t i = 0; parted && i < count; i++) {
+        parted[i] = sources[i];
+        if (cli_given(args, "separator"))
+            parted[i].separator = cli_text(args, "separator");
+    }
+    return parted;
+}
+
 static int run_build(const cli_args *args) {
     progress_line line = {0};
     sgm_data_source *sources = NULL;
@@ -126,12 +140,13 @@ static int run_build(const cli_args *args) {
     int code = collect_sources(args, &line, &sources, &found);
     if (code != CLI_DONE)
         return code;
-    /* A separator given here is for sources that do not name their own. */
-    for (size_t i = 0; i < found; i++)
-        if (!sources[i].separator && cli_given(args, "separator"))
-            sources[i].separator = cli_text(args, "separator");
+    sgm_data_source *parted = part_sources(args, sources, found);
+    if (!parted) {
+        sgm_data_sources_free(sources, found);
+        return cli_error(CLI_FAILED, NULL, "no memory for the list of sources");
+    }
     sgm_data_build_options options = {
-        .sources = sources,
+        .sources = parted,
         .source_count = found,
         .tokenizer_path = cli_text(args, "tokenizer"),
         .vocabulary = cli_integer(args, "vocabulary"),
@@ -144,9 +159,7 @@ static int run_build(const cli_args *args) {
     sgm_error error = {0};
     sgm_status status = sgm_data_build(&options, cli_text(args, "out"), &error);
     end_progress(&line);
-    for (size_t i = 0; i < found && cli_given(args, "separator"); i++)
-        if (sources[i].separator == cli_text(args, "separator"))
-            sources[i].separator = NULL;
+    free(parted);
     sgm_data_sources_free(sources, found);
     return status ? cli_fail(&error) : show_corpus(cli_text(args, "out"), cli_switch(args, "json"));
 }
@@ -159,7 +172,7 @@ static const cli_flag build_flags[] = {
     {"tokenizer", CLI_TEXT, "PATH", NULL, 0, 0, false, "use this tokenizer.json; without it one is trained"},
     {"vocabulary", CLI_INTEGER, "N", "4096", 257, 1e7, false, "tokens of the tokenizer that is trained"},
     {"heldout-share", CLI_REAL, "X", "0.02", 0, 0.9, false, "share of documents held out for evaluation"},
-    {"separator", CLI_TEXT, "LINE", NULL, 0, 0, false, "a line that ends a document within a file"},
+    {"separator", CLI_TEXT, "LINE", "<|endoftext|>", 0, 0, false, "the line that parts documents within a file"},
     {"document-limit", CLI_INTEGER, "BYTES", "0", 0, 1e15, false,
      "cut longer documents into several at line ends; 0: never"},
     {"keep-duplicates", CLI_SWITCH, NULL, NULL, 0, 0, false, "do not drop repeated documents and lines"},
@@ -173,7 +186,7 @@ const cli_command cli_data_build = {
     .summary = "turn text into a corpus: domains, held-out split, tokenizer, shards",
     .flags = build_flags,
     .details =
-        "A file is a document unless --separator splits it. Any bytes are legal; bytes that are not UTF-8 are kept\n"
+        "A file without the separator's line is one document. Any bytes are legal; bytes that are not UTF-8 are kept\n"
         "as they are. Files with NUL bytes at their start are taken for binary and refused. In a domain's name, what "
         "is\n"
         "no letter, digit, '.', '_' or '-' of the folder's name becomes '_'.",

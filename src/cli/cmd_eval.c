@@ -65,7 +65,8 @@ const cli_command cli_eval = {
     .group = "use",
     .summary = "bits per byte, loss and perplexity of a model on text",
     .flags = eval_flags,
-    .details = "Windows overlap by half and every byte is scored once. Each file is a document.",
+    .details = "Windows overlap by half and every byte is scored once. A line <|endoftext|> parts the\n"
+               "documents of a file; a file without one is a document.",
     .example =
         "sigmoe eval --model runs/demo --data runs/demo/data\nsigmoe eval --model runs/demo --data book.txt --json",
     .run = run_eval,

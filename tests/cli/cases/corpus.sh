@@ -18,3 +18,14 @@ expect 2 data build --data text --out c; hints "c"
 expect 2 data text c --domain nothing; hints "data info"
 expect 2 data text c --split both
 expect 0 data info c; says "latin"
+# Fifty sayings in one file: the line that parts them is the one that was named, and <|endoftext|> where none is.
+for i in $(seq 1 50); do printf 'Saying %d of fifty.\n%%\n' "$i"; done >sayings.txt
+printf '<|endoftext|>\nOne more.\n' >>sayings.txt
+expect 0 data build --data sayings.txt --separator % --vocabulary 257 --heldout-share 0 --out parted --json
+[ "$(field domains.0.train.documents)" = 51 ] || fail "--separator did not part the sayings"
+expect 0 data text parted --split train; says "One more."; says "<|endoftext|>"
+expect 0 data build --data sayings.txt --vocabulary 257 --heldout-share 0 --out whole --json
+[ "$(field domains.0.train.documents)" = 2 ] || fail "<|endoftext|> did not part the file"
+printf '' >recipe.yaml
+expect 2 data build --recipe recipe.yaml --separator % --out c2; hints "--separator"
+expect 0 data build --help; says "<|endoftext|>"
