@@ -49,6 +49,16 @@ static bool set_add(hash_set *set, uint64_t hash, sgm_status *status) {
     return false;
 }
 
+static bool set_has(const hash_set *set, uint64_t hash) {
+    hash = hash ? hash : 1;
+    for (size_t at = (size_t)hash; set->count; at++) {
+        uint64_t slot = set->slots[at & (set->capacity - 1)];
+        if (slot == hash || slot == 0)
+            return slot == hash;
+    }
+    return false;
+}
+
 static void tell(const build_state *state, const char *what, double share) {
     if (state->options->progress)
         state->options->progress(state->options->context, what, share);
@@ -183,30 +193,82 @@ static document_entry *entries(const build_state *state, size_t *count) {
     return (document_entry *)(void *)state->documents.data;
 }
 
+/* Without de-duplication there may be copies of a document, here and in other domains. What is done to a document is done
+ * to them, so that no text is held out here and trained on there. */
+static void move_copies(build_state *state, uint64_t hash, sgm_corpus_split split) {
+    size_t count;
+    document_entry *entry = entries(state, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (entry[i].hash != hash)
+            continue;
+        domain_facts *domain = &state->domains[entry[i].domain];
+        domain->split_documents[entry[i].split]--;
+        domain->split_documents[split]++;
+        entry[i].split = split;
+    }
+}
+
+static void split_by_hash(build_state *state) {
+    size_t count;
+    document_entry *entry = entries(state, &count);
+    for (size_t i = 0; i < count; i++) {
+        domain_facts *domain = &state->domains[entry[i].domain];
+        bool held = (double)(entry[i].hash >> 11) * 0x1p-53 < state->options->heldout_share;
+        entry[i].split = held ? SGM_HELDOUT : SGM_TRAIN;
+        domain->split_documents[entry[i].split]++;
+        domain->bytes += entry[i].size;
+    }
+}
+
+/* A domain of which everything was held out (one of one or two documents) gets it back to train on, and with it every
+ * other domain what it has of that. Nothing is held out where that was all; hold_out_one chooses again. */
+static sgm_status take_back(build_state *state, sgm_error *error) {
+    size_t count;
+    document_entry *entry = entries(state, &count);
+    hash_set taken = {0};
+    sgm_status status = SGM_OK;
+    for (size_t i = 0; status == SGM_OK && i < count; i++)
+        if (state->domains[entry[i].domain].split_documents[SGM_TRAIN] == 0)
+            set_add(&taken, entry[i].hash, &status);
+    for (size_t i = 0; status == SGM_OK && i < count; i++) {
+        domain_facts *domain = &state->domains[entry[i].domain];
+        if (entry[i].split != SGM_HELDOUT || !set_has(&taken, entry[i].hash))
+            continue;
+        entry[i].split = SGM_TRAIN;
+        domain->split_documents[SGM_HELDOUT]--;
+        domain->split_documents[SGM_TRAIN]++;
+    }
+    sgm_free(taken.slots);
+    return status == SGM_OK ? SGM_OK : out_of_memory(error);
+}
+
+/* Hold a document out with its copies, unless a domain were left without anything to train on. */
+static bool hold_out_whole(build_state *state, uint64_t hash) {
+    move_copies(state, hash, SGM_HELDOUT);
+    for (uint32_t d = 0; d < state->domain_count; d++) {
+        const int64_t *documents = state->domains[d].split_documents;
+        if (documents[SGM_HELDOUT] > 0 && documents[SGM_TRAIN] == 0) {
+            move_copies(state, hash, SGM_TRAIN);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A domain in which no hash fell below the share still needs something held out: its document of the smallest hash when
- * that is small enough, otherwise the last part of that document, cut at a line end. Without de-duplication there may be
- * copies, here and in other domains: what is done to a document is done to them, so that none is trained on. */
-static sgm_status hold_out_one(build_state *state, uint32_t domain, uint64_t domain_bytes, sgm_error *error) {
-    size_t count, least = SIZE_MAX, documents = 0, copies = 0;
+ * that is small enough, otherwise the last part of that document, cut at a line end from its copies too. */
+static sgm_status hold_out_one(build_state *state, uint32_t domain, sgm_error *error) {
+    size_t count, least = SIZE_MAX;
     document_entry *entry = entries(state, &count);
     for (size_t i = 0; i < count; i++)
-        if (entry[i].domain == domain) {
-            documents++;
-            if (least == SIZE_MAX || entry[i].hash < entry[least].hash)
-                least = i;
-        }
-    if (least == SIZE_MAX || entry[least].split == SGM_HELDOUT) /* the copy of one that another domain held out */
+        if (entry[i].domain == domain && (least == SIZE_MAX || entry[i].hash < entry[least].hash))
+            least = i;
+    if (least == SIZE_MAX)
         return SGM_OK;
     uint64_t hash = entry[least].hash;
-    for (size_t i = 0; i < count; i++)
-        copies += entry[i].domain == domain && entry[i].hash == hash;
-    double wanted = state->options->heldout_share * (double)domain_bytes;
-    if (documents > copies && (double)entry[least].size <= 4 * wanted) {
-        for (size_t i = 0; i < count; i++)
-            if (entry[i].hash == hash)
-                entry[i].split = SGM_HELDOUT;
+    double wanted = state->options->heldout_share * (double)state->domains[domain].bytes;
+    if ((double)entry[least].size <= 4 * wanted && hold_out_whole(state, hash))
         return SGM_OK;
-    }
     uint64_t tail = wanted < TAIL_LEAST ? TAIL_LEAST : (uint64_t)wanted;
     if (tail > entry[least].size / 2)
         return SGM_OK; /* too little text to hold any of it out */
@@ -215,40 +277,24 @@ static sgm_status hold_out_one(build_state *state, uint32_t domain, uint64_t dom
     document_entry rest = entry[least];
     rest.offset += cut;
     rest.size -= cut;
+    rest.hash = sgm_checksum(text + cut, (size_t)rest.size); /* no longer a copy of the others */
     rest.split = SGM_HELDOUT;
     for (size_t i = 0; i < count; i++)
-        if (entry[i].hash == hash && entry[i].size > cut)
+        if (entry[i].hash == hash && entry[i].split == SGM_TRAIN && entry[i].size > cut)
             entry[i].size = cut;
+    state->domains[domain].split_documents[SGM_HELDOUT]++;
     return sgm_buffer_add(&state->documents, &rest, sizeof rest) == SGM_OK ? SGM_OK : out_of_memory(error);
 }
 
 static sgm_status split_documents(build_state *state, sgm_error *error) {
-    size_t count;
-    document_entry *entry = entries(state, &count);
-    double share = state->options->heldout_share;
-    for (size_t i = 0; i < count; i++) {
-        domain_facts *domain = &state->domains[entry[i].domain];
-        bool held = (double)(entry[i].hash >> 11) * 0x1p-53 < share;
-        entry[i].split = held ? SGM_HELDOUT : SGM_TRAIN;
-        domain->split_documents[entry[i].split]++;
-        domain->bytes += entry[i].size;
-    }
-    for (uint32_t d = 0; d < state->domain_count; d++) {
-        domain_facts *domain = &state->domains[d];
-        sgm_status status = SGM_OK;
-        /* Everything held out (a domain of one or two documents): take it back and choose again. */
-        entry = entries(state, &count);
-        bool all_held = domain->split_documents[SGM_TRAIN] == 0;
-        for (size_t i = 0; all_held && i < count; i++)
-            if (entry[i].domain == d)
-                entry[i].split = SGM_TRAIN;
-        if (share > 0 && (all_held || domain->split_documents[SGM_HELDOUT] == 0))
-            status = hold_out_one(state, d, domain->bytes, error);
-        if (status != SGM_OK)
-            return status;
-        domain->split_documents[SGM_TRAIN] = domain->split_documents[SGM_HELDOUT] = 0; /* counted again by shards */
-    }
-    return SGM_OK;
+    split_by_hash(state);
+    sgm_status status = take_back(state, error);
+    for (uint32_t d = 0; status == SGM_OK && d < state->domain_count; d++)
+        if (state->options->heldout_share > 0 && state->domains[d].split_documents[SGM_HELDOUT] == 0)
+            status = hold_out_one(state, d, error);
+    for (uint32_t d = 0; d < state->domain_count; d++) /* counted again by shards */
+        state->domains[d].split_documents[SGM_TRAIN] = state->domains[d].split_documents[SGM_HELDOUT] = 0;
+    return status;
 }
 
 /* ---- the tokenizer --------------------------------------------------------------------------------------------- */

@@ -400,6 +400,38 @@ static void one_book_is_cut(void **state) {
     sgm_corpus_close(corpus);
 }
 
+static void build_with_copies(const char *in, const char *out, double share) {
+    sgm_data_source *sources;
+    size_t found;
+    assert_int_equal(sgm_data_sources_from_path(&in, 1, &sources, &found, NULL), SGM_OK);
+    sgm_data_build_options options = {
+        .sources = sources, .source_count = found, .vocabulary = 257, .heldout_share = share};
+    assert_int_equal(sgm_data_build(&options, out, NULL), SGM_OK);
+    sgm_data_sources_free(sources, found);
+}
+
+/* No held-out document of any domain is part of one that is trained on; every domain has something to train on. */
+static int64_t held_out_apart(const char *folder) {
+    sgm_corpus *corpus;
+    assert_int_equal(sgm_corpus_open(folder, &corpus, NULL), SGM_OK);
+    int64_t held = 0, size, other;
+    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++) {
+        assert_true(sgm_corpus_documents(corpus, SGM_TRAIN, d) > 0);
+        for (int64_t i = 0; i < sgm_corpus_documents(corpus, SGM_HELDOUT, d); i++) {
+            const int32_t *document = sgm_corpus_document(corpus, SGM_HELDOUT, d, i, &size, NULL);
+            held++;
+            for (size_t e = 0; e < sgm_corpus_domains(corpus); e++)
+                for (int64_t j = 0; j < sgm_corpus_documents(corpus, SGM_TRAIN, e); j++) {
+                    const int32_t *train = sgm_corpus_document(corpus, SGM_TRAIN, e, j, &other, NULL);
+                    for (int64_t k = 0; k + size <= other; k++)
+                        assert_true(memcmp(train + k, document, (size_t)size * sizeof *train) != 0);
+                }
+        }
+    }
+    sgm_corpus_close(corpus);
+    return held;
+}
+
 /* Without de-duplication: whatever way something is held out, no copy of it is left to train on. */
 static void copies_share_a_split(void **state) {
     (void)state;
@@ -414,32 +446,36 @@ static void copies_share_a_split(void **state) {
         }
         put_text("copies/one/a.txt", text);
         put_text("copies/two/a.txt", text);
-        sgm_data_source *sources;
-        size_t found;
-        const char *path = at("copies");
-        assert_int_equal(sgm_data_sources_from_path(&path, 1, &sources, &found, NULL), SGM_OK);
-        sgm_data_build_options options = {
-            .sources = sources, .source_count = found, .vocabulary = 257, .heldout_share = 0.05};
         snprintf(name, sizeof name, "copied%d", kind);
-        assert_int_equal(sgm_data_build(&options, at(name), NULL), SGM_OK);
-        sgm_data_sources_free(sources, found);
-        sgm_corpus *corpus;
-        assert_int_equal(sgm_corpus_open(at(name), &corpus, NULL), SGM_OK);
-        int64_t held = 0, size, other;
-        for (size_t d = 0; d < 2; d++)
-            for (int64_t i = 0; i < sgm_corpus_documents(corpus, SGM_HELDOUT, d); i++) {
-                const int32_t *document = sgm_corpus_document(corpus, SGM_HELDOUT, d, i, &size, NULL);
-                held++;
-                for (size_t e = 0; e < 2; e++)
-                    for (int64_t j = 0; j < sgm_corpus_documents(corpus, SGM_TRAIN, e); j++) {
-                        const int32_t *train = sgm_corpus_document(corpus, SGM_TRAIN, e, j, &other, NULL);
-                        for (int64_t k = 0; k + size <= other; k++)
-                            assert_true(memcmp(train + k, document, (size_t)size * sizeof *train) != 0);
-                    }
-            }
-        assert_true(held > 0);
-        sgm_corpus_close(corpus);
+        build_with_copies(at("copies"), at(name), 0.05);
+        assert_true(held_out_apart(at(name)) > 0);
     }
+}
+
+/* A domain whose only text was held out gets it back, and then it is trained on wherever it stands: alone in another
+ * domain ("two"), beside other text ("three"). Half of the texts are held out at first, so eight of each kind show it. */
+static void copies_are_taken_back_together(void **state) {
+    (void)state;
+    static char text[20000];
+    int64_t held = 0;
+    for (int kind = 0; kind < 16; kind++) {
+        char *end = text, in[32], out[32], name[64];
+        for (int line = 0; line < (kind % 2 ? 300 : 2); line++)
+            end += sprintf(end, "line %d of text %d\n", line, kind);
+        snprintf(in, sizeof in, "same%d", kind);
+        snprintf(out, sizeof out, "apart%d", kind);
+        for (int domain = 0; domain < (kind < 8 ? 2 : 3); domain++) {
+            static const char *const domains[] = {"one", "two", "three"};
+            snprintf(name, sizeof name, "%s/%s/a.txt", in, domains[domain]);
+            put_text(name, text);
+        }
+        snprintf(name, sizeof name, "%s/three/b.txt", in);
+        if (kind >= 8)
+            put_text(name, "the third domain has more than one text\n");
+        build_with_copies(at(in), at(out), 0.5);
+        held += held_out_apart(at(out));
+    }
+    assert_true(held > 0);
 }
 
 /* NFC writes a musical half note (4 bytes) as two characters (8 bytes): more tokens than the text has bytes. */
@@ -539,6 +575,7 @@ int main(void) {
         cmocka_unit_test(a_build_can_be_stopped),
         cmocka_unit_test(one_book_is_cut),
         cmocka_unit_test(copies_share_a_split),
+        cmocka_unit_test(copies_are_taken_back_together),
         cmocka_unit_test(normalising_may_lengthen),
         cmocka_unit_test(bad_input_is_explained),
         cmocka_unit_test(damaged_folder_is_explained),
