@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* An advisory lock on a file: flock, so it dies with the process and also keeps two users within one process apart. The
  * file holds the owner's process id and is left behind, empty: removing it would let a third process lock a new file of
- * the same name while a second one still waits on the old. */
+ * the same name while a second one still waits on the old. Also folders of unfinished work, which are locked so. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -76,4 +77,78 @@ void sgm_lock_drop(sgm_lock *lock) {
         errno = 0; /* a stale number in a free lock is harmless */
     close(lock->fd);
     sgm_free(lock);
+}
+
+/* ---- folders of unfinished work ---- */
+
+static sgm_status no_memory(const char *path, sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", path);
+}
+
+static sgm_status remove_inner(const char *folder, const char *name, sgm_error *error) {
+    char *path = sgm_path_join(folder, name);
+    sgm_status status = path ? SGM_OK : no_memory(folder, error);
+    if (path && sgm_path_is_real_folder(path))
+        status = sgm_folder_remove(path, error);
+    else if (path && unlink(path) < 0 && errno != ENOENT)
+        status = sgm_fail_errno(error, errno, "remove", path);
+    sgm_free(path);
+    return status;
+}
+
+/* Is there nothing, or a folder that is empty or has a lock's file in it? */
+static sgm_status check_ours(const char *path, sgm_error *error) {
+    char **names = NULL;
+    size_t count = 0;
+    bool ours = !sgm_path_exists(path);
+    if (!ours && sgm_path_is_real_folder(path)) {
+        sgm_status status = sgm_folder_list(path, &names, &count, error);
+        if (status)
+            return status;
+        ours = count == 0;
+        for (size_t i = 0; i < count; i++)
+            ours = ours || strcmp(names[i], SGM_LOCK_NAME) == 0;
+        sgm_free(names);
+    }
+    if (ours)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EEXISTS, "move it away, or choose another name: unfinished work is kept under that one",
+                    "%s is in the way: no interrupted work left it there", path);
+}
+
+/* The folder itself and its lock stay, so that nobody else gets between. */
+static sgm_status empty_folder(const char *path, sgm_error *error) {
+    char **names = NULL;
+    size_t count = 0;
+    sgm_status status = sgm_folder_list(path, &names, &count, error);
+    for (size_t i = 0; status == SGM_OK && i < count; i++)
+        if (strcmp(names[i], SGM_LOCK_NAME) != 0)
+            status = remove_inner(path, names[i], error);
+    sgm_free(names);
+    return status;
+}
+
+sgm_status sgm_work_folder_take(const char *path, sgm_lock **lock, sgm_error *error) {
+    *lock = NULL;
+    sgm_status status = check_ours(path, error);
+    if (!status)
+        status = sgm_folder_make(path, error);
+    if (status)
+        return status;
+    char *file = sgm_path_join(path, SGM_LOCK_NAME);
+    status = file ? sgm_lock_take(file, lock, error) : no_memory(path, error);
+    sgm_free(file);
+    if (status)
+        return status;
+    status = empty_folder(path, error);
+    if (status) {
+        sgm_lock_drop(*lock);
+        *lock = NULL;
+    }
+    return status;
+}
+
+sgm_status sgm_work_folder_finish(const char *path, const char *to, sgm_error *error) {
+    sgm_status status = sgm_folder_rename(path, to, error);
+    return status ? status : remove_inner(to, SGM_LOCK_NAME, error);
 }

@@ -3,8 +3,8 @@
  *
  * Kept documents are spooled into one file first, because the tokenizer must see the training split before anything can
  * be encoded; from then on the text is a read-only mapping and a corpus may be larger than memory. Everything is
- * written into FOLDER.building and renamed at the end: a crash leaves nothing that looks like a data folder. The same
- * sources and options give the same bytes: nothing here depends on clocks, threads or where the files lie. */
+ * written into FOLDER.building, which is locked, and renamed at the end: a crash leaves nothing that looks like a data
+ * folder, and two builds of one folder do not meet. The same sources and options give the same bytes: nothing here depends on clocks, threads or where the files lie. */
 #include <string.h>
 #include <unistd.h>
 
@@ -555,11 +555,7 @@ static sgm_status check_options(const sgm_data_build_options *options, const cha
 }
 
 static sgm_status run(build_state *state, const char *folder, sgm_error *error) {
-    sgm_status status = sgm_folder_remove(state->work, error); /* of a build that was cut off */
-    if (status == SGM_OK)
-        status = sgm_folder_make(state->work, error);
-    if (status == SGM_OK)
-        status = find_domains(state, error);
+    sgm_status status = find_domains(state, error);
     if (status == SGM_OK)
         status = collect(state, error);
     if (status == SGM_OK)
@@ -580,7 +576,7 @@ static sgm_status run(build_state *state, const char *folder, sgm_error *error) 
         return status;
     if (sgm_path_exists(folder))
         rmdir(folder); /* it is empty: check_options looked */
-    return sgm_folder_rename(state->work, folder, error);
+    return sgm_work_folder_finish(state->work, folder, error);
 }
 
 sgm_status sgm_data_build(const sgm_data_build_options *options, const char *folder, sgm_error *error) {
@@ -593,7 +589,10 @@ sgm_status sgm_data_build(const sgm_data_build_options *options, const char *fol
         length--;
     state.work = sgm_format("%.*s.building", (int)length, folder);
     state.spool_path = state.work ? sgm_path_join(state.work, "text.spool") : NULL;
-    status = state.spool_path ? run(&state, folder, error) : out_of_memory(error);
+    sgm_lock *lock = NULL;
+    status = state.spool_path ? sgm_work_folder_take(state.work, &lock, error) : out_of_memory(error);
+    if (status == SGM_OK)
+        status = run(&state, folder, error);
     sgm_writer_abandon(state.spool);
     sgm_shard_abandon(state.shard);
     if (state.text.data)
@@ -602,8 +601,9 @@ sgm_status sgm_data_build(const sgm_data_build_options *options, const char *fol
         sgm_tokenizer_close(state.tokenizer);
     if (state.team)
         sgm_team_free(state.team);
-    if (status != SGM_OK && state.work)
+    if (status != SGM_OK && lock)
         sgm_folder_remove(state.work, NULL);
+    sgm_lock_drop(lock);
     sgm_buffer_free(&state.documents);
     sgm_buffer_free(&state.shards);
     sgm_free(state.texts.slots);

@@ -3,7 +3,7 @@
  *
  * The result has the layout of the shipped corpus (corpus/DOMAIN/PACKAGE.txt, licences/PACKAGE.txt) and recipe.json,
  * which records what was really taken. A version that moved is recorded there as drift, not an error: security updates
- * replace packages. Work is done in FOLDER.fetching and renamed at the end. */
+ * replace packages. Work is done in FOLDER.fetching, which is locked, and renamed at the end. */
 #include <fnmatch.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -332,9 +332,7 @@ static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe,
                             void (*progress)(void *, const char *, double), void *context, sgm_error *error) {
     json_t *packages = json_array();
     char *licences = sgm_path_join(state->work, "licences");
-    sgm_status status = licences && packages ? sgm_folder_remove(state->work, error) : out_of_memory(error);
-    if (status == SGM_OK)
-        status = sgm_folder_make(licences, error);
+    sgm_status status = licences && packages ? sgm_folder_make(licences, error) : out_of_memory(error);
     for (size_t i = 0; status == SGM_OK && i < recipe->count; i++) {
         json_t *facts = json_object();
         state->package = &recipe->packages[i];
@@ -395,6 +393,7 @@ sgm_status sgm_data_recipe_fetch(const char *recipe_path, const char *folder, sg
     if (status == SGM_OK)
         status = check_folder(folder, error);
     fetch_state state = {0};
+    sgm_lock *lock = NULL;
     char *final = status == SGM_OK ? absolute(folder) : NULL;
     if (status == SGM_OK) {
         state.work = final ? sgm_format("%s.fetching", final) : NULL;
@@ -403,15 +402,18 @@ sgm_status sgm_data_recipe_fetch(const char *recipe_path, const char *folder, sg
         state.log = state.work ? sgm_format("%s/temp/log", state.work) : NULL;
         state.warnings = json_array();
         bool ready = state.temp && state.unpacked && state.log && state.warnings;
-        status = ready ? fetch_all(&state, &recipe, progress, context, error) : out_of_memory(error);
+        status = ready ? sgm_work_folder_take(state.work, &lock, error) : out_of_memory(error);
     }
+    if (status == SGM_OK)
+        status = fetch_all(&state, &recipe, progress, context, error);
     if (status == SGM_OK) {
         if (sgm_path_exists(final))
             rmdir(final); /* it is empty: check_folder looked */
-        status = sgm_folder_rename(state.work, final, error);
-    } else if (state.work) {
+        status = sgm_work_folder_finish(state.work, final, error);
+    } else if (lock) {
         sgm_folder_remove(state.work, NULL);
     }
+    sgm_lock_drop(lock);
     if (status == SGM_OK) {
         const char *path = folder;
         status = sgm_data_sources_from_path(&path, 1, sources, found, error);

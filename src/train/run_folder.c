@@ -185,26 +185,10 @@ static sgm_status write_config(const sgm_run_settings *settings, const char *fol
 }
 
 static sgm_status take_lock(const char *folder, sgm_lock **lock, sgm_error *error) {
-    char *path = sgm_path_join(folder, ".lock");
+    char *path = sgm_path_join(folder, SGM_LOCK_NAME);
     sgm_status status = path ? sgm_lock_take(path, lock, error) : no_memory(error);
     sgm_free(path);
     return status;
-}
-
-/* An empty, locked folder of that name. */
-static sgm_status make_starting(const char *folder, sgm_lock **lock, sgm_error *error) {
-    sgm_status status = SGM_OK;
-    if (sgm_path_exists(folder)) {
-        status = take_lock(folder, lock, error);
-        if (!status) { /* its process is dead */
-            status = sgm_folder_remove(folder, error);
-            sgm_lock_drop(*lock);
-            *lock = NULL;
-        }
-    }
-    if (!status)
-        status = sgm_folder_make(folder, error);
-    return status ? status : take_lock(folder, lock, error);
 }
 
 static sgm_status exists(const char *run, sgm_error *error) {
@@ -220,7 +204,7 @@ sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *con
     char *folder = starting_name(run);
     if (!folder)
         return no_memory(error);
-    sgm_status status = make_starting(folder, lock, error);
+    sgm_status status = sgm_work_folder_take(folder, lock, error);
     if (!status) {
         if (!settings->data.folder[0])
             status = build_data(settings, data, data_count, folder, stop, error);

@@ -529,6 +529,31 @@ static void bad_input_is_explained(void **state) {
     assert_int_equal(sgm_corpus_open(at("small"), &corpus, &error), SGM_ENOTFOUND);
 }
 
+/* FOLDER.building may be another build's that goes on, a dead one's, or somebody's own. */
+static void unfinished_work_is_told_from_others(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    put_text("words/a.txt", "a few words of text to build from\n");
+    put_text("busy.building/spool", "of the build that goes on");
+    sgm_lock *lock;
+    assert_int_equal(sgm_lock_take(at("busy.building/.lock"), &lock, &error), SGM_OK);
+    assert_int_equal(build_with(at("words"), at("busy"), 257, &error), SGM_EBUSY);
+    assert_true(error.hint[0]);
+    assert_true(sgm_path_exists(at("busy.building/spool")));
+    sgm_lock_drop(lock);
+    assert_int_equal(build_with(at("words"), at("busy"), 257, &error), SGM_OK); /* now it is a dead one's */
+    assert_false(sgm_path_exists(at("busy.building")));
+    assert_false(sgm_path_exists(at("busy/.lock")));
+    assert_false(sgm_path_exists(at("busy/spool")));
+
+    put_text("own.building/house.txt", "plans of a house");
+    assert_int_equal(build_with(at("words"), at("own"), 257, &error), SGM_EEXISTS);
+    assert_non_null(strstr(error.message, "own.building"));
+    assert_true(error.hint[0]);
+    assert_true(sgm_path_exists(at("own.building/house.txt")));
+    assert_false(sgm_path_exists(at("own.building/.lock")));
+}
+
 static void damaged_folder_is_explained(void **state) {
     (void)state;
     sgm_error error;
@@ -578,6 +603,7 @@ int main(void) {
         cmocka_unit_test(copies_are_taken_back_together),
         cmocka_unit_test(normalising_may_lengthen),
         cmocka_unit_test(bad_input_is_explained),
+        cmocka_unit_test(unfinished_work_is_told_from_others),
         cmocka_unit_test(damaged_folder_is_explained),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);

@@ -118,3 +118,6 @@ mkdir tools
 for tool in grep cat tail; do ln -s "$(command -v $tool)" tools/$tool; done
 PATH=$PWD/tools expect 3 data fetch --recipe recipe.yaml --out x; hints "apt-get is not on this machine"
 [ -z "$(ls -d x* 2>/dev/null)" ] || fail "left behind: $(ls -d x*)"
+mkdir y.fetching; echo "of the user" >y.fetching/own.txt
+expect 2 data fetch --recipe recipe.yaml --out y; hints "y.fetching"
+[ -e y.fetching/own.txt ] || fail "a folder of the user's was removed"
