@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text_print.h"
+
 #undef sgm_fail /* see the header */
 
 const char *sgm_status_text(sgm_status status) {
@@ -42,7 +44,7 @@ sgm_status sgm_fail(sgm_error *error, sgm_status code, const char *hint, const c
     sgm_error filled = {.code = code};
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(filled.message, sizeof filled.message, format, arguments);
+    sgm_text_vprint(filled.message, sizeof filled.message, format, arguments);
     va_end(arguments);
     cut_at_character(filled.message, sizeof filled.message);
     snprintf(filled.hint, sizeof filled.hint, "%s", hint ? hint : "");

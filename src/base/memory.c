@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/text_print.h"
+
 static _Atomic uint64_t allocations;
 
 /* From this size on a block comes from mmap: fresh zero pages, returned to the system when freed. A header page-aligned
@@ -74,7 +76,7 @@ char *sgm_strdup(const char *text) {
 char *sgm_format(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    int n = vsnprintf(NULL, 0, format, arguments);
+    int n = sgm_text_vprint(NULL, 0, format, arguments);
     va_end(arguments);
     if (n < 0)
         return NULL;
@@ -82,7 +84,7 @@ char *sgm_format(const char *format, ...) {
     if (!text)
         return NULL;
     va_start(arguments, format);
-    vsnprintf(text, (size_t)n + 1, format, arguments);
+    sgm_text_vprint(text, (size_t)n + 1, format, arguments);
     va_end(arguments);
     return text;
 }
@@ -224,7 +226,7 @@ sgm_status sgm_buffer_add(sgm_buffer *buffer, const void *bytes, size_t size) {
 sgm_status sgm_buffer_print(sgm_buffer *buffer, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    int n = vsnprintf(NULL, 0, format, arguments);
+    int n = sgm_text_vprint(NULL, 0, format, arguments);
     va_end(arguments);
     if (n < 0)
         return SGM_EINTERNAL;
@@ -232,7 +234,7 @@ sgm_status sgm_buffer_print(sgm_buffer *buffer, const char *format, ...) {
     if (status)
         return status;
     va_start(arguments, format);
-    vsnprintf(buffer->data + buffer->size, (size_t)n + 1, format, arguments);
+    sgm_text_vprint(buffer->data + buffer->size, (size_t)n + 1, format, arguments);
     va_end(arguments);
     buffer->size += (size_t)n;
     return SGM_OK;

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <locale.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 
 #include "base/memory.h"
 #include "base/param_value.h"
+#include "base/text_print.h"
 
 bool sgm_text_is_utf8(const char *text) {
     for (const unsigned char *c = (const unsigned char *)text; *c;) {
@@ -56,9 +56,9 @@ static void describe_legal(const sgm_param *param, char *text, size_t size) {
                   param->type == SGM_PARAM_REAL_LIST;
     if (number && param->min <= param->max) {
         if (isinf(param->max))
-            snprintf(range, sizeof range, " of at least %.10g", param->min);
+            sgm_text_print(range, sizeof range, " of at least %.10g", param->min);
         else
-            snprintf(range, sizeof range, " from %.10g to %.10g", param->min, param->max);
+            sgm_text_print(range, sizeof range, " from %.10g to %.10g", param->min, param->max);
     }
     const char *unit = number && param->unit ? param->unit : "";
     snprintf(text, size, "give %s%s%s%s%s%s%s", kinds[param->type], range, *unit ? " (" : "", unit, *unit ? ")" : "",
@@ -91,12 +91,8 @@ static sgm_status no_memory(const reading *r) {
 static bool read_real(const char *text, double *value) {
     if (!*text || text[strspn(text, "0123456789+-.eE")])
         return false;
-    locale_t c_locale = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
-    if (!c_locale)
-        return false;
     char *end;
-    *value = strtod_l(text, &end, c_locale);
-    freelocale(c_locale);
+    *value = sgm_text_real(text, &end);
     return *end == '\0' && isfinite(*value);
 }
 
@@ -191,17 +187,13 @@ static sgm_status read_list(const reading *r, char *text, sgm_param_value *value
     return SGM_OK;
 }
 
-/* The shortest decimal that reads back as the same number, in the C locale. */
+/* The shortest decimal that reads back as the same number. */
 static void spell_real(double value, char *text, size_t size) {
-    locale_t c_locale = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0), old = uselocale(c_locale);
     for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
+        sgm_text_print(text, size, "%.*g", digits, value);
+        if (sgm_text_real(text, NULL) == value)
             break;
     }
-    uselocale(old);
-    if (c_locale)
-        freelocale(c_locale);
 }
 
 /* The canonical spelling of a list. */

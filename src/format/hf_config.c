@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "base/param.h"
+#include "base/text_print.h"
 
 /* Whole numbers that decide the model's shape; all required. */
 static const struct shape_key {
@@ -345,7 +346,7 @@ static sgm_status read_real(const reader *r, const json_t *value, const char *ke
     if (json_is_number(value) && *out >= min && *out <= max)
         return SGM_OK;
     char hint[96];
-    snprintf(hint, sizeof hint, "it must be a number from %g to %g", min, max);
+    sgm_text_print(hint, sizeof hint, "it must be a number from %g to %g", min, max);
     return sgm_fail(r->error, SGM_EFORMAT, hint, "%s: the value of '%s' is impossible", r->label, key);
 }
 

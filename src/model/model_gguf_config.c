@@ -6,10 +6,10 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/text_print.h"
 #include "model/model_gguf.h"
 
 typedef struct reader {
@@ -49,12 +49,12 @@ static sgm_status read_real(const reader *r, const char *suffix, double fallback
         /* The file holds an f32 of what was written as a decimal: 1e-6 shall be 1e-6 again. */
         char digits[32];
         for (int precision = 6; precision <= 9; precision++) {
-            snprintf(digits, sizeof digits, "%.*g", precision, *value);
-            if ((double)strtof(digits, NULL) == *value)
+            sgm_text_print(digits, sizeof digits, "%.*g", precision, *value);
+            if ((double)(float)sgm_text_real(digits, NULL) == *value)
                 break;
         }
-        if ((double)strtof(digits, NULL) == *value)
-            *value = strtod(digits, NULL);
+        if ((double)(float)sgm_text_real(digits, NULL) == *value)
+            *value = sgm_text_real(digits, NULL);
         return SGM_OK;
     }
     return sgm_fail(r->error, SGM_EFORMAT, "it must be a number", "%s: the value of '%s' is impossible", r->label,

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/file.h"
+#include "base/text_print.h"
 #include "sigmoe/machine.h"
 #include "sigmoe/train.h"
 #include "train/report.h"
@@ -56,7 +57,7 @@ static void put_tile(sgm_page *page, const char *what, const char *format, doubl
     char text[48];
     if (!isfinite(value))
         return;
-    snprintf(text, sizeof text, format, value);
+    sgm_text_print(text, sizeof text, format, value);
     PUT(page, "<div><b>%s</b><span>%s</span></div>\n", text, what);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text_print.h"
 #include "train/report.h"
 
 /* Geometry in the units of the viewBox; a chart is half the page wide. */
@@ -76,13 +77,13 @@ static void number(char *text, size_t room, double value) {
         int power = (int)floor(log10(size) + 1e-9);
         double lead = value / pow(10, power);
         if (size >= 1e6 && size < 1e12)
-            snprintf(text, room, "%.4g %s", value / (size < 1e9 ? 1e6 : 1e9), size < 1e9 ? "M" : "G");
+            sgm_text_print(text, room, "%.4g %s", value / (size < 1e9 ? 1e6 : 1e9), size < 1e9 ? "M" : "G");
         else
-            snprintf(text, room, "%.3ge%d", lead, power);
+            sgm_text_print(text, room, "%.3ge%d", lead, power);
     } else if (size >= 10000) {
-        snprintf(text, room, "%.0f,%03.0f", trunc(value / 1000), fmod(size, 1000));
+        sgm_text_print(text, room, "%.0f,%03.0f", trunc(value / 1000), fmod(size, 1000));
     } else {
-        snprintf(text, room, "%.4g", value);
+        sgm_text_print(text, room, "%.4g", value);
     }
 }
 
@@ -128,7 +129,7 @@ static void write_axes(sgm_page *page, const frame *f) {
 /* Colour of a series: one of eight, or mixed along the layer scale. */
 static void colour(char *text, size_t room, const sgm_svg_series *series) {
     if (series->depth >= 0)
-        snprintf(text, room, "color-mix(in oklab,var(--deep) %.0f%%,var(--shallow))", 100 * series->depth);
+        sgm_text_print(text, room, "color-mix(in oklab,var(--deep) %.0f%%,var(--shallow))", 100 * series->depth);
     else
         snprintf(text, room, "var(--c%d)", series->colour % 8);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/text_print.h"
 #include "train/trainer.h"
 
 /* ---- lines ------------------------------------------------------------------------------------------------------ */
@@ -29,7 +30,7 @@ void sgm_trainer_log(sgm_trainer *trainer, const char *format, ...) {
     char text[1000];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    sgm_text_vprint(text, sizeof text, format, list);
     va_end(list);
     write_line(trainer->log_file, text);
 }
@@ -38,7 +39,7 @@ void sgm_trainer_note(sgm_trainer *trainer, const char *format, ...) {
     char text[1000];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    sgm_text_vprint(text, sizeof text, format, list);
     va_end(list);
     write_line(trainer->log_file, text);
     if (trainer->events.note)

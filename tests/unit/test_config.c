@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Parameters and configurations. */
-#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,7 +9,9 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/text_print.h"
 #include "config_example.h"
+#include "locale_helper.h"
 
 static int setup(void **state) {
     return sgm_config_new_with(&example_schema, (sgm_config **)state, NULL) != SGM_OK;
@@ -341,19 +342,24 @@ static void test_text_reloads(void **state) {
     sgm_config_free(other);
 }
 
+/* A decimal comma of the program's locale must not change what numbers mean, in configs and in messages. */
 static void test_locale(void **state) {
     sgm_config *config = *state;
-    /* Wherever such a locale exists, a decimal comma must not change what numbers mean. */
-    static const char *const locales[] = {"C", "de_DE.UTF-8", "fr_FR.UTF-8", "fa_IR.UTF-8"};
-    sgm_error error;
-    for (size_t i = 0; i < sizeof locales / sizeof *locales; i++) {
-        if (!setlocale(LC_NUMERIC, locales[i]))
-            continue;
-        sgm_status status = sgm_config_set(config, "model.weights", "0.25,1.5", "x", &error);
-        setlocale(LC_NUMERIC, "C");
-        assert_int_equal(status, SGM_OK);
-        assert_value(config, "model.weights", "0.25,1.5");
-    }
+    char folder[] = "/tmp/sigmoe-locale-XXXXXX", real[32];
+    assert_non_null(mkdtemp(folder));
+    set_comma_locale(folder);
+    sgm_error error = {0}, range = {0};
+    sgm_status status = sgm_config_set(config, "model.weights", "0.25,1.5", "x", &error);
+    sgm_fail(&range, SGM_EARGUMENT, NULL, "%.2f", 0.25);
+    sgm_text_print(real, sizeof real, "%g", sgm_text_real("0.25", NULL));
+    snprintf(error.hint, sizeof error.hint, "%g", 0.25); /* and the program's own locale is as it was */
+    setlocale(LC_NUMERIC, "C");
+    assert_int_equal(status, SGM_OK);
+    assert_value(config, "model.weights", "0.25,1.5");
+    assert_string_equal(range.message, "0.25");
+    assert_string_equal(real, "0.25");
+    assert_string_equal(error.hint, "0,25");
+    assert_int_equal(sgm_folder_remove(folder, NULL), SGM_OK);
 }
 
 static void test_nearest(void **state) {

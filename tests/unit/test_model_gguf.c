@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "format/gguf.h"
+#include "locale_helper.h"
 #include "model/model_folder.h"
 #include "model/model_gguf.h"
 #include "model/model_open.h"
@@ -278,6 +279,20 @@ static void unpacks_what_must_be_f32(void **state) {
 }
 
 /* What qwen3moe cannot say: k by layer, a bias on selection, experts as tensors of their own. */
+static void fractions_are_read_in_every_locale(void **state) {
+    (void)state;
+    static const char *const sets[] = {"model.rope_theta=12345.5", NULL};
+    sgm_model *model = original("fraction", sets);
+    const char *path = write_file("fraction.gguf", &(wanted){.type = SGM_TYPE_F32}, model);
+    set_comma_locale(test_folder);
+    sgm_model *got = opened(path, NULL);
+    setlocale(LC_NUMERIC, "C");
+    assert_true(got->settings.rope_theta == 12345.5);
+    assert_true(got->settings.norm_epsilon == model->settings.norm_epsilon);
+    sgm_model_free(got);
+    sgm_model_free(model);
+}
+
 static void opens_our_own_architecture(void **state) {
     (void)state;
     sgm_model *model = original("own", NULL);
@@ -378,9 +393,13 @@ static void parts_cover_every_weight(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(opens_by_llama_names),     cmocka_unit_test(weights_are_normalised_as_by_llama),
-        cmocka_unit_test(unpacks_what_must_be_f32), cmocka_unit_test(opens_our_own_architecture),
-        cmocka_unit_test(refuses_other_models),     cmocka_unit_test(parts_cover_every_weight),
+        cmocka_unit_test(opens_by_llama_names),
+        cmocka_unit_test(weights_are_normalised_as_by_llama),
+        cmocka_unit_test(unpacks_what_must_be_f32),
+        cmocka_unit_test(opens_our_own_architecture),
+        cmocka_unit_test(refuses_other_models),
+        cmocka_unit_test(parts_cover_every_weight),
+        cmocka_unit_test(fractions_are_read_in_every_locale),
     };
     return cmocka_run_group_tests_name("model_gguf", tests, make_test_folder, remove_test_folder);
 }

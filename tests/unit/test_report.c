@@ -14,6 +14,7 @@
 #include <sqlite3.h>
 
 #include "base/file.h"
+#include "locale_helper.h"
 #include "sigmoe/train.h"
 #include "train/report.h"
 #include "train/run_log.h"
@@ -114,6 +115,20 @@ static void test_page_is_safe_and_whole(void **state) {
     assert_non_null(strstr(page, "x&#60;y"));
     assert_non_null(strstr(page, "</main></body></html>"));
     sgm_free(page);
+}
+
+/* A program that uses the library may have set a locale with a decimal comma: "424,0" is two numbers in a path. */
+static void test_page_is_the_same_in_every_locale(void **state) {
+    fixture *f = *state;
+    size_t size, comma_size;
+    write_run(f->log, 30);
+    char *page = page_of(f, &size);
+    set_comma_locale(f->folder);
+    char *comma = page_of(f, &comma_size);
+    setlocale(LC_NUMERIC, "C");
+    assert_string_equal(comma, page);
+    sgm_free(page);
+    sgm_free(comma);
 }
 
 static void test_a_run_without_steps(void **state) {
@@ -253,6 +268,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_what_was_logged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_page_is_safe_and_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_page_is_the_same_in_every_locale, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_without_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_long_run_is_averaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
