@@ -84,13 +84,12 @@ void sgm_split(const sgm_worker *worker, int64_t n, int64_t grain, int64_t *begi
     *end = last < n ? last : n;
 }
 
-/* Cores this process may run on; 0 when unknown. */
-static int usable_cores(void) {
+int sgm_usable_cores(void) {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
         return CPU_COUNT(&set);
     long online = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t names */
-    return online > 0 && online <= INT32_MAX ? (int)online : 0;
+    return online > 0 && online <= INT32_MAX ? (int)online : 1;
 }
 
 /* Threads other than the caller's: wait for work, do it, wait. */
@@ -144,7 +143,7 @@ sgm_status sgm_team_new(int threads, sgm_team **out, sgm_error *error) {
     for (int i = 0; i < threads; i++)
         team->worker[i] = (sgm_worker){.thread = i, .threads = threads, .team = team};
     team->threads = threads;
-    team->spins = threads <= usable_cores() ? SPINS : 0;
+    team->spins = threads <= sgm_usable_cores() ? SPINS : 0;
     int started = 1, failure = 0;
     for (; started < threads && !failure; started += !failure)
         failure = pthread_create(&team->handle[started], NULL, thread_main, &team->worker[started]);

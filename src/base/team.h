@@ -20,6 +20,9 @@ typedef struct sgm_worker {
     sgm_team *team;
 } sgm_worker;
 
+/* Cores this process may run on: what an affinity mask or a container leaves of the machine. At least 1. */
+int sgm_usable_cores(void);
+
 sgm_status sgm_team_new(int threads, sgm_team **team, sgm_error *error); /* threads >= 1 */
 void sgm_team_free(sgm_team *team);
 int sgm_team_threads(const sgm_team *team);

@@ -501,8 +501,7 @@ static sgm_status encode_domain(build_state *state, encode_batch *batch, uint32_
 }
 
 static sgm_status encode_all(build_state *state, sgm_error *error) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = processors < 1 ? 1 : processors > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : (int)processors;
+    int cores = sgm_usable_cores(), threads = cores > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : cores;
     encode_batch batch = {.tokenizer = state->tokenizer, .state = state, .end_of_text = state->end_of_text};
     sgm_status status = sgm_team_new(threads, &state->team, error);
     if (status != SGM_OK)

@@ -8,7 +8,6 @@
 #include "infer/engine.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,12 +19,6 @@
 
 /* An expert of 96 sees one row in 96, so a large batch reads weights for more of them; the smaller one where memory is short. */
 enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024, MAP_SECONDS = 1, MAP_PIECE = 8 << 20 };
-
-static int cores(void) {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n > 0 ? n : 1;
-}
 
 /* ---- the walk ------------------------------------------------------------------------------------------------------ */
 
@@ -189,7 +182,7 @@ static sgm_status open_parts(sgm_engine *engine, const char *path, const sgm_eng
     if (!status)
         status = sgm_kernels_get(options->kernels ? options->kernels : "auto", &engine->kernels, error);
     if (!status)
-        status = sgm_team_new(options->threads ? options->threads : cores(), &engine->team, error);
+        status = sgm_team_new(options->threads ? options->threads : sgm_usable_cores(), &engine->team, error);
     if (!status)
         status = sgm_model_open(engine->info.folder, &engine->model, &engine->experts_per_token, error);
     if (!status)

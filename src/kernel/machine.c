@@ -4,7 +4,6 @@
 #include "sigmoe/machine.h"
 
 #include <ctype.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -34,15 +33,6 @@ const sgm_peaks *sgm_peaks_of(const sgm_kernels *kernels) {
     return &sgm_peaks_ref;
 }
 
-/* Cores this process may run on (containers and taskset count). */
-static int usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (int)online : 1;
-}
-
 /* "model name : AMD EPYC" of /proc/cpuinfo where there is such a line (x86), else the machine's architecture. */
 static void cpu_name(char *name, size_t capacity) {
     struct utsname system;
@@ -66,7 +56,7 @@ static void cpu_name(char *name, size_t capacity) {
 }
 
 void sgm_machine_describe(sgm_machine *machine) {
-    *machine = (sgm_machine){.cores = usable_cores(), .memory_available_bytes = sgm_memory_available()};
+    *machine = (sgm_machine){.cores = sgm_usable_cores(), .memory_available_bytes = sgm_memory_available()};
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     if (pages > 0 && page > 0)
         machine->memory_bytes = (uint64_t)pages * (uint64_t)page;

@@ -6,7 +6,6 @@
 #include "sigmoe/convert.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -244,12 +243,6 @@ static sgm_status write_tensors(conversion *c, sgm_error *error) {
 
 /* ---- both ways in ----------------------------------------------------------------------------------------------------- */
 
-static int cores(void) {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n > 0 ? n : 1;
-}
-
 static sgm_status buffers_make(conversion *c, sgm_error *error) {
     size_t widest = (size_t)c->widest * sizeof(float);
     c->piece_bytes = widest > PIECE_BYTES ? widest : PIECE_BYTES;
@@ -282,7 +275,7 @@ static sgm_status convert(conversion *c, const char *resolved, bool random, uint
     if (!status)
         status = choose_architecture(c, error);
     if (!status)
-        status = sgm_team_new(o->threads ? o->threads : cores(), &c->team, error);
+        status = sgm_team_new(o->threads ? o->threads : sgm_usable_cores(), &c->team, error);
     if (!status)
         status = sgm_gguf_writer_new(to, &c->writer, error);
     if (!status)

@@ -6,10 +6,10 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/param.h"
+#include "base/team.h"
 #include "model/settings.h"
 #include "train/presets.h"
 
@@ -154,10 +154,8 @@ static void resolve(sgm_run_settings *settings) {
         int64_t most = context > 8192 ? context : 8192 / context * context;
         data->micro_batch_tokens = data->tokens_per_step < most ? data->tokens_per_step : most;
     }
-    if (train->threads == SGM_AUTO) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        train->threads = cores > 0 ? cores : 1;
-    }
+    if (train->threads == SGM_AUTO)
+        train->threads = sgm_usable_cores();
     if (train->load_every == SGM_AUTO)
         train->load_every = train->steps / 1000 > 1 ? train->steps / 1000 : 1;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The schema of a run's config: presets and their sizes, registries, cross-checks, automatic values. */
 #include <math.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/team.h"
 #include "sigmoe/sigmoe.h"
 #include "train/run_config.h"
 
@@ -118,6 +120,30 @@ static void automatic_values_are_resolved(void **state) {
     sgm_config_free(config);
 }
 
+/* `auto` is what an affinity mask leaves, not the cores of the machine. */
+static void automatic_threads_are_the_cores_left(void **state) {
+    (void)state;
+    cpu_set_t all, one;
+    sgm_run_settings *settings;
+    sgm_config *config = preset("pico");
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    size_t first = 0;
+    while (!CPU_ISSET(first, &all))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    sgm_status status = sgm_run_settings_new(config, &settings, NULL);
+    int cores = sgm_usable_cores();
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(status, SGM_OK);
+    assert_int_equal(cores, 1);
+    assert_int_equal(settings->train.threads, 1);
+    assert_int_equal(sgm_usable_cores(), CPU_COUNT(&all));
+    sgm_run_settings_free(settings);
+    sgm_config_free(config);
+}
+
 /* The automatic list of the progressive schedule follows the model; the router is asked about every number of experts that
  * the schedule comes to, not about the target alone. */
 static void schedules_fit_model_and_router(void **state) {
@@ -166,9 +192,13 @@ static void registries_are_complete(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(presets_have_their_sizes),       cmocka_unit_test(presets_survive_their_text),
-        cmocka_unit_test(wrong_configs_are_refused),      cmocka_unit_test(automatic_values_are_resolved),
-        cmocka_unit_test(schedules_fit_model_and_router), cmocka_unit_test(registries_are_complete),
+        cmocka_unit_test(presets_have_their_sizes),
+        cmocka_unit_test(presets_survive_their_text),
+        cmocka_unit_test(wrong_configs_are_refused),
+        cmocka_unit_test(automatic_values_are_resolved),
+        cmocka_unit_test(schedules_fit_model_and_router),
+        cmocka_unit_test(registries_are_complete),
+        cmocka_unit_test(automatic_threads_are_the_cores_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
