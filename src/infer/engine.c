@@ -276,10 +276,12 @@ static sgm_status batch_check(const sgm_engine *engine, const sgm_batch_item *it
             status = sgm_fail(error, SGM_ESPACE, "open the engine with more batch_tokens, or feed in chunks",
                               "the batch has more than %" PRId64 " tokens", engine->batch_tokens);
         rows += items[marked].count;
-        pages += sgm_session_pages_needed(items[marked].session, items[marked].count);
+        pages += sgm_session_pages_claim(items[marked].session, items[marked].count);
     }
-    for (size_t i = 0; i < marked; i++)
+    for (size_t i = 0; i < marked; i++) {
         items[i].session->in_step = false;
+        sgm_session_pages_unclaim(items[i].session);
+    }
     if (!status && pages > engine->pool.unused_count)
         status = sgm_fail(error, SGM_ESPACE, "end or truncate other sessions, or open the engine with more kv_tokens",
                           "the keys and values need %" PRId64 " more pages of %d positions, %" PRId64 " are free",

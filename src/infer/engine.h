@@ -37,11 +37,14 @@ struct sgm_session {
     char **table;      /* (L, page capacity): where each page's part of each layer is */
     sgm_kv_pages view; /* what attention reads */
     bool in_step;      /* marks the sessions of a batch, to find one that is named twice */
+    bool claims_copy;  /* between claim and unclaim: it will copy its last page */
 };
 
 int64_t sgm_session_page_capacity(const sgm_engine *engine);
-/* Free pages that appending `count` tokens takes. */
-int64_t sgm_session_pages_needed(const sgm_session *session, int64_t count);
+/* Free pages that appending `count` tokens takes, if the sessions that claimed before do append: the last to write to a page
+ * they shared has it to itself and copies nothing. A claim is taken back with the other. */
+int64_t sgm_session_pages_claim(sgm_session *session, int64_t count);
+void sgm_session_pages_unclaim(sgm_session *session);
 /* Make positions length … length+count-1 writable; the caller has checked that there are enough free pages. */
 void sgm_session_reserve(sgm_session *session, int64_t count);
 /* Give back the pages past the length. */

@@ -88,8 +88,17 @@ static bool last_is_shared(const sgm_session *session) {
            session->engine->pool.references[session->pages[session->length / SGM_KV_PAGE]] > 1;
 }
 
-int64_t sgm_session_pages_needed(const sgm_session *session, int64_t count) {
-    return pages_of(session->length + count) - session->page_count + last_is_shared(session);
+int64_t sgm_session_pages_claim(sgm_session *session, int64_t count) {
+    session->claims_copy = last_is_shared(session);
+    if (session->claims_copy)
+        session->engine->pool.references[session->pages[session->length / SGM_KV_PAGE]]--;
+    return pages_of(session->length + count) - session->page_count + session->claims_copy;
+}
+
+void sgm_session_pages_unclaim(sgm_session *session) {
+    if (session->claims_copy)
+        session->engine->pool.references[session->pages[session->length / SGM_KV_PAGE]]++;
+    session->claims_copy = false;
 }
 
 void sgm_session_reserve(sgm_session *session, int64_t count) {

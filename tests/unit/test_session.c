@@ -197,6 +197,32 @@ static void forks_share_and_part(void **state) {
     }
 }
 
+/* Forks that write to a page they share: each copies it but the last, for which nobody else is left. */
+static void forks_step_together(void **state) {
+    (void)state;
+    static float logits[3 * V];
+    sgm_engine *small = open_engine("model", 1, 64, 2 * 64);
+    sgm_session *a = new_session(small), *b, *c;
+    sgm_error error = {0};
+    assert_int_equal(sgm_session_feed(a, tokens, 10, NULL, &error), SGM_OK);
+    assert_int_equal(sgm_session_fork(a, &b, NULL), SGM_OK);
+    assert_int_equal(sgm_session_fork(a, &c, NULL), SGM_OK);
+    /* Three holders, two pages: one is free. All three would need two copies, two of them as many. */
+    sgm_batch_item items[3] = {{a, tokens + 10, 1, false}, {b, tokens + 10, 1, false}, {c, tokens + 10, 1, false}};
+    assert_int_equal(sgm_engine_step(small, items, 3, logits, &error), SGM_ESPACE);
+    assert_non_null(strstr(error.message, "2 more pages"));
+    assert_int_equal(sgm_engine_step(small, items, 2, logits, &error), SGM_ESPACE);
+    sgm_session_free(c);
+    if (sgm_engine_step(small, items, 2, logits, &error))
+        fail_msg("%s", error.message);
+    assert_row(logits, 10);
+    assert_row(logits + V, 10);
+    sgm_session_free(b); /* the page that b had alone is free again */
+    assert_int_equal(sgm_session_feed(a, tokens + 11, 117, NULL, &error), SGM_OK);
+    sgm_session_free(a);
+    sgm_engine_close(small);
+}
+
 static void truncation_goes_back(void **state) {
     (void)state;
     static float logits[V];
@@ -415,19 +441,13 @@ static void generates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_depend_on_the_past),
-        cmocka_unit_test(one_by_one_is_prefill),
-        cmocka_unit_test(chunks_are_prefill),
-        cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(fast_kernels_keep_the_rule),
-        cmocka_unit_test(a_batch_is_each_alone),
-        cmocka_unit_test(forks_share_and_part),
-        cmocka_unit_test(truncation_goes_back),
-        cmocka_unit_test(errors_change_nothing),
-        cmocka_unit_test(a_step_allocates_nothing),
-        cmocka_unit_test(not_finite_is_said),
-        cmocka_unit_test(opening_checks_its_options),
-        cmocka_unit_test(generates),
+        cmocka_unit_test(logits_depend_on_the_past),  cmocka_unit_test(one_by_one_is_prefill),
+        cmocka_unit_test(chunks_are_prefill),         cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(fast_kernels_keep_the_rule), cmocka_unit_test(a_batch_is_each_alone),
+        cmocka_unit_test(forks_share_and_part),       cmocka_unit_test(forks_step_together),
+        cmocka_unit_test(truncation_goes_back),       cmocka_unit_test(errors_change_nothing),
+        cmocka_unit_test(a_step_allocates_nothing),   cmocka_unit_test(not_finite_is_said),
+        cmocka_unit_test(opening_checks_its_options), cmocka_unit_test(generates),
     };
     return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
 }
