@@ -26,6 +26,9 @@ typedef struct sgm_data_source {
     const char *licence;   /* recorded in the manifest; NULL: unknown */
 } sgm_data_source;
 
+#define SGM_HELDOUT_SHARE_MOST 0.5
+enum { SGM_DATA_VOCABULARY_LEAST = 257, SGM_DATA_VOCABULARY_MOST = 1 << 20 }; /* bytes, end of text, merges */
+
 typedef struct sgm_data_build_options {
     const sgm_data_source *sources;
     size_t source_count;

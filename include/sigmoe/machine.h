@@ -13,6 +13,9 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* Of every thread team, wherever a number of threads is asked for. */
+enum { SGM_THREADS_MOST = 4096 };
+
 typedef struct sgm_machine {
     int cores;
     uint64_t memory_bytes, memory_available_bytes;

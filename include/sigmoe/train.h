@@ -18,6 +18,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+#define SGM_TRAIN_SEED_MOST 9e15 /* below 2^53: a double holds it, whoever reads it */
+
 typedef struct sgm_trainer sgm_trainer;
 
 /* What happened in one optimizer step. Arrays are borrowed until the next step. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "sigmoe/machine.h"
 
 enum { SPINS = 2000 };
 
@@ -125,7 +126,7 @@ int sgm_team_threads(const sgm_team *team) {
 }
 
 sgm_status sgm_team_new(int threads, sgm_team **out, sgm_error *error) {
-    if (threads < 1 || threads > 4096)
+    if (threads < 1 || threads > SGM_THREADS_MOST)
         return sgm_fail(error, SGM_EARGUMENT, "use a number from 1 to the number of cores",
                         "a team cannot have %d threads", threads);
     sgm_team *team = sgm_alloc(sizeof *team);

@@ -9,6 +9,7 @@
 #include "bench/bench.h"
 #include "kernel/kernels.h"
 #include "quant/quant.h"
+#include "sigmoe/machine.h"
 
 #define POOL_BYTES ((size_t)64 << 20) /* of weights, all threads together */
 #define SAMPLE_SECONDS 0.02
@@ -107,7 +108,7 @@ static sgm_status fill_activations(product *p, uint64_t seed, sgm_error *error) 
 
 static sgm_status check(product *p, sgm_error *error) {
     const sgm_bench_product *a = p->asked;
-    if (a->threads < 1 || a->threads > 1024 || a->rows < 1 || a->N < 1 || a->K < 1 || a->rows > 1 << 20 ||
+    if (a->threads < 1 || a->threads > SGM_THREADS_MOST || a->rows < 1 || a->N < 1 || a->K < 1 || a->rows > 1 << 20 ||
         a->N > 1 << 24 || a->K > 1 << 20)
         return sgm_fail(error, SGM_EARGUMENT, "give sizes of 1 and more", "this product cannot be measured");
     p->quant = sgm_quant_find(a->type);

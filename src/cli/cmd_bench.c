@@ -549,7 +549,7 @@ static const cli_flag flags[] = {
     {"products", CLI_SWITCH, NULL, NULL, 0, 0, false, "the model's matrix products alone, weights from memory"},
     {"rows", CLI_INTEGERS, "N,…", "1,5,64,512", 1, 1e6, false, "rows of those products"},
     {"type", CLI_TEXT, "T", "f32", 0, 0, false, "how the weights of a preset's model, or of products, are stored"},
-    {"threads", CLI_INTEGERS, "N,…", "0", 0, 1024, false, "0: as many as there are cores"},
+    {"threads", CLI_INTEGERS, "N,…", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},
     {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},
     {"repeats", CLI_INTEGER, "N", "5", 1, SGM_BENCH_SAMPLES, false, "samples of each measure, after one to warm up"},
     {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "of random tokens and weights"},

@@ -68,7 +68,7 @@ static int run(const cli_args *args) {
 
 static const cli_flag flags[] = {
     {"seconds", CLI_REAL, "X", "1", 0, 60, false, "measure peak and bandwidth for this long; 0: do not"},
-    {"threads", CLI_INTEGER, "N", NULL, 1, 1024, false, "with so many threads (without it: all cores)"},
+    {"threads", CLI_INTEGER, "N", NULL, 1, SGM_THREADS_MOST, false, "with so many threads (without it: all cores)"},
     {"file", CLI_TEXT, "FILE", NULL, 0, 0, false, "measure reading this file through a mapping too (a large one)"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},

@@ -237,7 +237,7 @@ static const cli_flag flags[] = {
     {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "same seed, same text"},
     {"ignore-end-of-text", CLI_SWITCH, NULL, NULL, 0, 0, false, "go on past the end of a document"},
     {"no-echo", CLI_SWITCH, NULL, NULL, 0, 0, false, "print the new text only, not the prompt before it"},
-    {"threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"},
+    {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},
     {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},
     {"kv-type", CLI_TEXT, "TYPE", "auto", 0, 0, false,
      "keys and values as f32, f16 or q8; auto: f32 if the weights are"},

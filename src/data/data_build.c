@@ -529,12 +529,13 @@ static sgm_status encode_all(build_state *state, sgm_error *error) {
 static sgm_status check_options(const sgm_data_build_options *options, const char *folder, sgm_error *error) {
     if (options->source_count == 0)
         return sgm_fail(error, SGM_EARGUMENT, "name a text file or a folder", "there is nothing to build from");
-    if (!(options->heldout_share >= 0 && options->heldout_share <= 0.5))
+    if (!(options->heldout_share >= 0 && options->heldout_share <= SGM_HELDOUT_SHARE_MOST))
         return sgm_fail(error, SGM_EARGUMENT, "give a share from 0 to 0.5, for instance 0.02",
                         "a held-out share of %g is not usable", options->heldout_share);
     if (options->document_limit_bytes < 0)
         return sgm_fail(error, SGM_EARGUMENT, "0 means no limit", "a document limit cannot be negative");
-    if (!options->tokenizer_path && (options->vocabulary < 257 || options->vocabulary > 1 << 20))
+    if (!options->tokenizer_path &&
+        (options->vocabulary < SGM_DATA_VOCABULARY_LEAST || options->vocabulary > SGM_DATA_VOCABULARY_MOST))
         return sgm_fail(error, SGM_EARGUMENT, "257 (bytes and end of text) to 1048576; 4096 suits small models",
                         "a vocabulary of %lld tokens cannot be trained", (long long)options->vocabulary);
     if (!sgm_path_exists(folder))

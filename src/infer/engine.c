@@ -16,9 +16,10 @@
 #include "model/model_gguf.h"
 #include "model/model_open.h"
 #include "op/operand.h"
+#include "sigmoe/machine.h"
 
 /* An expert of 96 sees one row in 96, so a large batch reads weights for more of them; the smaller one where memory is short. */
-enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, THREADS_MOST = 1024, MAP_SECONDS = 1, MAP_PIECE = 8 << 20 };
+enum { BATCH_DEFAULT = 2048, BATCH_LEAST = 512, MAP_SECONDS = 1, MAP_PIECE = 8 << 20 };
 
 /* ---- the walk ------------------------------------------------------------------------------------------------------ */
 
@@ -145,7 +146,7 @@ static void map_weights(sgm_worker *worker, void *argument) {
 }
 
 static sgm_status options_check(const sgm_engine_options *options, sgm_error *error) {
-    if (options->threads < 0 || options->threads > THREADS_MOST)
+    if (options->threads < 0 || options->threads > SGM_THREADS_MOST)
         return sgm_fail(error, SGM_EARGUMENT, "use 0 for as many as there are cores", "%d threads are impossible",
                         options->threads);
     if (options->batch_tokens < 0 || options->batch_tokens > 1 << 20 || options->kv_tokens < 0 ||

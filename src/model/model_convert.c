@@ -16,9 +16,10 @@
 #include "model/model_convert.h"
 #include "model/model_files.h"
 #include "model/model_open.h"
+#include "sigmoe/machine.h"
 #include "text/tokenizer_gguf.h"
 
-enum { PIECE_BYTES = 1 << 23, TASK_ELEMENTS = 1 << 15, THREADS_MOST = 1024, BYTE_VOCABULARY = 257 };
+enum { PIECE_BYTES = 1 << 23, TASK_ELEMENTS = 1 << 15, BYTE_VOCABULARY = 257 };
 
 typedef struct conversion {
     const sgm_convert_options *options;
@@ -268,7 +269,7 @@ static sgm_status report_make(conversion *c, const char *to, sgm_convert_report 
 static sgm_status convert(conversion *c, const char *resolved, bool random, uint64_t seed, const char *to,
                           sgm_convert_report *report, sgm_error *error) {
     const sgm_convert_options *o = c->options;
-    sgm_status status = o->threads < 0 || o->threads > THREADS_MOST
+    sgm_status status = o->threads < 0 || o->threads > SGM_THREADS_MOST
                             ? sgm_fail(error, SGM_EARGUMENT, "use 0 for as many as there are cores",
                                        "%d threads are impossible", o->threads)
                             : sgm_type_plan_make(c->model, o, &c->plan, error);

@@ -11,6 +11,9 @@
 #include "base/param.h"
 #include "base/team.h"
 #include "model/settings.h"
+#include "sigmoe/data.h"
+#include "sigmoe/machine.h"
+#include "sigmoe/train.h"
 #include "train/presets.h"
 
 #define DATA(field) offsetof(sgm_data_settings, field)
@@ -25,7 +28,7 @@ static const sgm_param data_params[] = {
      "a tokenizer.json, or `bytes`; empty: train one on the text"},
     {"folder", SGM_PARAM_TEXT, DATA(folder), "", 1, 0, false, NULL, "",
      "the data folder a run reads; set by the run itself; empty: the run's own data/"},
-    {"heldout_share", SGM_PARAM_REAL, DATA(heldout_share), "0.02", 0, 0.5, false, NULL, "",
+    {"heldout_share", SGM_PARAM_REAL, DATA(heldout_share), "0.02", 0, SGM_HELDOUT_SHARE_MOST, false, NULL, "",
      "share of the documents that is never trained on"},
     {"deduplicate", SGM_PARAM_BOOL, DATA(deduplicate), "true", 1, 0, false, NULL, "",
      "drop exact duplicates of documents and repeated long lines"},
@@ -36,8 +39,9 @@ static const sgm_param data_params[] = {
 #define TRAIN(field) offsetof(sgm_train_settings, field)
 static const sgm_param train_params[] = {
     {"steps", SGM_PARAM_INT, TRAIN(steps), "1000", 1, 1e12, false, NULL, "steps", "length of the run"},
-    {"seed", SGM_PARAM_INT, TRAIN(seed), "1", 0, 9e15, false, NULL, "", "of the weights, the data order and samples"},
-    {"threads", SGM_PARAM_INT, TRAIN(threads), "auto", 1, 4096, true, NULL, "threads",
+    {"seed", SGM_PARAM_INT, TRAIN(seed), "1", 0, SGM_TRAIN_SEED_MOST, false, NULL, "",
+     "of the weights, the data order and samples"},
+    {"threads", SGM_PARAM_INT, TRAIN(threads), "auto", 1, SGM_THREADS_MOST, true, NULL, "threads",
      "threads of the team; auto: one per core"},
     {"kernels", SGM_PARAM_TEXT, TRAIN(kernels), "auto", 1, 0, false, NULL, "",
      "kernel table: auto, ref, or a name that `sigmoe doctor` shows"},

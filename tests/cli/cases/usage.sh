@@ -17,6 +17,12 @@ expect 2 train --resume r --seed 3; hints "cannot be combined with --resume"
 expect 2 plan --set layers; hints "KEY=VALUE"
 expect 2 generate --model x --prompt a --prompt-ids 1; hints "give one of"; hints "hint: "
 expect 2 data build --out x; hints "either --data or --recipe"
+# A flag takes what the library takes.
+expect 2 data build --data "$LIB" --out x --heldout-share 0.6; hints "data build --heldout-share: 0.6 is out of range"
+expect 2 data build --data "$LIB" --out x --vocabulary 1048577; hints "--vocabulary: 1048577 is out of range"
+expect 2 train --data "$LIB" --run r --seed 9000000000000001; hints "train --seed: 9000000000000001 is out of range"
+expect 2 train --data "$LIB" --run r --threads 4097; hints "train --threads: 4097 is out of range"
+expect 2 train --data "$LIB" --run r --threads 4096 --seed 9000000000000000 --set nothing=1; hints "nothing"
 # Names that are empty, and two answers to one question.
 expect 2 train --data "$LIB" --run ""; hints "--run is given an empty RUN"
 expect 2 train --data "" --run r; hints "--data is given an empty PATH"
