@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "sigmoe/text.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 static uint32_t seed = 12345;
 static inline uint32_t below(uint32_t n) {

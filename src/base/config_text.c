@@ -4,20 +4,10 @@
 
 #include "base/config_internal.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 void sgm_text_free(void *text) {
     sgm_free(text);
-}
-
-/* The next character of valid UTF-8 and where it ends. */
-static uint32_t character(const unsigned char **at) {
-    const unsigned char *c = *at;
-    int more = *c < 0x80 ? 0 : *c < 0xE0 ? 1 : *c < 0xF0 ? 2 : 3;
-    uint32_t code = more ? *c & (0x3Fu >> more) : *c;
-    for (int i = 1; i <= more; i++)
-        code = code << 6 | (c[i] & 0x3Fu);
-    *at = c + more + 1;
-    return code;
 }
 
 /* Characters that a YAML reader refuses, folds or takes for the end of a line. */
@@ -28,11 +18,11 @@ static bool needs_escape(uint32_t code) {
 
 static sgm_status add_quoted(sgm_buffer *out, const char *text) {
     sgm_status status = sgm_buffer_add(out, "\"", 1);
-    for (const unsigned char *c = (const unsigned char *)text; *c && !status;) {
-        const unsigned char *begin = c;
-        uint32_t code = character(&c);
+    size_t length;
+    for (const char *c = text; *c && !status; c += length) {
+        uint32_t code = sgm_utf8_decode(c, &length);
         if (!needs_escape(code))
-            status = sgm_buffer_add(out, begin, (size_t)(c - begin));
+            status = sgm_buffer_add(out, c, length);
         else if (code == '"' || code == '\\')
             status = sgm_buffer_print(out, "\\%c", (int)code);
         else
@@ -60,12 +50,12 @@ static sgm_status end_line(sgm_buffer *out, const sgm_config_entry *entry, bool 
     if (origins) {
         status = sgm_buffer_add(out, "  # ", 4);
         bool valid = sgm_text_is_utf8(entry->origin);
-        for (const unsigned char *c = (const unsigned char *)entry->origin; *c && !status;) {
-            const unsigned char *begin = c;
-            uint32_t code = valid ? character(&c) : *c++;
+        size_t length = 1;
+        for (const char *c = entry->origin; *c && !status; c += length) {
+            uint32_t code = valid ? sgm_utf8_decode(c, &length) : (unsigned char)*c;
             bool plain = !needs_escape(code) || code == '"' || code == '\\';
             if (plain && (valid || code < 0x80))
-                status = sgm_buffer_add(out, begin, (size_t)(c - begin));
+                status = sgm_buffer_add(out, c, length);
             else
                 status = sgm_buffer_add(out, "?", 1);
         }

@@ -15,29 +15,7 @@
 #include "base/memory.h"
 #include "base/param_value.h"
 #include "base/text_print.h"
-
-bool sgm_text_is_utf8(const char *text) {
-    for (const unsigned char *c = (const unsigned char *)text; *c;) {
-        int more = *c < 0x80                 ? 0
-                   : *c >= 0xC2 && *c < 0xE0 ? 1
-                   : *c >= 0xE0 && *c < 0xF0 ? 2
-                   : *c >= 0xF0 && *c < 0xF5 ? 3
-                                             : -1;
-        if (more < 0)
-            return false;
-        uint32_t code = more == 0 ? *c : *c & (0x3Fu >> more);
-        c++;
-        for (int i = 0; i < more; i++, c++) {
-            if ((*c & 0xC0) != 0x80)
-                return false;
-            code = code << 6 | (*c & 0x3Fu);
-        }
-        if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10FFFF)) ||
-            (code >= 0xD800 && code < 0xE000))
-            return false;
-    }
-    return true;
-}
+#include "base/utf8.h"
 
 /* ---- messages ---- */
 

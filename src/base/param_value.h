@@ -24,7 +24,4 @@ void sgm_param_value_free(sgm_param_value *value);
 /* Write a value at the parameter's offset. Lists and texts are borrowed from `value`. */
 void sgm_param_store(const sgm_param *param, const sgm_param_value *value, void *settings);
 
-/* Is this whole text valid UTF-8 (no surrogates, no overlong forms)? */
-bool sgm_text_is_utf8(const char *text);
-
 #endif

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/team.h"
+#include "base/utf8.h"
 #include "data/build_state.h"
 #include "data/documents.h"
 #include "data/shard.h"

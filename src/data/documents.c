@@ -13,46 +13,6 @@ enum { DEEPEST_FOLDER = 32, BINARY_PROBE_BYTES = 8192 };
 
 /* ---- text ----------------------------------------------------------------------------------------------------- */
 
-/* Length of the well-formed sequence at `at`, 0 when there is none. */
-static size_t utf8_length(const unsigned char *at, size_t left) {
-    unsigned char c = at[0], low = 0x80, high = 0xBF;
-    size_t length;
-    if (c < 0x80)
-        return 1;
-    if (c >= 0xC2 && c <= 0xDF)
-        length = 2;
-    else if (c >= 0xE0 && c <= 0xEF)
-        length = 3;
-    else if (c >= 0xF0 && c <= 0xF4)
-        length = 4;
-    else
-        return 0;
-    if (c == 0xE0)
-        low = 0xA0; /* shorter forms, surrogates and values past U+10FFFF are not UTF-8 */
-    else if (c == 0xED)
-        high = 0x9F;
-    else if (c == 0xF0)
-        low = 0x90;
-    else if (c == 0xF4)
-        high = 0x8F;
-    if (left < length || at[1] < low || at[1] > high)
-        return 0;
-    for (size_t i = 2; i < length; i++)
-        if ((at[i] & 0xC0) != 0x80)
-            return 0;
-    return length;
-}
-
-size_t sgm_utf8_invalid(const char *text, size_t size) {
-    size_t invalid = 0;
-    for (size_t i = 0; i < size;) {
-        size_t length = utf8_length((const unsigned char *)text + i, size - i);
-        invalid += length == 0;
-        i += length ? length : 1;
-    }
-    return invalid;
-}
-
 size_t sgm_text_cut(const char *text, size_t size, size_t limit) {
     if (size <= limit)
         return size;

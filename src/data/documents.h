@@ -23,8 +23,6 @@ sgm_status sgm_source_visit(const sgm_data_source *source, const sgm_source_visi
 sgm_status sgm_text_visit(const char *text, size_t size, const char *separator, const sgm_source_visitor *visitor,
                           sgm_error *error);
 
-/* Bytes that are not part of well-formed UTF-8 (Unicode 15, table 3-7). */
-size_t sgm_utf8_invalid(const char *text, size_t size);
 /* The longest prefix of at most `limit` bytes that ends behind a newline; without one, before a whole character.
  * At least 1 for size >= 1 and limit >= 1. */
 size_t sgm_text_cut(const char *text, size_t size, size_t limit);

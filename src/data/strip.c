@@ -10,6 +10,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/utf8.h"
+
 typedef struct text_out {
     sgm_buffer *buffer;
     size_t start;
@@ -51,18 +53,8 @@ sgm_status sgm_strip_none(const char *text, size_t size, sgm_buffer *out) {
 
 /* Code point as UTF-8; 0 bytes for what is none. */
 static size_t utf8_put(unsigned long code, char out[4]) {
-    if (code == 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
-        return 0;
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    size_t length = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (size_t i = length; i-- > 1; code >>= 6)
-        out[i] = (char)(0x80 | (code & 0x3F));
-    static const unsigned char lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    out[0] = (char)(lead[length] | code);
-    return length;
+    bool none = code == 0 || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF);
+    return none ? 0 : sgm_utf8_encode((uint32_t)code, out);
 }
 
 /* An entity at `text` ("&…;"): its length in the input, and its text. 0 when it is none. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 static int by_match(const void *left, const void *right) {
     const sgm_added_token *a = *(const sgm_added_token *const *)left, *b = *(const sgm_added_token *const *)right;

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 #define NONE UINT32_MAX
 

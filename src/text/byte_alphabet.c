@@ -2,7 +2,7 @@
 /* The alphabet in which byte-level BPE files spell bytes (GPT-2): printable Latin-1 characters stand for themselves,
  * the 68 other bytes, in order, for U+0100 and up. */
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 static bool stands_for_itself(unsigned byte) {
     return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;

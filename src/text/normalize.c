@@ -8,7 +8,7 @@
 #include <utf8proc.h>
 
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 #define FIRST_LEAD 0xCC /* lead byte of U+0300 */
 

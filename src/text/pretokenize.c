@@ -5,7 +5,7 @@
  * joins. They are applied while matches come in, with one pending piece. */
 #include "text/tokenizer.h"
 
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 static sgm_status run_step(sgm_splitter *w, size_t step, const char *text, size_t size);
 

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 /* Length of 's 't 'm 'd 're 've 'll at `text` (which begins with the apostrophe), or 0. With `any_case` the long s
  * (U+017F) is an s too, as it is to every regular expression engine. */

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "text/utf8.h"
+#include "text/character_class.h"
 
 #define LARGEST_ID ((int64_t)1 << 24)
 

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/text_print.h"
+#include "base/utf8.h"
 #include "sigmoe/machine.h"
 #include "sigmoe/train.h"
 #include "train/report.h"
@@ -17,28 +18,10 @@ enum { MOST_CONFIG_BYTES = 1 << 20 };
 
 /* ---- text ----------------------------------------------------------------------------------------------------- */
 
-/* Length of the valid UTF-8 character at `at`, 0 when there is none. */
-static size_t character(const unsigned char *at, size_t left) {
-    size_t size = at[0] < 0x80                    ? 1
-                  : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-                  : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
-                  : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
-                                                  : 0;
-    if (size == 0 || size > left)
-        return 0;
-    for (size_t i = 1; i < size; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool outside = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
-    return overlong || outside ? 0 : size;
-}
-
 void sgm_page_text(sgm_page *page, const char *text, size_t size) {
-    const unsigned char *bytes = (const unsigned char *)text;
     for (size_t i = 0; i < size;) {
-        size_t length = character(bytes + i, size - i);
-        unsigned char c = bytes[i];
+        size_t length = sgm_utf8_length(text + i, size - i);
+        unsigned char c = (unsigned char)text[i];
         if (length == 0 || (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
             PUT(page, "&#xfffd;");
         else if (c == '&' || c == '<' || c == '>' || c == '"')

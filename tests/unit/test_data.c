@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "data/documents.h"
 #include "data/shard.h"
 #include "sigmoe/config.h"

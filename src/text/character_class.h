@@ -1,39 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* UTF-8 and the character classes the split patterns speak of.
+/* The character classes the split patterns speak of.
  *
  * Everything behind the splitting works on runs that are known to be valid UTF-8; `sgm_utf8_run` finds them. Classes of
  * characters beyond ASCII come from utf8proc. */
-#ifndef SGM_TEXT_UTF8_H
-#define SGM_TEXT_UTF8_H
+#ifndef SGM_TEXT_CHARACTER_CLASS_H
+#define SGM_TEXT_CHARACTER_CLASS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Length of the longest prefix that is valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF). */
-size_t sgm_utf8_run(const char *text, size_t size);
-
-/* The code point at `text`, which must be valid; *length gets its bytes. */
-static inline uint32_t sgm_utf8_decode(const char *text, size_t *length) {
-    const unsigned char *s = (const unsigned char *)text;
-    if (s[0] < 0x80) {
-        *length = 1;
-        return s[0];
-    }
-    if (s[0] < 0xE0) {
-        *length = 2;
-        return (uint32_t)(s[0] & 0x1F) << 6 | (s[1] & 0x3F);
-    }
-    if (s[0] < 0xF0) {
-        *length = 3;
-        return (uint32_t)(s[0] & 0x0F) << 12 | (uint32_t)(s[1] & 0x3F) << 6 | (s[2] & 0x3F);
-    }
-    *length = 4;
-    return (uint32_t)(s[0] & 0x07) << 18 | (uint32_t)(s[1] & 0x3F) << 12 | (uint32_t)(s[2] & 0x3F) << 6 | (s[3] & 0x3F);
-}
-
-/* Writes 1 to 4 bytes, returns how many. */
-size_t sgm_utf8_encode(uint32_t code, char out[4]);
+#include "base/utf8.h"
 
 /* Class bits; a character has exactly one of LETTER, NUMBER, SPACE, OTHER, and finer bits within. */
 enum {

@@ -1,71 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* UTF-8 validation and character classes. */
-#include "text/utf8.h"
+/* Classes of characters, and the characters around a place. */
+#include "text/character_class.h"
 
-#include <string.h>
 #include <utf8proc.h>
-
-/* Bytes of the valid character at s, or 0. */
-static size_t character_length(const unsigned char *s, size_t n) {
-    unsigned char c = s[0];
-    if (c < 0x80)
-        return 1;
-    if (c < 0xC2 || c > 0xF4)
-        return 0;
-    size_t length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    if (n < length)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F) || (c == 0xF0 && s[1] < 0x90) ||
-        (c == 0xF4 && s[1] > 0x8F))
-        return 0; /* overlong, surrogate, beyond U+10FFFF */
-    return length;
-}
-
-size_t sgm_utf8_run(const char *text, size_t size) {
-    const unsigned char *s = (const unsigned char *)text;
-    size_t i = 0;
-    while (i < size) {
-        if (size - i >= 8) {
-            uint64_t word;
-            memcpy(&word, s + i, 8);
-            if (!(word & UINT64_C(0x8080808080808080))) {
-                i += 8;
-                continue;
-            }
-        }
-        size_t length = character_length(s + i, size - i);
-        if (!length)
-            break;
-        i += length;
-    }
-    return i;
-}
-
-size_t sgm_utf8_encode(uint32_t code, char out[4]) {
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xC0 | code >> 6);
-        out[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xE0 | code >> 12);
-        out[1] = (char)(0x80 | (code >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | code >> 18);
-    out[1] = (char)(0x80 | (code >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (code >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
-}
 
 #define O SGM_CLASS_OTHER
 #define S SGM_CLASS_SPACE
@@ -138,7 +75,7 @@ bool sgm_is_word_character(uint32_t code) {
 int64_t sgm_character_after(const char *text, size_t size, size_t start, size_t *length) {
     if (start >= size)
         return -1;
-    size_t n = character_length((const unsigned char *)text + start, size - start);
+    size_t n = sgm_utf8_length(text + start, size - start);
     if (!n)
         return -1;
     return sgm_utf8_decode(text + start, length);
