@@ -337,18 +337,6 @@ void sgm_writer_abandon(sgm_writer *writer) {
     writer_free(writer);
 }
 
-static sgm_status sync_parent(const char *path, sgm_error *error) {
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return sgm_folder_sync(".", error);
-    char *folder = sgm_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
-    if (!folder)
-        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write %s", path);
-    sgm_status status = sgm_folder_sync(folder, error);
-    sgm_free(folder);
-    return status;
-}
-
 sgm_status sgm_writer_commit(sgm_writer *writer, sgm_error *error) {
     sgm_status status = SGM_OK;
     if (writer->failed)
@@ -368,7 +356,7 @@ sgm_status sgm_writer_commit(sgm_writer *writer, sgm_error *error) {
         sgm_writer_abandon(writer);
         return status;
     }
-    status = sync_parent(writer->path, error);
+    status = sgm_parent_sync(writer->path, error);
     writer_free(writer);
     return status;
 }

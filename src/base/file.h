@@ -60,6 +60,8 @@ char *sgm_path_join(const char *folder, const char *name);        /* heap string
 sgm_status sgm_folder_make(const char *path, sgm_error *error);   /* with parents; fine when it exists */
 sgm_status sgm_folder_remove(const char *path, sgm_error *error); /* recursively; fine when absent */
 sgm_status sgm_folder_sync(const char *path, sgm_error *error);
+/* fsync the folder that holds `path`; slashes at its end do not count as names. */
+sgm_status sgm_parent_sync(const char *path, sgm_error *error);
 sgm_status sgm_folder_rename(const char *from, const char *to, sgm_error *error);    /* atomic; `to` must be free */
 sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *error); /* atomic symlink swap */
 /* Names in a folder without "." and "..", sorted by bytes; one heap block (sgm_free). */

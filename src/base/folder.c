@@ -54,8 +54,7 @@ sgm_status sgm_folder_sync(const char *path, sgm_error *error) {
     return SGM_OK;
 }
 
-/* fsync the folder that holds `path`; trailing slashes do not count as names. */
-static sgm_status sync_parent_of(const char *path, sgm_error *error) {
+sgm_status sgm_parent_sync(const char *path, sgm_error *error) {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
@@ -76,7 +75,7 @@ static sgm_status sync_parent_of(const char *path, sgm_error *error) {
 /* One level; an existing folder is fine, anything else of that name is not. */
 static sgm_status make_one(const char *path, sgm_error *error) {
     if (!sgm_faulted("mkdir", path) && mkdir(path, 0777) == 0)
-        return sync_parent_of(path, error);
+        return sgm_parent_sync(path, error);
     int number = errno;
     if (sgm_path_is_folder(path)) /* also where mkdir says EROFS or EACCES of a folder that is there */
         return SGM_OK;
@@ -134,8 +133,8 @@ sgm_status sgm_folder_rename(const char *from, const char *to, sgm_error *error)
         return sgm_fail(error, SGM_EEXISTS, NULL, "cannot rename %s to %s: that name is taken", from, to);
     if (failed < 0)
         return sgm_fail_errno(error, errno, "rename", from);
-    sgm_status status = sync_parent_of(to, error);
-    return status ? status : sync_parent_of(from, error);
+    sgm_status status = sgm_parent_sync(to, error);
+    return status ? status : sgm_parent_sync(from, error);
 }
 
 sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *error) {
@@ -151,7 +150,7 @@ sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *err
         unlink(fresh);
     }
     sgm_free(fresh);
-    return status ? status : sync_parent_of(link, error);
+    return status ? status : sgm_parent_sync(link, error);
 }
 
 static int compare_names(const void *a, const void *b) {

@@ -39,6 +39,13 @@ static inline size_t sgm_round_up(size_t bytes) {
     return (bytes + (SGM_ALIGN - 1)) & ~(size_t)(SGM_ALIGN - 1);
 }
 
+/* Lay out arrays in one block: run once with NULL for the size in *used, then with the block for the addresses. */
+static inline void *sgm_carve(char *block, size_t *used, size_t count, size_t size) {
+    void *part = block ? block + *used : NULL;
+    *used += sgm_round_up(count * size);
+    return part;
+}
+
 /* A growing byte buffer. */
 typedef struct sgm_buffer {
     char *data; /* always NUL-terminated once anything was added */

@@ -39,9 +39,7 @@ typedef struct moe {
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 static void *carve(char *block, size_t *used, int64_t rows, int64_t cols, size_t size) {
-    void *part = block ? block + *used : NULL;
-    *used += sgm_round_up((size_t)rows * (size_t)cols * size);
-    return part;
+    return sgm_carve(block, used, (size_t)rows * (size_t)cols, size);
 }
 
 static moe sizes(const sgm_node *node) {

@@ -69,13 +69,7 @@ static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static void *carve(char *block, size_t *used, size_t bytes) {
-    void *part = block ? block + *used : NULL;
-    *used += sgm_round_up(bytes);
-    return part;
-}
-
-/* The same for each thread; the calling one's is returned. */
+/* One for each thread; the calling one's is returned. */
 static void *carve_own(char *block, size_t *used, int thread, int threads, size_t bytes) {
     bytes = sgm_round_up(bytes);
     void *part = block ? block + *used + bytes * (size_t)thread : NULL;
@@ -93,17 +87,17 @@ static size_t place(inference *m, char *block, int thread, int threads) {
     sgm_operand norm = normalised(m);
     int64_t hidden = hidden_rows(m, threads);
     int records = m->few ? threads : 1, own = m->few ? thread : 0;
-    m->norm = carve(block, &used, sgm_operand_bytes(&norm, threads));
-    m->logits = carve(block, &used, (size_t)(m->T * m->E) * real);
+    m->norm = sgm_carve(block, &used, 1, sgm_operand_bytes(&norm, threads));
+    m->logits = sgm_carve(block, &used, 1, (size_t)(m->T * m->E) * real);
     m->record = carve_own(block, &used, own, records, sizeof *m->record);
     m->arrays = carve_own(block, &used, own, records, sgm_routing_bytes(m->T, m->E, m->K));
     m->x_bytes = carve_own(block, &used, own, records, sgm_quantised_bytes(m->few ? m->T : m->A, m->D));
     m->h_bytes = carve_own(block, &used, own, records, (size_t)hidden * sgm_quantised_bytes(1, m->F));
-    m->x_rows = m->few ? NULL : carve(block, &used, (size_t)(m->A * m->D) * real);
-    m->gate = carve(block, &used, (size_t)(hidden * m->F) * real);
-    m->up = carve(block, &used, (size_t)(hidden * m->F) * real);
-    m->h = carve(block, &used, (size_t)(hidden * m->F) * real);
-    m->out = carve(block, &used, (size_t)((m->K == 1 ? hidden : m->A) * m->D) * real);
+    m->x_rows = m->few ? NULL : sgm_carve(block, &used, 1, (size_t)(m->A * m->D) * real);
+    m->gate = sgm_carve(block, &used, 1, (size_t)(hidden * m->F) * real);
+    m->up = sgm_carve(block, &used, 1, (size_t)(hidden * m->F) * real);
+    m->h = sgm_carve(block, &used, 1, (size_t)(hidden * m->F) * real);
+    m->out = sgm_carve(block, &used, 1, (size_t)((m->K == 1 ? hidden : m->A) * m->D) * real);
     return used;
 }
 

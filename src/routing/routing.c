@@ -13,25 +13,19 @@
 /* Few enough assignments that one thread is done before the others could be woken. */
 enum { SORT_ALONE = 256 };
 
-static void *carve(char *block, size_t *used, size_t count, size_t size) {
-    void *part = block ? block + *used : NULL;
-    *used += sgm_round_up(count * size);
-    return part;
-}
-
 static size_t layout(sgm_routing *record, char *block, int64_t items, int64_t experts, int64_t slots) {
     size_t scores = (size_t)items * (size_t)experts, places = (size_t)items * (size_t)slots, used = 0;
     *record = (sgm_routing){.items = items, .experts = experts, .slots = slots};
-    record->logits = carve(block, &used, scores, sizeof *record->logits);
-    record->probabilities = carve(block, &used, scores, sizeof *record->probabilities);
-    record->expert = carve(block, &used, places, sizeof *record->expert);
-    record->weight = carve(block, &used, places, sizeof *record->weight);
-    record->flags = carve(block, &used, places, sizeof *record->flags);
-    record->position = carve(block, &used, places, sizeof *record->position);
-    record->offset = carve(block, &used, (size_t)experts + 1, sizeof *record->offset);
-    record->item = carve(block, &used, places, sizeof *record->item);
-    record->slot = carve(block, &used, places, sizeof *record->slot);
-    record->physical = carve(block, &used, places, sizeof *record->physical);
+    record->logits = sgm_carve(block, &used, scores, sizeof *record->logits);
+    record->probabilities = sgm_carve(block, &used, scores, sizeof *record->probabilities);
+    record->expert = sgm_carve(block, &used, places, sizeof *record->expert);
+    record->weight = sgm_carve(block, &used, places, sizeof *record->weight);
+    record->flags = sgm_carve(block, &used, places, sizeof *record->flags);
+    record->position = sgm_carve(block, &used, places, sizeof *record->position);
+    record->offset = sgm_carve(block, &used, (size_t)experts + 1, sizeof *record->offset);
+    record->item = sgm_carve(block, &used, places, sizeof *record->item);
+    record->slot = sgm_carve(block, &used, places, sizeof *record->slot);
+    record->physical = sgm_carve(block, &used, places, sizeof *record->physical);
     return used;
 }
 

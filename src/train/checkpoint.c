@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "model/model_files.h"
 #include "model/model_folder.h"
 #include "train/checkpoint_arrays.h"
 #include "train/checkpoint_state.h"
@@ -141,18 +142,9 @@ sgm_status sgm_checkpoint_verify(const char *folder, sgm_error *error) {
 
 /* ---- order and pruning ------------------------------------------------------------------------------------------- */
 
-/* The step of a folder name, -1 when it is no checkpoint's. */
-static int64_t step_of(const char *name) {
-    char *end;
-    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9')
-        return -1;
-    long long step = strtoll(name + 5, &end, 10);
-    return *end ? -1 : step;
-}
-
 /* Latest first; names that are no checkpoint's last. */
 static int compare_steps(const void *a, const void *b) {
-    int64_t x = step_of(*(char *const *)a), y = step_of(*(char *const *)b);
+    int64_t x = sgm_step_of_folder(*(char *const *)a), y = sgm_step_of_folder(*(char *const *)b);
     return x > y ? -1 : x < y;
 }
 
@@ -160,7 +152,7 @@ static sgm_status list_checkpoints(const char *folder, char ***names, size_t *co
     sgm_status status = sgm_folder_list(folder, names, count, error);
     if (!status)
         qsort(*names, *count, sizeof **names, compare_steps);
-    while (!status && *count > 0 && step_of((*names)[*count - 1]) < 0)
+    while (!status && *count > 0 && sgm_step_of_folder((*names)[*count - 1]) < 0)
         --*count;
     return status;
 }
@@ -235,7 +227,7 @@ int64_t sgm_checkpoint_last_finite(const char *run) {
     if (folder && !list_checkpoints(folder, &names, &count, NULL))
         for (size_t i = 0; i < count && step < 0; i++)
             if (is_ours(folder, names[i]) && is_finite(folder, names[i]))
-                step = step_of(names[i]);
+                step = sgm_step_of_folder(names[i]);
     sgm_free(names);
     sgm_free(folder);
     return step;

@@ -57,9 +57,7 @@ struct sgm_balance_set {
 /* ---- making ---------------------------------------------------------------------------------------------------- */
 
 static void *carve(char *block, size_t *used, int64_t rows, size_t columns, size_t size) {
-    void *part = block ? block + *used : NULL;
-    *used += sgm_round_up((size_t)rows * columns * size);
-    return part;
+    return sgm_carve(block, used, (size_t)rows * columns, size);
 }
 
 /* Run twice: for the size, then for the addresses. */
