@@ -125,8 +125,8 @@ static int time_steps(bench *b, long steps) {
     processor = (clock_now(CLOCK_PROCESS_CPUTIME_ID) - processor) / (double)steps;
     bool bf16 = b->settings->train.compute == SGM_COMPUTE_BF16;
     sgm_machine_peaks peaks;
-    if (sgm_machine_measure((int)b->settings->train.threads, 0.3, bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32, NULL,
-                            &peaks, NULL)) {
+    if (sgm_machine_measure(b->stepper->kernels->name, (int)b->settings->train.threads, 0.3,
+                            bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32, NULL, &peaks, NULL)) {
         sgm_free(seconds);
         return fprintf(stderr, "error: the machine's peak could not be measured\n"), 1;
     }

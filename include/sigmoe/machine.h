@@ -25,7 +25,7 @@ typedef struct sgm_machine {
 void sgm_machine_describe(sgm_machine *machine);
 /* Kernel tables: name, summary, usable here. False past the end. */
 bool sgm_machine_kernels(int index, const char **name, const char **summary, bool *usable);
-/* How fast the machine is at best, with the instructions of the table that `auto` picks; what was not measured is 0. */
+/* How fast the machine is at best with the instructions of a kernel table; what was not measured is 0. */
 typedef struct sgm_machine_peaks {
     double flops_per_second;        /* f32 multiply-adds, counted as two */
     double bf16_flops_per_second;   /* bf16 dot products; those of f32 where there is no such instruction */
@@ -41,12 +41,13 @@ enum {
     SGM_MEASURE_MAPPED = 16,
     SGM_MEASURE_ALL = 31,
 };
-/* Measure what the bits of `what` say with `threads`, for about `seconds` in all, and the time to touch what is read.
+/* Measure what the bits of `what` say with `threads` and the table `kernels` (NULL: auto), for about `seconds` in all, and the
+ * time to touch what is read.
  * Each thread reads 64 MiB of its own, and of `file` its share of the first GiB, which is read once before. `file` is for
  * SGM_MEASURE_MAPPED and NULL otherwise; one that fits in a cache shows the speed of that cache. Errors: SGM_EARGUMENT,
  * SGM_EMEMORY, and what opening `file` gives. */
-sgm_status sgm_machine_measure(int threads, double seconds, unsigned what, const char *file, sgm_machine_peaks *peaks,
-                               sgm_error *error);
+sgm_status sgm_machine_measure(const char *kernels, int threads, double seconds, unsigned what, const char *file,
+                               sgm_machine_peaks *peaks, sgm_error *error);
 const char *sgm_version(void);
 
 #pragma GCC visibility pop

@@ -30,8 +30,9 @@ typedef struct sgm_step_report {
     double balance_loss;        /* weighted sum of all balancers */
     double gradient_norm, learning_rate;
     double seconds, tokens_per_second, seconds_left;
-    double peak_share; /* achieved FLOP/s over the f32 peak measured here, at most 1; NaN when not measured */
-    bool skipped;      /* non-finite: weights untouched */
+    double
+        peak_share; /* achieved FLOP/s over the peak of the numbers multiplied (train.compute) measured here, at most 1; NaN when not measured */
+    bool skipped;   /* non-finite: weights untouched */
     int64_t layers, experts;
     const int64_t *experts_per_token; /* (L) */
     const int64_t *load;              /* (L, E) assignments of this step */

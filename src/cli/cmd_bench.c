@@ -252,7 +252,8 @@ static int measure_machine(bench *b, int threads) {
     bool mapped = b->model && stat(b->model, &file) == 0 && S_ISREG(file.st_mode); /* a folder's weights are copied */
     if (!mapped)
         what &= ~(unsigned)SGM_MEASURE_MAPPED;
-    if (sgm_machine_measure(threads, 1, what, mapped ? b->model : NULL, &b->peaks, &error))
+    if (sgm_machine_measure(cli_text(b->args, "kernels"), threads, 1, what, mapped ? b->model : NULL, &b->peaks,
+                            &error))
         return cli_fail(&error);
     forget_peak_rss();
     const sgm_machine_peaks *p = &b->peaks;
@@ -569,7 +570,8 @@ const cli_command cli_bench = {
         "(column\n"
         "\"in\"); GB/s count each weight that a token needs and its keys and values once, \"of read\" is their share "
         "of the\n"
-        "memory's speed, for a GGUF file of its speed when mapped. The limits are measured just before. Experts hit:\n"
+        "memory's speed, for a GGUF file of its speed when mapped. The limits are measured just before, those of\n"
+        "arithmetic with the instructions of --kernels. Experts hit:\n"
         "distinct ones in a layer, mean over layers, and the least.",
     .example = "sigmoe bench --preset nano --prefill 256 --decode 64 --train\n"
                "sigmoe bench --model runs/demo --decode 64 --depth 0,128 --threads 1,2\n"

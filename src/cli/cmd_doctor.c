@@ -23,7 +23,7 @@ static int run(const cli_args *args) {
     sgm_machine_peaks peaks = {0};
     sgm_error error = {0};
     const unsigned what = file ? SGM_MEASURE_ALL : SGM_MEASURE_ALL & ~(unsigned)SGM_MEASURE_MAPPED;
-    if (seconds > 0 && sgm_machine_measure(threads, seconds, what, file, &peaks, &error))
+    if (seconds > 0 && sgm_machine_measure(NULL, threads, seconds, what, file, &peaks, &error))
         return cli_fail(&error);
     if (cli_switch(args, "json")) {
         json_t *json = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:s, s:o, s:i}", "version", sgm_version(), "cpu",

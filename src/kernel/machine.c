@@ -173,8 +173,8 @@ static sgm_status map_share(const char *file, int threads, sgm_mapping *mapping,
     return SGM_OK;
 }
 
-sgm_status sgm_machine_measure(int threads, double seconds, unsigned what, const char *file, sgm_machine_peaks *peaks,
-                               sgm_error *error) {
+sgm_status sgm_machine_measure(const char *kernels, int threads, double seconds, unsigned what, const char *file,
+                               sgm_machine_peaks *peaks, sgm_error *error) {
     *peaks = (sgm_machine_peaks){0};
     int quantities = 0;
     for (unsigned bits = what & SGM_MEASURE_ALL; bits; bits &= bits - 1)
@@ -184,15 +184,15 @@ sgm_status sgm_machine_measure(int threads, double seconds, unsigned what, const
                         "measuring %d quantities with %d threads for %g seconds", quantities, threads, seconds);
     if ((what & SGM_MEASURE_MAPPED) && !file)
         return sgm_fail(error, SGM_EARGUMENT, "give a large file", "measuring how fast a mapped file is read: no file");
-    const sgm_kernels *kernels = NULL;
-    sgm_status status = sgm_kernels_get("auto", &kernels, error);
+    const sgm_kernels *table = NULL;
+    sgm_status status = sgm_kernels_get(kernels, &table, error);
     if (status != SGM_OK)
         return status;
     const size_t bytes = what & SGM_MEASURE_READ ? (size_t)threads * READ_BYTES : 0;
     status = sgm_memory_check(bytes, "the buffers of the memory measurement", error);
     if (status != SGM_OK)
         return status;
-    measurement m = {.peaks = sgm_peaks_of(kernels), .seconds = seconds / quantities, .what = what};
+    measurement m = {.peaks = sgm_peaks_of(table), .seconds = seconds / quantities, .what = what};
     sgm_mapping mapping = {0};
     if (what & SGM_MEASURE_MAPPED)
         status = map_share(file, threads, &mapping, &m, error);

@@ -217,12 +217,14 @@ static sgm_status finish(sgm_trainer *trainer, sgm_error *error) {
 }
 
 /* The largest of several short measurements: a neighbour on the machine only ever makes one smaller. */
-static double measure_peak(int threads) {
+static double measure_peak(const sgm_train_settings *train) {
     double peak = (double)NAN;
+    const bool bf16 = train->compute == SGM_COMPUTE_BF16;
     for (int i = 0; i < 4; i++) {
         sgm_machine_peaks peaks;
-        if (sgm_machine_measure(threads, 0.015, SGM_MEASURE_F32, NULL, &peaks, NULL) == SGM_OK)
-            peak = fmax(peak, peaks.flops_per_second);
+        if (sgm_machine_measure(train->kernels, (int)train->threads, 0.015, bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32,
+                                NULL, &peaks, NULL) == SGM_OK)
+            peak = fmax(peak, bf16 ? peaks.bf16_flops_per_second : peaks.flops_per_second);
     }
     return peak;
 }
@@ -245,7 +247,7 @@ static sgm_status run_to_the_end(sgm_trainer *trainer, sgm_error *error) {
     const sgm_train_settings *train = &trainer->settings->train;
     const sgm_stepper *stepper = trainer->stepper;
     if (isnan(trainer->peak_flops))
-        trainer->peak_flops = measure_peak((int)train->threads);
+        trainer->peak_flops = measure_peak(train);
     make_up_evaluation(trainer);
     while (stepper->step < train->steps) {
         if (sgm_trainer_stopped(trainer)) {

@@ -44,17 +44,20 @@ static void test_measurement(void **unused) {
     const unsigned what = SGM_MEASURE_ALL & ~(unsigned)SGM_MEASURE_MAPPED;
     sgm_machine_peaks peaks;
     sgm_error error;
-    assert_int_equal(sgm_machine_measure(2, 0.02, what, NULL, &peaks, &error), SGM_OK);
+    assert_int_equal(sgm_machine_measure(NULL, 2, 0.02, what, NULL, &peaks, &error), SGM_OK);
     assert_true(peaks.flops_per_second > 1e7 && peaks.flops_per_second < 1e14);
     assert_true(peaks.bf16_flops_per_second > 1e7 && peaks.bf16_flops_per_second < 1e15);
     assert_true(peaks.int8_ops_per_second > 1e7 && peaks.int8_ops_per_second < 1e15);
     assert_true(peaks.read_bytes_per_second > 1e7 && peaks.read_bytes_per_second < 1e14);
     assert_true(peaks.mapped_bytes_per_second == 0);
-    assert_int_equal(sgm_machine_measure(1, 0.01, SGM_MEASURE_INT8, NULL, &peaks, &error), SGM_OK);
+    assert_int_equal(sgm_machine_measure(NULL, 1, 0.01, SGM_MEASURE_INT8, NULL, &peaks, &error), SGM_OK);
     assert_true(peaks.flops_per_second == 0 && peaks.int8_ops_per_second > 0 && peaks.read_bytes_per_second == 0);
-    assert_int_equal(sgm_machine_measure(0, 0.02, what, NULL, &peaks, &error), SGM_EARGUMENT);
-    assert_int_equal(sgm_machine_measure(1, -1, what, NULL, &peaks, &error), SGM_EARGUMENT);
-    assert_int_equal(sgm_machine_measure(1, 1, 0, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure("ref", 1, 0.01, SGM_MEASURE_F32, NULL, &peaks, &error), SGM_OK);
+    assert_true(peaks.flops_per_second > 0);
+    assert_int_equal(sgm_machine_measure("reff", 1, 0.01, SGM_MEASURE_F32, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(NULL, 0, 0.02, what, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(NULL, 1, -1, what, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(NULL, 1, 1, 0, NULL, &peaks, &error), SGM_EARGUMENT);
 }
 
 static void test_mapped_file(void **unused) {
@@ -64,13 +67,13 @@ static void test_mapped_file(void **unused) {
     char *path = sgm_format("/tmp/sigmoe-test-machine-%ld", (long)getpid());
     static const char bytes[5000] = "a page and a bit";
     assert_int_equal(sgm_file_write(path, bytes, sizeof bytes, &error), SGM_OK);
-    assert_int_equal(sgm_machine_measure(2, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_OK);
+    assert_int_equal(sgm_machine_measure(NULL, 2, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_OK);
     assert_true(peaks.mapped_bytes_per_second > 1e6 && peaks.flops_per_second == 0);
-    assert_int_equal(sgm_machine_measure(8, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(NULL, 8, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error), SGM_EARGUMENT);
     assert_non_null(strstr(error.message, path));
-    assert_int_equal(sgm_machine_measure(1, 0.01, SGM_MEASURE_MAPPED, NULL, &peaks, &error), SGM_EARGUMENT);
+    assert_int_equal(sgm_machine_measure(NULL, 1, 0.01, SGM_MEASURE_MAPPED, NULL, &peaks, &error), SGM_EARGUMENT);
     assert_int_equal(unlink(path), 0);
-    assert_true(sgm_machine_measure(1, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error) != SGM_OK);
+    assert_true(sgm_machine_measure(NULL, 1, 0.01, SGM_MEASURE_MAPPED, path, &peaks, &error) != SGM_OK);
     sgm_free(path);
 }
 
