@@ -24,6 +24,8 @@ typedef struct sgm_data_source {
     const char *path;      /* a text file, or a folder walked for files */
     const char *separator; /* documents within a file are split at this line; NULL: a file is a document */
     const char *licence;   /* recorded in the manifest; NULL: unknown */
+    /* The Debian package that the text was taken from, with the sha256 of its file; recorded too. NULL: from none. */
+    const char *package, *version, *sha256;
 } sgm_data_source;
 
 #define SGM_HELDOUT_SHARE_MOST 0.5
@@ -47,14 +49,17 @@ sgm_status sgm_data_build(const sgm_data_build_options *options, const char *fol
 /* Sources of a plain path as `--data` takes it: FILE, or DIR whose subfolders are the domains (a file directly in it is its
  * own domain, by its name without ending). Where DIR holds a folder `corpus`, that is the one, and the first line of
  * DIR/licences/NAME.txt is the licence of corpus/DOMAIN/NAME. A line `<|endoftext|>` parts documents; a file without one
- * is a document. The list is heap-allocated; free with sgm_data_sources_free. */
+ * is a document. DIR/recipe.json, where sgm_data_recipe_fetch made DIR, tells the packages. The list is heap-allocated; free
+ * with sgm_data_sources_free. */
 sgm_status sgm_data_sources_from_path(const char *const *paths, size_t count, sgm_data_source **sources, size_t *found,
                                       sgm_error *error);
 void sgm_data_sources_free(sgm_data_source *sources, size_t count);
 /* Fetch and extract the Debian packages that a recipe (YAML, data/recipe.yaml) names into `folder`/corpus/DOMAIN/… with a
- * manifest (`folder`/recipe.json) of sizes, licences, versions and sha256; drift of a version is recorded, not an error. */
+ * manifest (`folder`/recipe.json) of sizes, licences, versions and sha256. A package whose version or sha256 is not the
+ * recipe's is taken as it is: that is no error, but a line to `warning` (may be NULL, as may `progress`) and in recipe.json. */
 sgm_status sgm_data_recipe_fetch(const char *recipe, const char *folder, sgm_data_source **sources, size_t *found,
-                                 void (*progress)(void *, const char *, double), void *context, sgm_error *error);
+                                 void (*progress)(void *context, const char *what, double share),
+                                 void (*warning)(void *context, const char *text), void *context, sgm_error *error);
 
 /* ---- reading -------------------------------------------------------------------------------------------------- */
 

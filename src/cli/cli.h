@@ -90,6 +90,8 @@ int cli_exit_code(sgm_status status);
 /* Print `error: …` and `hint: …` to stderr and give the exit code. */
 int cli_fail(const sgm_error *error);
 int cli_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Print `warning: …` to stderr: it goes on, but not quite as was asked. */
+void cli_warning(const char *message);
 /* A line on stderr when --threads asks for more than there are cores. */
 void cli_note_threads(const cli_args *args);
 void cli_note_many_threads(const char *said, int64_t threads); /* the same of a number that was given as `said` */

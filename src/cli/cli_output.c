@@ -44,6 +44,13 @@ static void print_error(const char *message, const char *hint) {
         fprintf(stderr, "%shint:%s %s\n", colour ? "\033[36m" : "", colour ? "\033[0m" : "", cli_clean(text));
 }
 
+void cli_warning(const char *message) {
+    bool colour = cli_use_colour(stderr);
+    char text[1024];
+    snprintf(text, sizeof text, "%s", message);
+    fprintf(stderr, "%swarning:%s %s\n", colour ? "\033[33m" : "", colour ? "\033[0m" : "", cli_clean(text));
+}
+
 int cli_fail(const sgm_error *error) {
     print_error(*error->message ? error->message : sgm_status_text(error->code), error->hint);
     return cli_exit_code(error->code);

@@ -11,6 +11,7 @@ typedef struct progress_line {
     char what[128];
     double last;
     bool open;
+    json_t *warnings; /* strings, for --json */
 } progress_line;
 
 static void show_progress(void *context, const char *what, double share) {
@@ -33,6 +34,14 @@ static void end_progress(progress_line *line) {
     if (line->open)
         fprintf(stderr, "\r\033[K");
     line->open = false;
+}
+
+/* A recipe's packages that are not what it was made with. */
+static void show_warning(void *context, const char *text) {
+    progress_line *line = context;
+    end_progress(line);
+    cli_warning(text);
+    json_array_append_new(line->warnings, json_string(text));
 }
 
 /* ---- what is in a corpus --------------------------------------------------------------------------------------- */
@@ -76,16 +85,21 @@ static void print_corpus(const sgm_corpus *corpus, const char *folder) {
     }
 }
 
-static int show_corpus(const char *folder, bool json) {
+/* `warnings`: what JSON shows as the ones of its making, or NULL. */
+static int show_corpus(const char *folder, bool json, json_t *warnings) {
     sgm_corpus *corpus = NULL;
     sgm_error error = {0};
     if (sgm_corpus_open(folder, &corpus, &error))
         return cli_fail(&error);
     int code = CLI_DONE;
-    if (json)
-        code = cli_json_print(corpus_json(corpus, folder));
-    else
+    if (json) {
+        json_t *value = corpus_json(corpus, folder);
+        if (warnings)
+            json_object_set(value, "warnings", warnings);
+        code = cli_json_print(value);
+    } else {
         print_corpus(corpus, folder);
+    }
     sgm_corpus_close(corpus);
     return code;
 }
@@ -115,7 +129,8 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
     if (snprintf(folder, sizeof folder, "%s-text", cli_text(args, "out")) >= (int)sizeof folder)
         return cli_usage("use a shorter path", "sigmoe data build: the path after --out is too long");
     const char *fetched = cli_text(args, "text");
-    if (sgm_data_recipe_fetch(recipe, fetched ? fetched : folder, sources, found, show_progress, line, &error)) {
+    if (sgm_data_recipe_fetch(recipe, fetched ? fetched : folder, sources, found, show_progress, show_warning, line,
+                              &error)) {
         end_progress(line);
         return cli_fail(&error);
     }
@@ -133,11 +148,10 @@ static sgm_data_source *part_sources(const cli_args *args, const sgm_data_source
     return parted;
 }
 
-static int run_build(const cli_args *args) {
-    progress_line line = {0};
+static int build(const cli_args *args, progress_line *line) {
     sgm_data_source *sources = NULL;
     size_t found = 0;
-    int code = collect_sources(args, &line, &sources, &found);
+    int code = collect_sources(args, line, &sources, &found);
     if (code != CLI_DONE)
         return code;
     sgm_data_source *parted = part_sources(args, sources, found);
@@ -154,14 +168,21 @@ static int run_build(const cli_args *args) {
         .deduplicate = !cli_switch(args, "keep-duplicates"),
         .document_limit_bytes = cli_integer(args, "document-limit"),
         .progress = show_progress,
-        .context = &line,
+        .context = line,
     };
     sgm_error error = {0};
     sgm_status status = sgm_data_build(&options, cli_text(args, "out"), &error);
-    end_progress(&line);
+    end_progress(line);
     free(parted);
     sgm_data_sources_free(sources, found);
-    return status ? cli_fail(&error) : show_corpus(cli_text(args, "out"), cli_switch(args, "json"));
+    return status ? cli_fail(&error) : show_corpus(cli_text(args, "out"), cli_switch(args, "json"), line->warnings);
+}
+
+static int run_build(const cli_args *args) {
+    progress_line line = {.warnings = json_array()};
+    int code = build(args, &line);
+    json_decref(line.warnings);
+    return code;
 }
 
 static const cli_flag build_flags[] = {
@@ -199,8 +220,7 @@ const cli_command cli_data_build = {
 
 /* ---- fetch ---------------------------------------------------------------------------------------------------- */
 
-static int run_fetch(const cli_args *args) {
-    progress_line line = {0};
+static int fetch(const cli_args *args, progress_line *line) {
     sgm_data_source *sources = NULL;
     size_t found = 0;
     sgm_error error = {0};
@@ -209,8 +229,8 @@ static int run_fetch(const cli_args *args) {
                          "name one with --recipe FILE; without it data/recipe.yaml of this folder is taken",
                          "sigmoe data fetch: there is no %s here", cli_text(args, "recipe"));
     sgm_status status = sgm_data_recipe_fetch(cli_text(args, "recipe"), cli_text(args, "out"), &sources, &found,
-                                              show_progress, &line, &error);
-    end_progress(&line);
+                                              show_progress, show_warning, line, &error);
+    end_progress(line);
     if (status)
         return cli_fail(&error);
     int code = CLI_DONE;
@@ -219,13 +239,21 @@ static int run_fetch(const cli_args *args) {
         for (size_t i = 0; i < found; i++)
             json_array_append_new(list, json_pack("{s:s, s:s, s:s?}", "domain", sources[i].domain, "path",
                                                   sources[i].path, "licence", sources[i].licence));
-        code = cli_json_print(json_pack("{s:s, s:o}", "path", cli_text(args, "out"), "sources", list));
+        code = cli_json_print(
+            json_pack("{s:s, s:o, s:O}", "path", cli_text(args, "out"), "sources", list, "warnings", line->warnings));
     } else {
         for (size_t i = 0; i < found; i++)
             printf("%-14s %s (%s)\n", sources[i].domain, sources[i].path,
                    sources[i].licence ? sources[i].licence : "licence unknown");
     }
     sgm_data_sources_free(sources, found);
+    return code;
+}
+
+static int run_fetch(const cli_args *args) {
+    progress_line line = {.warnings = json_array()};
+    int code = fetch(args, &line);
+    json_decref(line.warnings);
     return code;
 }
 
@@ -248,7 +276,7 @@ const cli_command cli_data_fetch = {
 /* ---- info and text -------------------------------------------------------------------------------------------- */
 
 static int run_info(const cli_args *args) {
-    return show_corpus(cli_operand(args, 0), cli_switch(args, "json"));
+    return show_corpus(cli_operand(args, 0), cli_switch(args, "json"), NULL);
 }
 
 static const cli_flag info_flags[] = {{"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"}, {0}};

@@ -2,6 +2,7 @@
 /* Walking sources, and what `--data PATH` means. See documents.h and sigmoe/data.h. */
 #include "data/documents.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,7 +10,7 @@
 #include "base/memory.h"
 #include "data/shard.h"
 
-enum { DEEPEST_FOLDER = 32, BINARY_PROBE_BYTES = 8192 };
+enum { DEEPEST_FOLDER = 32, BINARY_PROBE_BYTES = 8192, RECORD_BYTES_MOST = 1 << 24 };
 
 /* ---- text ----------------------------------------------------------------------------------------------------- */
 
@@ -239,6 +240,42 @@ static sgm_status add_folder(source_list *list, const char *path, const char *li
     return status;
 }
 
+/* recipe.json beside a fetched corpus tells the package that corpus/DOMAIN/PACKAGE.txt came from. Like a licence this only
+ * goes into the manifest: of sources that a missing or other recipe.json says nothing about no package is known. */
+static sgm_status add_packages(source_list *list, size_t first, const char *path, sgm_error *error) {
+    char *text = NULL;
+    size_t size;
+    if (!sgm_path_exists(path) || sgm_file_read(path, RECORD_BYTES_MOST, &text, &size, NULL) != SGM_OK)
+        return SGM_OK;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL), *one;
+    const char *format = json_string_value(json_object_get(root, "format"));
+    json_t *packages = format && strcmp(format, "sigmoe-recipe") == 0 ? json_object_get(root, "packages") : NULL;
+    sgm_status status = SGM_OK;
+    size_t at;
+    json_array_foreach(packages, at, one) {
+        const char *domain = json_string_value(json_object_get(one, "domain"));
+        const char *package = json_string_value(json_object_get(one, "package"));
+        const char *version = json_string_value(json_object_get(one, "version"));
+        const char *sha256 = json_string_value(json_object_get(one, "sha256"));
+        char *name = domain && package && version && sha256 ? sgm_format("/%s/%s.txt", domain, package) : NULL;
+        for (size_t i = first; name && i < list->count; i++) {
+            sgm_data_source *source = &list->sources[i];
+            size_t length = strlen(source->path), tail = strlen(name);
+            if (source->package || length < tail || strcmp(source->path + length - tail, name) != 0)
+                continue;
+            source->package = sgm_strdup(package);
+            source->version = sgm_strdup(version);
+            source->sha256 = sgm_strdup(sha256);
+            if (!source->package || !source->version || !source->sha256)
+                status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the list of sources");
+        }
+        sgm_free(name);
+    }
+    json_decref(root);
+    sgm_free(text);
+    return status;
+}
+
 static sgm_status add_path(source_list *list, const char *path, sgm_error *error) {
     if (!sgm_path_exists(path))
         return sgm_fail(error, SGM_ENOTFOUND, "check the spelling; --data takes text files and folders of them",
@@ -250,15 +287,18 @@ static sgm_status add_path(source_list *list, const char *path, sgm_error *error
         return add_source(list, domain, path, NULL, NULL, error);
     }
     char *corpus = sgm_path_join(path, "corpus"), *licences = sgm_path_join(path, "licences");
+    char *record = sgm_path_join(path, "recipe.json");
+    size_t first = list->count;
     sgm_status status;
-    if (!corpus || !licences)
+    if (!corpus || !licences || !record)
         status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the list of sources");
-    else if (sgm_path_is_folder(corpus))
-        status = add_folder(list, corpus, sgm_path_is_folder(licences) ? licences : NULL, error);
-    else
+    else if (!sgm_path_is_folder(corpus))
         status = add_folder(list, path, NULL, error);
+    else if ((status = add_folder(list, corpus, sgm_path_is_folder(licences) ? licences : NULL, error)) == SGM_OK)
+        status = add_packages(list, first, record, error);
     sgm_free(corpus);
     sgm_free(licences);
+    sgm_free(record);
     return status;
 }
 
@@ -287,6 +327,9 @@ void sgm_data_sources_free(sgm_data_source *sources, size_t count) {
         sgm_free((void *)(uintptr_t)sources[i].path);
         sgm_free((void *)(uintptr_t)sources[i].separator);
         sgm_free((void *)(uintptr_t)sources[i].licence);
+        sgm_free((void *)(uintptr_t)sources[i].package);
+        sgm_free((void *)(uintptr_t)sources[i].version);
+        sgm_free((void *)(uintptr_t)sources[i].sha256);
     }
     sgm_free(sources);
 }

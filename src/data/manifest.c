@@ -47,6 +47,10 @@ static json_t *describe_sources(const build_state *state) {
         json_object_set_new(one, "domain", text(source->domain));
         json_object_set_new(one, "name", text(slash && slash[1] ? slash + 1 : source->path));
         json_object_set_new(one, "licence", source->licence ? text(source->licence) : json_null());
+        if (source->package && source->version && source->sha256) /* without: the manifest is as it always was */
+            json_object_set_new(one, "package",
+                                json_pack("{s:o, s:o, s:o}", "name", text(source->package), "version",
+                                          text(source->version), "sha256", text(source->sha256)));
         json_object_set_new(one, "files", number(state->facts[i].files));
         json_object_set_new(one, "bytes", number(state->facts[i].bytes));
         json_object_set_new(one, "hash", hash_text(state->facts[i].hash));

@@ -2,8 +2,8 @@
 /* Fetching a recipe: each Debian package is downloaded, checked, unpacked, stripped to text, and thrown away again.
  *
  * The result has the layout of the shipped corpus (corpus/DOMAIN/PACKAGE.txt, licences/PACKAGE.txt) and recipe.json,
- * which records what was really taken. A version that moved is recorded there as drift, not an error: security updates
- * replace packages. Work is done in FOLDER.fetching, which is locked, and renamed at the end. */
+ * which records what was really taken. A version that moved is told and recorded there as drift, not an error: security
+ * updates replace packages. Work is done in FOLDER.fetching, which is locked, and renamed at the end. */
 #include <fnmatch.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -27,6 +27,9 @@ typedef struct fetch_state {
     sgm_buffer text;
     uint64_t documents, files;
     json_t *warnings;
+    void (*progress)(void *context, const char *what, double share);
+    void (*warning)(void *context, const char *text);
+    void *context; /* of both */
 } fetch_state;
 
 static sgm_status out_of_memory(sgm_error *error) {
@@ -193,12 +196,16 @@ static sgm_status unpack(fetch_state *state, const char *name, const char *versi
 
 static void note_drift(fetch_state *state, const char *version, const char *sum) {
     const sgm_recipe_package *package = state->package;
+    json_t *text = NULL;
     if (strcmp(version, package->version) != 0)
-        json_array_append_new(
-            state->warnings, json_sprintf("%s: version %s instead of %s", package->package, version, package->version));
+        text = json_sprintf("%s: version %s instead of %s", package->package, version, package->version);
     else if (strcmp(sum, package->sha256) != 0)
-        json_array_append_new(state->warnings,
-                              json_sprintf("%s: version %s is the same, its sha256 is not", package->package, version));
+        text = json_sprintf("%s: version %s is the same, its sha256 is not", package->package, version);
+    if (!text)
+        return;
+    if (state->warning)
+        state->warning(state->context, json_string_value(text));
+    json_array_append_new(state->warnings, text);
 }
 
 /* The package's text into corpus/DOMAIN/PACKAGE.txt. */
@@ -263,6 +270,8 @@ static sgm_status fetch_into(fetch_state *state, const char *path, json_t *facts
     const sgm_recipe_package *package = state->package;
     char *version = NULL, *sum = NULL, *other_version = NULL, *other_sum = NULL;
     sgm_status status = unpack(state, package->package, package->version, &version, &sum, error);
+    if (status == SGM_OK)
+        note_drift(state, version, sum); /* before its text is taken: when that fails, here is why */
     if (status == SGM_OK && package->also)
         status = unpack(state, package->also, NULL, &other_version, &other_sum, error);
     if (status == SGM_OK)
@@ -273,7 +282,6 @@ static sgm_status fetch_into(fetch_state *state, const char *path, json_t *facts
         status = sgm_fail(error, SGM_EFORMAT, "the package's layout may have changed: look at the patterns",
                           "package %s (recipe line %zu) gave no text", package->package, package->line);
     if (status == SGM_OK) {
-        note_drift(state, version, sum);
         json_object_set_new(facts, "version", json_string(version));
         json_object_set_new(facts, "sha256", json_string(sum));
         json_object_set_new(facts, "licence", json_string(package->licence));
@@ -328,16 +336,15 @@ static sgm_status write_record(const fetch_state *state, json_t *packages, sgm_e
     return status;
 }
 
-static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe,
-                            void (*progress)(void *, const char *, double), void *context, sgm_error *error) {
+static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe, sgm_error *error) {
     json_t *packages = json_array();
     char *licences = sgm_path_join(state->work, "licences");
     sgm_status status = licences && packages ? sgm_folder_make(licences, error) : out_of_memory(error);
     for (size_t i = 0; status == SGM_OK && i < recipe->count; i++) {
         json_t *facts = json_object();
         state->package = &recipe->packages[i];
-        if (progress)
-            progress(context, state->package->package, (double)i / (double)recipe->count);
+        if (state->progress)
+            state->progress(state->context, state->package->package, (double)i / (double)recipe->count);
         status = fetch_package(state, facts, error);
         json_array_append_new(packages, facts);
     }
@@ -345,8 +352,8 @@ static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe,
         status = sgm_folder_remove(state->temp, error);
     if (status == SGM_OK)
         status = write_record(state, packages, error);
-    if (status == SGM_OK && progress)
-        progress(context, "fetched", 1);
+    if (status == SGM_OK && state->progress)
+        state->progress(state->context, "fetched", 1);
     json_decref(packages);
     sgm_free(licences);
     return status;
@@ -380,7 +387,8 @@ static char *absolute(const char *folder) {
 }
 
 sgm_status sgm_data_recipe_fetch(const char *recipe_path, const char *folder, sgm_data_source **sources, size_t *found,
-                                 void (*progress)(void *, const char *, double), void *context, sgm_error *error) {
+                                 void (*progress)(void *context, const char *what, double share),
+                                 void (*warning)(void *context, const char *text), void *context, sgm_error *error) {
     *sources = NULL;
     *found = 0;
     char *yaml = NULL;
@@ -392,7 +400,7 @@ sgm_status sgm_data_recipe_fetch(const char *recipe_path, const char *folder, sg
     sgm_free(yaml);
     if (status == SGM_OK)
         status = check_folder(folder, error);
-    fetch_state state = {0};
+    fetch_state state = {.progress = progress, .warning = warning, .context = context};
     sgm_lock *lock = NULL;
     char *final = status == SGM_OK ? absolute(folder) : NULL;
     if (status == SGM_OK) {
@@ -405,7 +413,7 @@ sgm_status sgm_data_recipe_fetch(const char *recipe_path, const char *folder, sg
         status = ready ? sgm_work_folder_take(state.work, &lock, error) : out_of_memory(error);
     }
     if (status == SGM_OK)
-        status = fetch_all(&state, &recipe, progress, context, error);
+        status = fetch_all(&state, &recipe, error);
     if (status == SGM_OK) {
         if (sgm_path_exists(final))
             rmdir(final); /* it is empty: check_folder looked */

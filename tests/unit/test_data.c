@@ -103,7 +103,38 @@ static void path_becomes_domains(void **state) {
     assert_string_equal(sources[0].domain, "code");
     assert_null(sources[0].licence);
     assert_string_equal(sources[1].licence, "CC0-1.0");
+    assert_null(sources[1].package);
     sgm_data_sources_free(sources, found);
+
+    /* The record of a fetched recipe names packages; what is no such record, or says nothing whole, is passed over. */
+    const struct {
+        const char *record, *version;
+    } records[] = {
+        {"{\"format\": \"sigmoe-recipe\", \"packages\": [7, {\"domain\": \"code\", \"package\": \"a\"}, {\"domain\": "
+         "\"prose\","
+         " \"package\": \"a\", \"version\": \"1.0-2\", \"sha256\": \"5af\"}]}",
+         "1.0-2"},
+        {"{\"format\": \"sigmoe-recipe\", \"packages\": [{\"domain\": \"prose\", \"package\": \"a\", \"version\": 1}]}",
+         NULL},
+        {"{\"format\": \"of another\", \"packages\": [{\"domain\": \"prose\", \"package\": \"a\", \"version\": \"1\","
+         " \"sha256\": \"5af\"}]}",
+         NULL},
+        {"{\"format\": \"sigmoe-recipe\", \"packages\": \"none\"}", NULL},
+        {"[\"cut", NULL},
+    };
+    for (size_t i = 0; i < sizeof records / sizeof *records; i++) {
+        put_text("shipped/recipe.json", records[i].record);
+        assert_int_equal(sgm_data_sources_from_path(&shipped, 1, &sources, &found, NULL), SGM_OK);
+        assert_null(sources[0].package);
+        if (records[i].version) {
+            assert_string_equal(sources[1].package, "a");
+            assert_string_equal(sources[1].version, records[i].version);
+            assert_string_equal(sources[1].sha256, "5af");
+        } else {
+            assert_null(sources[1].package);
+        }
+        sgm_data_sources_free(sources, found);
+    }
 
     sgm_error error;
     const char *none = at("absent");
@@ -149,7 +180,7 @@ static void separators_part_documents(void **state) {
              "<|endoftext|>\none\n<|endoftext|>\r\n \n<|endoftext|>\ntwo <|endoftext|>\nmore\n<|endoftext|>");
     seen_list seen = {.count = 0};
     sgm_source_visitor visitor = {&seen, see_file, see_document};
-    sgm_data_source source = {"d", at("split.txt"), "<|endoftext|>", NULL};
+    sgm_data_source source = {.domain = "d", .path = at("split.txt"), .separator = "<|endoftext|>"};
     assert_int_equal(sgm_source_visit(&source, &visitor, NULL), SGM_OK);
     assert_int_equal(seen.count, 2);
     assert_string_equal(seen.text[0], "one\n");

@@ -46,7 +46,8 @@ static int make_corpus(void **state) {
     for (int d = 0; d < CODE; d++)
         end += sprintf(end, "a%c\n<|endoftext|>\n", 'a' + d);
     sgm_file_write(code, text, (size_t)(end - text), NULL);
-    const sgm_data_source sources[] = {{"prose", prose, "<|endoftext|>", NULL}, {"code", code, "<|endoftext|>", NULL}};
+    const sgm_data_source sources[] = {{.domain = "prose", .path = prose, .separator = "<|endoftext|>"},
+                                       {.domain = "code", .path = code, .separator = "<|endoftext|>"}};
     const sgm_data_build_options options = {.sources = sources, .source_count = 2, .tokenizer_path = path};
     sgm_error error;
     if (sgm_data_build(&options, data, &error) != SGM_OK || sgm_corpus_open(data, &corpus, &error) != SGM_OK) {

@@ -128,9 +128,10 @@ static void programs_run_or_say_why(void **state) {
     assert_non_null(strstr(error.message, "no-such-file-here"));
     sgm_data_source *sources;
     size_t found;
-    assert_int_equal(sgm_data_recipe_fetch("absent.yaml", out, &sources, &found, NULL, NULL, &error), SGM_ENOTFOUND);
+    assert_int_equal(sgm_data_recipe_fetch("absent.yaml", out, &sources, &found, NULL, NULL, NULL, &error),
+                     SGM_ENOTFOUND);
     assert_int_equal(
-        sgm_data_recipe_fetch(SGM_SOURCE_DIR "/data/recipe.yaml", root, &sources, &found, NULL, NULL, &error),
+        sgm_data_recipe_fetch(SGM_SOURCE_DIR "/data/recipe.yaml", root, &sources, &found, NULL, NULL, NULL, &error),
         SGM_EEXISTS);
     assert_int_equal(sgm_folder_remove(root, NULL), SGM_OK);
 }

@@ -54,6 +54,13 @@ cat >recipe.yaml <<YAML
 YAML
 expect 0 data fetch --recipe recipe.yaml --out got --json
 json path sources.0.domain sources.1.licence
+drift="pages: version 2.0-1 instead of 1.9-1"
+# warned TEXT: standard error has it as its one warning, and --json as the only one.
+warned() {
+    [ "$(grep -a '^warning: ' "$err")" = "warning: $1" ] || fail "not the one warning: $1"
+    [ "$(field warnings)" = "['$1']" ] || fail "not in --json: $1"
+}
+warned "$drift"
 expect 0 data fetch --recipe recipe.yaml --out again; says "sayings"; says "(CC0-1.0)"
 sayings=got/corpus/sayings/proverbs.txt
 [ "$(grep -c '^<|endoftext|>$' $sayings)" -eq 3 ] || fail "four documents: $(cat $sayings)"
@@ -86,7 +93,9 @@ cat >inner.yaml <<YAML
   archive: usr/share/pages/all.tar
   files: [inner/]
 YAML
-expect 0 data fetch --recipe inner.yaml --out inner
+expect 0 data fetch --recipe inner.yaml --out inner --json
+[ "$(field warnings)" = "[]" ] || fail "a warning without a reason in --json"
+grep -q '^warning' "$err" && fail "a warning without a reason"
 grep -q 'From the inside' inner/corpus/docs/pages.txt || fail "the archive's text is missing"
 grep -q instead inner/recipe.json && fail "a warning without a reason"
 mkdir -p root/usr/bin
@@ -106,9 +115,31 @@ expect 0 data build --recipe run.yaml --out built --text spoken --vocabulary 257
 grep -q 'Spoken by a program: well met' spoken/corpus/docs/speaker.txt || fail "the program's text is missing"
 says "docs"
 
+# A build fetches with the same warnings, and its manifest tells the package of every source.
+expect 0 data build --recipe recipe.yaml --out pinned --vocabulary 257 --json; warned "$drift"
+# The version is the recipe's, the file is not.
+sed "s/^  version: 1.9-1/  version: 2.0-1/" recipe.yaml >sum.yaml
+expect 0 data build --recipe sum.yaml --out summed --text summed-text --vocabulary 257 --json
+warned "pages: version 2.0-1 is the same, its sha256 is not"
+# A folder that was fetched earlier tells as much; text of nobody's package tells nothing.
+expect 0 data build --data pinned-text --out later --vocabulary 257 --json
+[ "$(field warnings)" = "[]" ] || fail "a warning without a reason"
+cmp pinned/manifest.json later/manifest.json || fail "fetched or there already: two manifests"
+expect 0 data build --data pinned-text/corpus/web --out plain --vocabulary 257
+python3 - "$sum" "$(sha256sum shelf/pages_2.0-1_all.deb | cut -d ' ' -f 1)" <<'PY' || fail "$(cat pinned/manifest.json)"
+import json, sys
+sources = json.load(open("pinned/manifest.json"))["sources"]
+told = [(s["domain"], s["name"], s["licence"], s["package"]) for s in sources]
+assert told == [
+    ("sayings", "proverbs.txt", "CC0-1.0", {"name": "proverbs", "version": "1.0-1", "sha256": sys.argv[1]}),
+    ("web", "pages.txt", "MIT", {"name": "pages", "version": "2.0-1", "sha256": sys.argv[2]}),
+], told
+assert all("package" not in s for s in json.load(open("plain/manifest.json"))["sources"])
+PY
+
 # What cannot work leaves nothing behind.
 sed 's|usr/share/pages/\*.html|usr/share/none/*|' recipe.yaml >none.yaml
-expect 3 data fetch --recipe none.yaml --out x; hints "gave no text"
+expect 3 data fetch --recipe none.yaml --out x; hints "gave no text"; hints "warning: $drift"
 sed 's/package: pages/package: absent/' recipe.yaml >absent.yaml
 expect 1 data fetch --recipe absent.yaml --out x; hints "was not found"
 expect 3 data fetch --recipe nowhere.yaml --out x
