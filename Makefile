@@ -18,7 +18,7 @@ menu:
 	@echo "make coverage  the tests, instrumented; line coverage of src/"
 	@echo "make arm64     cross build and tests under qemu-user"
 	@echo "make format    clang-format over all sources"
-	@echo "make tidy      clang-tidy and cppcheck"
+	@echo "make tidy      clang-format (check), cppcheck and clang-tidy"
 	@echo "make bench     speed of kernels, ops, load statistics and the tokenizer"
 	@echo "make install   into PREFIX=$(prefix) (DESTDIR is honoured)"
 

@@ -299,7 +299,8 @@ static void other_models_survive(void **state) {
         bias[i] = (float)((i * 7) % 5) * 0.1f;
     assert_int_equal(sgm_model_set_selection_bias(model, bias, &error), SGM_OK);
     const int64_t by_layer[2] = {3, 1};
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, by_layer, NULL, in_folder("odd"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, by_layer, NULL, in_folder("odd"), &error),
+                     SGM_OK);
     sgm_model_free(model);
     sgm_convert_options options = {.type = "f32", .threads = 1};
     sgm_convert_report report = written(in_folder("odd"), &options, in_folder("odd.gguf"));

@@ -211,7 +211,8 @@ static void make_turned(void) {
     memmove(gate->data + D, gate->data, (size_t)((E - 1) * D) * sizeof *last);
     memcpy(gate->data, last, (size_t)D * sizeof *last);
     free(last);
-    if (sgm_model_folder_save(model, model->selection_bias, per_token, in_folder("tokenizer"), in_folder("turned"), &error))
+    if (sgm_model_folder_save(model, model->selection_bias, per_token, in_folder("tokenizer"), in_folder("turned"),
+                              &error))
         fail_msg("%s", error.message);
     sgm_model_free(model);
     sgm_free(per_token);

@@ -124,14 +124,16 @@ static void saves_and_loads(void **state) {
     int64_t *layers = NULL;
     sgm_model *model = load(path, NULL);
     sgm_error error = {0};
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, NULL, NULL, in_folder("second"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, NULL, NULL, in_folder("second"), &error),
+                     SGM_OK);
     assert_same_file(in_folder("first"), in_folder("second"), "config.json");
     assert_same_file(in_folder("first"), in_folder("second"), "generation_config.json");
     assert_same_file(in_folder("first"), in_folder("second"), "model.safetensors");
 
     /* A k that differs by layer is no Qwen3MoE any more. */
     const int64_t different[2] = {4, 1};
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, different, NULL, in_folder("third"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, different, NULL, in_folder("third"), &error),
+                     SGM_OK);
     sgm_model *again = load(in_folder("third"), &layers);
     assert_int_equal(layers[0], 4);
     assert_int_equal(layers[1], 1);
@@ -146,7 +148,8 @@ static void saves_and_loads(void **state) {
     sgm_free(text);
     /* The same k everywhere is one, whatever the target was. */
     const int64_t same[2] = {2, 2};
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, same, NULL, in_folder("fourth"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, same, NULL, in_folder("fourth"), &error),
+                     SGM_OK);
     assert_int_equal(sgm_model_inspect(in_folder("fourth"), &info, &error), SGM_OK);
     assert_string_equal(info.model_type, "qwen3_moe");
     assert_int_equal(info.settings.experts_per_token, 2);
@@ -174,7 +177,8 @@ static void selection_bias_comes_back_and_routes(void **state) {
     sgm_real *bias = sgm_alloc((size_t)(L * E) * sizeof *bias);
     bias[0 * E + 3] = 5; /* above any probability: layer 0 always takes expert 3 */
     assert_int_equal(sgm_model_set_selection_bias(model, bias, &error), SGM_OK);
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, NULL, NULL, in_folder("biased"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, NULL, NULL, in_folder("biased"), &error),
+                     SGM_OK);
     sgm_model_info info;
     assert_int_equal(sgm_model_inspect(in_folder("biased"), &info, &error), SGM_OK);
     assert_string_equal(info.model_type, "sigmoe");

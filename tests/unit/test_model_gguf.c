@@ -301,7 +301,8 @@ static void opens_our_own_architecture(void **state) {
     assert_int_equal(sgm_model_set_selection_bias(model, bias, &error), SGM_OK);
     sgm_free(bias);
     const int64_t by_layer[2] = {4, 1};
-    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, by_layer, NULL, in_folder("saved"), &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_save(model, model->selection_bias, by_layer, NULL, in_folder("saved"), &error),
+                     SGM_OK);
     char path[256], *config;
     size_t size;
     snprintf(path, sizeof path, "%s/config.json", in_folder("saved"));
