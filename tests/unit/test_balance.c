@@ -77,16 +77,20 @@ static sgm_routing written(int64_t items, int64_t experts, const double *p, cons
     return r;
 }
 
-static double value_of(const char *name, int scope, sgm_routing *record) {
+static double value_at(const char *name, int scope, double temperature, sgm_routing *record) {
     sgm_balance_member member = make(name, 1, scope, EXACT);
     sgm_balance_set *set = set_of(&member, 1, record->experts);
     if (!strcmp(name, "top1_loss"))
-        set_real(&member.plugin->plugin, member.settings, "temperature", 1);
+        set_real(&member.plugin->plugin, member.settings, "temperature", temperature);
     run_step(2, set, record, 1);
     double value = sgm_balance_set_value(set, 0, 0);
     close_to(sgm_balance_set_total(set), value, 0);
     sgm_balance_set_free(set);
     return value;
+}
+
+static double value_of(const char *name, int scope, sgm_routing *record) {
+    return value_at(name, scope, 1, record);
 }
 
 /* Two tokens, two experts, both to expert 0: f = (1, 0), p = ((3/4 + 1/2) / 2, …) = (5/8, 3/8). */
@@ -98,6 +102,9 @@ static void by_hand(void **state) {
     close_to(value_of("load_balance_loss", GLOBAL, &r), 2 * 0.625, 1e-6);
     /* f̂ = p at τ = 1: 2 (25 + 9) / 64 / p̄, p̄ = (3/4 + 1/2) / 2 */
     close_to(value_of("top1_loss", GLOBAL, &r), 2 * 34.0 / 64 / 0.625, 1e-6);
+    /* τ = 1/2: softmax(ln p / τ) is p² over its sum, (9, 1) / 10 and (1, 1) / 2, so f̂ = (7, 3) / 10; p̄ knows no τ:
+     * 2 (49 + 9) / 100 / (5/8) = 1.856. */
+    close_to(value_at("top1_loss", GLOBAL, 0.5, &r), 1.856, 1e-6);
     /* The logits are ln p, so logsumexp is 0; adding 2 to the first token's makes it 2: (4 + 0) / 2. */
     r.logits[0] += 2;
     r.logits[1] += 2;
@@ -121,28 +128,41 @@ static void by_hand(void **state) {
     record_free(&again);
 }
 
-/* The value 1 at perfect balance, with one and with several experts per token. */
+/* The value 1 at perfect balance, with one and with several experts per token; for sequences (of 6 and of 12 tokens) if
+ * each is even by itself. */
 static void perfect_balance(void **state) {
     (void)state;
-    enum { E = 6 };
+    enum { E = 6, TOKENS = 3 * E };
+    const int64_t even[] = {0, E, TOKENS}, odd[] = {0, 3, TOKENS};
     for (int64_t K = 1; K <= 3; K++) {
-        sgm_routing r = record_new(E, E, K);
-        for (int64_t t = 0; t < E; t++) {
+        sgm_routing r = record_new(TOKENS, E, K);
+        for (int64_t t = 0; t < TOKENS; t++) {
             for (int64_t e = 0; e < E; e++) {
-                r.probabilities[t * E + e] = e == t ? (sgm_real)0.5 : (sgm_real)0.1;
-                r.logits[t * E + e] = (sgm_real)log(e == t ? 0.5 : 0.1);
+                r.probabilities[t * E + e] = e == t % E ? (sgm_real)0.5 : (sgm_real)0.1;
+                r.logits[t * E + e] = (sgm_real)log(e == t % E ? 0.5 : 0.1);
             }
             for (int64_t k = 0; k < K; k++)
                 r.expert[t * K + k] = (int32_t)((t + k) % E);
         }
         close_to(value_of("load_balance_loss", GLOBAL, &r), 1, 1e-6);
         close_to(value_of("load_balance_loss", MICRO, &r), 1, 1e-6);
-        for (int64_t i = 0; i < E * E; i++) { /* every token certain */
-            bool top = i / E == i % E;
+        r.sequence_count = 2;
+        r.sequence_start = even;
+        close_to(value_of("load_balance_loss", SEQUENCE, &r), 1, 1e-6);
+        /* Cut into 3 and 15 tokens they are even together only. Three tokens: f = (1, 1, 1, 0, 0, 0) / 3 where p = 7/30:
+         * 6 · 7/30 = 1.4. Fifteen: f = (2, 2, 2, 3, 3, 3) / 15, p = (2.3, …, 2.7, …) / 15: 6 · 3 (4.6 + 8.1) / 225 = 1.016.
+         * By their tokens: (3 · 1.4 + 15 · 1.016) / 18 = 1.08. */
+        r.sequence_start = odd;
+        if (K == 1)
+            close_to(value_of("load_balance_loss", SEQUENCE, &r), 1.08, 1e-6);
+        r.sequence_start = even;
+        for (int64_t i = 0; i < TOKENS * E; i++) { /* every token certain */
+            bool top = i / E % E == i % E;
             r.probabilities[i] = top ? 1 : 0;
             r.logits[i] = top ? 50 : 0;
         }
         close_to(value_of("top1_loss", GLOBAL, &r), 1, 1e-6);
+        close_to(value_of("top1_loss", SEQUENCE, &r), 1, 1e-6);
         record_free(&r);
     }
 }
