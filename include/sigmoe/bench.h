@@ -39,7 +39,7 @@ typedef struct sgm_bench_result {
     double experts_hit_mean;  /* over layers */
     double experts_per_token; /* mean over layers */
     const char *arithmetic;   /* of its products: "f32", "bf16" or "int8"; static */
-    const char *type;         /* products: how W is stored; static */
+    const char *type;         /* products: how the weights are stored; static */
 } sgm_bench_result;
 
 /* Smallest, middle and largest tokens per second of the samples; pointers may be NULL. */
@@ -57,10 +57,10 @@ sgm_status sgm_bench_decode(sgm_engine *engine, int64_t tokens, int64_t depth, c
 sgm_status sgm_bench_train(const sgm_config *config, const sgm_bench_options *options, sgm_bench_result *result,
                            sgm_error *error);
 
-/* One kernel: y (rows, N) = x (rows, K) Wᵀ, every thread with matrices of its own, drawn from so many that they come from
- * memory and not from the cache. `type`: how W is stored ("f32", "q4_k", …, or what a file falls back to for rows of K);
- * "f32" with `bf16` multiplies in bf16. A sample is many calls; its seconds are those of one, its flops and weight_bytes
- * those of all threads. SGM_EARGUMENT: an unknown type or table, sizes below 1; SGM_EMEMORY. */
+/* One kernel: inputs (rows, K) times the transpose of weights (N, K), every thread with matrices of its own, drawn from so
+ * many that they come from memory and not from the cache. `type`: how the weights are stored ("f32", "q4_k", …, or what a
+ * file falls back to for rows of K); "f32" with `bf16` multiplies in bf16. A sample is many calls; its seconds are those of
+ * one, its flops and weight_bytes those of all threads. SGM_EARGUMENT: an unknown type or table, sizes below 1; SGM_EMEMORY. */
 typedef struct sgm_bench_product {
     const char *kernels, *type;
     bool bf16;

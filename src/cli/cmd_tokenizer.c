@@ -90,7 +90,7 @@ static const cli_flag train_flags[] = {
     {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "folder for tokenizer.json and tokenizer_config.json"},
     {"vocabulary", CLI_INTEGER, "N", "4096", 257, 1e7, false, "tokens, the 256 bytes and <|endoftext|> included"},
     {"pattern", CLI_TEXT, "NAME", NULL, 0, 0, false,
-     "how text is cut before merging: gpt2, qwen, o200k; without it qwen's with single digits"},
+     "how text is cut before merging: gpt2, qwen, llama3, cl100k, o200k; without it qwen's with single digits"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},
 };

@@ -133,7 +133,8 @@ sgm_tensor sgm_walk_tensor(sgm_walk *walk, int64_t rows, int64_t cols); /* an in
 /* Apply an op: shape, allocate, run, barrier, record. Outputs go to `out` (op->outputs of them). */
 void sgm_apply(sgm_walk *walk, const sgm_op *op, const void *args, const sgm_tensor *in, sgm_tensor *out);
 
-/* Tapes: one per thread. new_growing is for dry walks; new_planned has fixed capacity and never allocates. */
+/* Tapes: one per thread. Without a plan it grows, for dry walks; one with a plan has fixed capacity and never allocates
+ * after this. */
 sgm_status sgm_tape_new(const sgm_plan *plan /* NULL: growing */, sgm_tape **tape, sgm_error *error);
 void sgm_tape_free(sgm_tape *tape);
 void sgm_tape_reset(sgm_tape *tape);
