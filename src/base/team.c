@@ -132,12 +132,12 @@ sgm_status sgm_team_new(int threads, sgm_team **out, sgm_error *error) {
     sgm_team *team = sgm_alloc(sizeof *team);
     if (!team)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a thread team");
-    team->threads = 1;
     team->handle = sgm_alloc((size_t)threads * sizeof *team->handle);
     team->worker = sgm_alloc((size_t)threads * sizeof *team->worker);
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->wake, NULL);
     if (!team->handle || !team->worker) {
+        team->threads = 1; /* none to join */
         sgm_team_free(team);
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a thread team");
     }

@@ -79,8 +79,8 @@ static void count_work(const inference *m, sgm_bench_result *result) {
     result->experts_per_token = mean_experts_per_token(m->engine);
     sgm_model_count(s, result->experts_per_token, (int64_t)context, &counts);
     double head = 2 * (double)s->vocabulary * (double)s->width;
-    double chunks = (double)((m->tokens + m->engine->batch_tokens - 1) / m->engine->batch_tokens);
-    result->flops = (counts.forward_flops_per_token - head) * n + head * (m->decode ? n : chunks);
+    int64_t chunks = (m->tokens + m->engine->batch_tokens - 1) / m->engine->batch_tokens;
+    result->flops = (counts.forward_flops_per_token - head) * n + head * (m->decode ? n : (double)chunks);
     if (!m->decode)
         return;
     result->weight_bytes = token_weight_bytes(m->engine);

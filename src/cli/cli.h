@@ -97,6 +97,10 @@ void cli_note_threads(const cli_args *args);
 void cli_note_many_threads(const char *said, int64_t threads); /* the same of a number that was given as `said` */
 #define CLI_OUTPUT_HINT "is the disk full, or has the program that reads it ended?"
 int cli_error(int code, const char *hint, const char *format, ...) __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__ /* tell static analysis which code comes back */
+#define cli_error(code, ...) (cli_error(code, __VA_ARGS__), (code))
+#define cli_usage(...) (cli_usage(__VA_ARGS__), CLI_USAGE)
+#endif
 /* Every path is a file or a folder and not all of them are empty files; CLI_DONE or CLI_BAD_INPUT (printed). */
 int cli_check_inputs(const char *const *paths, size_t count);
 /* Every path that exists is a regular file; CLI_DONE or CLI_BAD_INPUT (printed). */

@@ -212,7 +212,7 @@ static void plain_step(cli_display *display) {
         every = s->steps / 50 > 1 ? s->steps / 50 : 1;
     if (display->options.quiet || (s->step % every != 0 && s->step != s->steps && s->step != display->first_step))
         return;
-    int64_t dead = 0; /* in this one step */
+    int64_t dead = 0, experts = s->layers * s->experts; /* in this one step */
     for (int64_t l = 0; s->load && l < s->layers; l++) {
         const int64_t *load = s->load + l * s->experts;
         int64_t sum = 0;
@@ -228,7 +228,7 @@ static void plain_step(cli_display *display) {
     if (isfinite(s->peak_share))
         fprintf(out, "  peak %.0f %%", 100 * s->peak_share);
     fprintf(out, "  left %s  idle %lld of %lld experts\n", cli_duration_label(s->seconds_left).text, (long long)dead,
-            (long long)(s->layers * s->experts));
+            (long long)experts);
     fflush(out);
 }
 

@@ -56,7 +56,8 @@ int cli_fail(const sgm_error *error) {
     return cli_exit_code(error->code);
 }
 
-int cli_usage(const char *hint, const char *format, ...) {
+/* Parentheses keep the header's macros for static analysis out. */
+int(cli_usage)(const char *hint, const char *format, ...) {
     char message[1024];
     va_list list;
     va_start(list, format);
@@ -66,7 +67,7 @@ int cli_usage(const char *hint, const char *format, ...) {
     return CLI_USAGE;
 }
 
-int cli_error(int code, const char *hint, const char *format, ...) {
+int(cli_error)(int code, const char *hint, const char *format, ...) {
     char message[1024];
     va_list list;
     va_start(list, format);

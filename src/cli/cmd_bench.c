@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sigmoe bench: how fast a model is here, beside what the machine can do at best in the same minute. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -99,6 +100,7 @@ static int add(bench *b, const record *r) {
     b->records = grown;
     b->records[b->count] = *r;
     const char *arithmetic = r->result.arithmetic;
+    assert(arithmetic); /* every measurement names it */
     b->records[b->count].peak = strcmp(arithmetic, "bf16") == 0   ? b->peaks.bf16_flops_per_second
                                 : strcmp(arithmetic, "int8") == 0 ? b->peaks.int8_ops_per_second
                                                                   : b->peaks.flops_per_second;

@@ -18,6 +18,7 @@ typedef struct prompt_ids {
 static int encode_prompt(const cli_args *args, const sgm_tokenizer *tokenizer, prompt_ids *out) {
     const char *text = cli_text(args, "prompt"), *file = cli_text(args, "prompt-file");
     size_t count = 0;
+    int32_t *ids = NULL;
     int code = CLI_DONE;
     if (file) {
         code = cli_read(file, &out->text, &out->size);
@@ -28,7 +29,8 @@ static int encode_prompt(const cli_args *args, const sgm_tokenizer *tokenizer, p
             code = cli_error(CLI_FAILED, NULL, "not enough memory for the prompt");
     }
     if (code == CLI_DONE)
-        code = cli_encode(tokenizer, out->text, out->size, true, &out->ids, &count);
+        code = cli_encode(tokenizer, out->text, out->size, true, &ids, &count);
+    out->ids = ids;
     int32_t end = sgm_tokenizer_end_of_text(tokenizer);
     if (code == CLI_DONE && count == 0) { /* nothing to continue: begin a document, as training saw them begin */
         if (end < 0)

@@ -131,7 +131,7 @@ static void domain_from_name(const char *name, bool ending, char out[SGM_SHARD_D
     }
     out[length] = '\0';
     if (length == 0)
-        strcpy(out, "text");
+        memcpy(out, "text", sizeof "text");
 }
 
 /* The first line of licences/NAME.txt, or NULL. */

@@ -99,11 +99,8 @@ static sgm_status unknown_domain(const sgm_corpus *corpus, const char *name, siz
     for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
         if (sgm_buffer_print(&known, "%s%s", d ? ", " : "", sgm_corpus_domain(corpus, d)) != SGM_OK)
             break;
-    char hint[300] = "";
-    if (known.data)
-        strncat(hint, known.data, sizeof hint - 1);
+    char *text = sgm_format("the domains of this data are: %s", known.data ? known.data : "");
     sgm_buffer_free(&known);
-    char *text = sgm_format("the domains of this data are: %s", hint);
     sgm_status status =
         sgm_fail(error, SGM_EARGUMENT, text, "the data mixture names an unknown domain \"%.*s\"", (int)length, name);
     sgm_free(text);

@@ -49,32 +49,33 @@ static sgm_status missing(const char *program, sgm_error *error) {
 
 sgm_status sgm_process_run(const char *const *argv, const char *folder, const char *output, const char *log,
                            sgm_error *error) {
+    const char *program = argv[0];
     posix_spawn_file_actions_t actions;
     if (posix_spawn_file_actions_init(&actions) != 0)
-        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to run %s", argv[0]);
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to run %s", program);
     pid_t child = 0;
     int failed = prepare(&actions, folder, output, log), result = 0;
     if (!failed)
-        failed = posix_spawnp(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+        failed = posix_spawnp(&child, program, &actions, NULL, (char *const *)(uintptr_t)argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     if (failed == ENOENT)
-        return missing(argv[0], error);
+        return missing(program, error);
     if (failed)
-        return sgm_fail(error, SGM_EIO, NULL, "%s could not be started: %s", argv[0], strerror(failed));
+        return sgm_fail(error, SGM_EIO, NULL, "%s could not be started: %s", program, strerror(failed));
     while (waitpid(child, &result, 0) < 0)
         if (errno != EINTR)
-            return sgm_fail(error, SGM_EIO, NULL, "lost %s while it ran: %s", argv[0], strerror(errno));
+            return sgm_fail(error, SGM_EIO, NULL, "lost %s while it ran: %s", program, strerror(errno));
     if (WIFEXITED(result) && WEXITSTATUS(result) == 0)
         return SGM_OK;
     if (WIFEXITED(result) &&
         WEXITSTATUS(result) == 127) /* how posix_spawn may tell it later: POSIX leaves the choice */
-        return missing(argv[0], error);
+        return missing(program, error);
     char line[300];
     last_line(log, line, sizeof line);
     char command[200] = "";
     for (size_t i = 0, at = 0; argv[i] && at + 1 < sizeof command; i++)
         at += (size_t)snprintf(command + at, sizeof command - at, "%s%s", i ? " " : "", argv[i]);
-    const char *hint = strcmp(argv[0], "apt-get") == 0
+    const char *hint = strcmp(program, "apt-get") == 0
                            ? "is the network there? `apt-get update` brings the lists of packages up to date"
                            : "run it by hand to see what is wrong";
     return sgm_fail(error, SGM_EIO, hint, "`%s` failed: %s", command, line[0] ? line : "it gave no reason");

@@ -205,8 +205,9 @@ sgm_status sgm_shard_create(const char *path, const char *domain, sgm_corpus_spl
     put_u32(header + AT_VERSION, SGM_SHARD_VERSION);
     put_u64(header + AT_VOCABULARY, (uint64_t)vocabulary);
     put_u64(header + AT_SPLIT, (uint64_t)split);
-    memcpy(header + AT_DOMAIN, domain, strlen(domain));
-    memcpy(writer->made.domain, domain, strlen(domain));
+    const size_t domain_bytes = strlen(domain) + 1; /* checked above: it fits with its end */
+    memcpy(header + AT_DOMAIN, domain, domain_bytes);
+    memcpy(writer->made.domain, domain, domain_bytes);
     writer->made.split = split;
     writer->made.vocabulary = vocabulary;
     if (status == SGM_OK)

@@ -54,7 +54,9 @@ sgm_status sgm_row_source_random(uint64_t seed, const sgm_type_plan *plan, sgm_t
                                  sgm_error *error) {
     enum { POOLS = 4 * SGM_TYPES }; /* weights have three deviations at most */
     *source = (sgm_row_source){.random = true, .seed = seed, .pools = sgm_alloc(POOLS * sizeof *source->pools)};
-    sgm_status status = source->pools ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for random weights");
+    if (!source->pools)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for random weights");
+    sgm_status status = SGM_OK;
     sgm_gguf_part part;
     for (int64_t p = 0; !status && sgm_gguf_part_at(&plan->model->settings, plan->split, p, &part); p++) {
         sgm_type type = sgm_type_plan_given(plan, &part);

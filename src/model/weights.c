@@ -277,14 +277,18 @@ typedef struct randomising {
 } randomising;
 
 void sgm_weight_initial(const sgm_weight *weight, uint64_t seed, int64_t first, int64_t count, sgm_real *out) {
+    if (weight->init_std == 0) {
+        for (int64_t i = 0; i < count; i++)
+            out[i] = 1;
+        return;
+    }
     uint64_t stream = sgm_rng_stream(weight->name, 0);
     double normal[512];
     for (int64_t done = 0, n; done < count; done += n) {
         n = count - done < 512 ? count - done : 512;
-        if (weight->init_std != 0)
-            sgm_rng_normals(seed, stream, (uint64_t)(first + done), (size_t)n, normal);
+        sgm_rng_normals(seed, stream, (uint64_t)(first + done), (size_t)n, normal);
         for (int64_t i = 0; i < n; i++)
-            out[done + i] = weight->init_std != 0 ? (sgm_real)(weight->init_std * normal[i]) : 1;
+            out[done + i] = (sgm_real)(weight->init_std * normal[i]);
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The three registries of this folder: routers, balancers, sparsity schedules, each made from its list.h. */
+#include <stdio.h>
 #include <string.h>
 
 #include "moe/balance/balance.h"
@@ -43,15 +44,10 @@ static void say_unknown(const char *what, const char *name, const char *const *n
     const char *near = sgm_nearest(name, names);
     for (size_t i = 0; !near && names[i]; i++) {
         size_t used = strlen(hint);
-        strncat(hint, i ? ", " : "", sizeof hint - used - 1);
-        used = strlen(hint);
-        strncat(hint, names[i], sizeof hint - used - 1);
+        snprintf(hint + used, sizeof hint - used, "%s%s", i ? ", " : "", names[i]);
     }
-    if (near) {
-        strcpy(hint, "did you mean ");
-        strncat(hint, near, sizeof hint - strlen(hint) - 2);
-        strcat(hint, "?");
-    }
+    if (near)
+        snprintf(hint, sizeof hint, "did you mean %s?", near);
     sgm_fail(error, SGM_ENOTFOUND, hint, "there is no %s named \"%s\"", what, name);
 }
 

@@ -9,6 +9,7 @@
  * Kept for the backward pass: the routing record and the two pre-activations of each row. silu(gate)·up is computed
  * again, and d(weight) = h · (dy W_down) needs no expert output. An expert's weight gradients add its rows in token
  * order, whatever the number of threads and micro-batches. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -467,6 +468,7 @@ static void weights_backward(const moe *m) {
     while (task = sgm_task(m->worker), advance(&at, record, task / 3, gradient_pieces, &piece)) {
         int64_t last_row = record->offset[at.expert + 1],
                 pieces = gradient_pieces(last_row - record->offset[at.expert]);
+        assert(pieces > 0); /* `piece` is one of them */
         bool in_place = block_rows(record, at.expert, 0).in_place;
         for (int64_t begin = record->offset[at.expert], end; begin < last_row; begin = end) {
             end = same_replica(record, begin, last_row);

@@ -12,7 +12,7 @@
 #include "quant/pack.h"
 #include "quant/quant.h"
 
-enum { SUB = 32, SUBS = 8, LANES = 16, STEPS = 15, MOST = 63, GRIDS = 9 };
+enum { SUB = 32, SUBS = 8, LANES = 16, STEPS = 15, MOST = 63, GRIDS = 9, MIDDLE = GRIDS / 2 };
 
 typedef struct fit {
     float scale, minimum;
@@ -55,7 +55,7 @@ static fit fit_alone(const float *x, const float *weight, float low, float high)
     const float w = lanes_sum(lw), wx = lanes_sum(lx);
     float least = INFINITY;
     for (int g = 0; g < GRIDS; g++) {
-        float inverse = ((float)STEPS + 0.25F * (float)(g - GRIDS / 2)) / (high - low);
+        float inverse = ((float)STEPS + 0.25F * (float)(g - MIDDLE)) / (high - low);
         float lq[LANES] = {0}, lqq[LANES] = {0}, lxq[LANES] = {0};
         for (int i = 0; i < SUB; i += LANES)
             for (int l = 0; l < LANES; l++) {

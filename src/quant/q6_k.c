@@ -12,7 +12,7 @@
 #include "quant/pack.h"
 #include "quant/quant.h"
 
-enum { SUB = 16, SUBS = 16, LANES = 16, GRIDS = 9 };
+enum { SUB = 16, SUBS = 16, LANES = 16, GRIDS = 9, MIDDLE = GRIDS / 2 };
 
 static float lanes_sum(float *lanes) {
     for (int step = LANES / 2; step > 2; step /= 2)
@@ -43,7 +43,7 @@ static float fit_alone(const float *x, const float *weight) {
         farthest = fabsf(x[i]) > fabsf(farthest) ? x[i] : farthest;
     const float inverse = sgm_pack_inverse(farthest);
     for (int g = 0; g < GRIDS; g++) {
-        const float grid = -(32 + 0.25F * (float)(g - GRIDS / 2)) * inverse;
+        const float grid = -(32 + 0.25F * (float)(g - MIDDLE)) * inverse;
         float lxq[LANES] = {0}, lqq[LANES] = {0};
         for (int i = 0; i < SUB; i += LANES)
             for (int l = 0; l < LANES; l++) {
@@ -137,8 +137,10 @@ static void unpack(int64_t n, const void *blocks, float *x) {
         for (int j = 0; j < 8; j++, x += 32) {
             int8_t integers[32];
             sgm_q6_k_integers(block, j, integers);
-            for (int i = 0; i < 32; i++)
-                x[i] = sgm_block_f16(block->d) * (float)block->scale[2 * j + i / 16] * (float)integers[i];
+            for (int i = 0; i < 32; i++) {
+                const int8_t scale = block->scale[2 * j + i / 16];
+                x[i] = sgm_block_f16(block->d) * (float)scale * (float)integers[i];
+            }
         }
 }
 

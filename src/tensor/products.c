@@ -2,6 +2,7 @@
 /* Tiles for matrix products: large enough to reuse a tile's operands from the cache, enough of them for every thread. */
 #include "tensor/products.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { TILE_ROWS = 64, TILE_COLS = 512, DEPTH = 256, MINIMUM_COLS = 16 };
@@ -46,6 +47,7 @@ static void copy_residual(const sgm_real *residual, sgm_real *C, int64_t ldc, in
 }
 
 static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t, int64_t index) {
+    assert(t->across > 0); /* there is a tile `index` */
     int64_t r = index / t->across * t->rows, c = index % t->across * t->cols;
     int64_t M = p->M - r < t->rows ? p->M - r : t->rows, N = p->N - c < t->cols ? p->N - c : t->cols;
     sgm_real *C = p->C + r * p->ldc + c;
@@ -135,6 +137,7 @@ void sgm_stored_products_run(sgm_walk *walk, const sgm_stored_product *products,
         tiling t = stored_tile(p, total, walk->worker->threads);
         int64_t tiles = t.down * t.across;
         for (; drawn < first + tiles; drawn = sgm_task(walk->worker)) {
+            assert(t.down > 0); /* one of its tiles was drawn */
             /* Columns on the outside: the tiles of one run of weights follow one another. */
             int64_t row = (drawn - first) % t.down * t.rows, col = (drawn - first) / t.down * t.cols;
             sgm_stored_product_tile(walk, p, row, p->M - row < t.rows ? p->M - row : t.rows, col,

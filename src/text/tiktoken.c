@@ -98,12 +98,13 @@ static sgm_status walk(const char *data, size_t size, sgm_tokenizer *t, int32_t 
         number++;
         if (end > s && end[-1] == '\r')
             end--;
+        const bool blank = end == s;
         line l;
         size_t n;
-        if (end > s && !parse_line(s, end, &l)) {
+        if (!blank && !parse_line(s, end, &l)) {
             status = sgm_fail(error, SGM_EFORMAT, "a line is: base64, one space, a rank",
                               "rank file, line %zu is damaged", number);
-        } else if (end > s) {
+        } else if (!blank) {
             if (l.rank > *largest)
                 *largest = l.rank;
             ++*count;

@@ -32,7 +32,7 @@ static bool absent(const json_t *value) {
 
 static sgm_status check_model(const json_t *model, sgm_error *error) {
     const char *type = text_of(model, "type");
-    if (!json_is_object(model) || (*type && strcmp(type, "BPE")))
+    if (!json_is_object(model) || (*type && strcmp(type, "BPE") != 0))
         return sgm_fail(error, SGM_EFORMAT, KINDS_HINT, "tokenizer.json: model: type '%.40s' is not supported, BPE is",
                         *type ? type : "(none)");
     if (!json_is_object(json_object_get(model, "vocab")) || !json_is_array(json_object_get(model, "merges")))
@@ -203,7 +203,7 @@ static sgm_status read_normalizer(sgm_tokenizer *t, const json_t *node, int dept
         return SGM_OK;
     }
     const json_t *list = json_object_get(node, "normalizers");
-    if (strcmp(type, "Sequence") || !json_is_array(list) || depth > 3)
+    if (strcmp(type, "Sequence") != 0 || !json_is_array(list) || depth > 3)
         return sgm_fail(error, SGM_EFORMAT, "NFC or none is supported",
                         "tokenizer.json: normalizer: type '%.40s' is not supported", type);
     size_t index;
@@ -243,7 +243,7 @@ static sgm_status read_split(sgm_tokenizer *t, const json_t *node, sgm_error *er
                                             "Contiguous"}; /* in the order of the enum */
     sgm_split_step step = {.invert = truth_of(node, "invert", false)};
     size_t kind = 0;
-    while (kind < 5 && strcmp(text_of(node, "behavior"), behaviors[kind]))
+    while (kind < 5 && strcmp(text_of(node, "behavior"), behaviors[kind]) != 0)
         kind++;
     const json_t *pattern = json_object_get(node, "pattern");
     const json_t *regex = json_object_get(pattern, "Regex"), *literal = json_object_get(pattern, "String");
@@ -276,7 +276,7 @@ static sgm_status read_pre_tokenizer(sgm_tokenizer *t, const json_t *node, int d
         return add_regex(t, (sgm_split_step){0}, regex, strlen(regex), false, error);
     }
     const json_t *list = json_object_get(node, "pretokenizers");
-    if (strcmp(type, "Sequence") || !json_is_array(list) || depth > 3)
+    if (strcmp(type, "Sequence") != 0 || !json_is_array(list) || depth > 3)
         return sgm_fail(error, SGM_EFORMAT, "ByteLevel, Split, Digits and Sequences of them are supported",
                         "tokenizer.json: pre_tokenizer: type '%.40s' is not supported", *type ? type : "(none)");
     size_t index;
@@ -294,7 +294,7 @@ static sgm_status check_decoder(const json_t *node, int depth, sgm_error *error)
     if (absent(node) || !strcmp(type, "ByteLevel") || (depth && !strcmp(type, "Fuse")))
         return SGM_OK;
     const json_t *list = json_object_get(node, "decoders");
-    if (strcmp(type, "Sequence") || !json_is_array(list) || depth > 3)
+    if (strcmp(type, "Sequence") != 0 || !json_is_array(list) || depth > 3)
         return sgm_fail(error, SGM_EFORMAT, KINDS_HINT,
                         "tokenizer.json: decoder: type '%.40s' is not supported, ByteLevel is", type);
     size_t index;

@@ -97,11 +97,11 @@ static void write_tiles(sgm_page *page, const sgm_report_data *data) {
     if (data->snapshots) {
         const sgm_report_snapshot *last = &data->snapshot[data->snapshots - 1];
         double dead = 0;
-        for (int64_t i = 0; i < data->layers * data->experts; i++)
+        int64_t experts = data->layers * data->experts;
+        for (int64_t i = 0; i < experts; i++)
             dead += last->share[i] < 0.01;
         char what[64];
-        snprintf(what, sizeof what, "of %lld experts dead in the last steps",
-                 (long long)(data->layers * data->experts));
+        snprintf(what, sizeof what, "of %lld experts dead in the last steps", (long long)experts);
         put_tile(page, what, "%.0f", dead);
     }
     PUT(page, "</div>\n");

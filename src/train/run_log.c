@@ -266,7 +266,7 @@ sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, 
 
 sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_error *error) {
     char sql[64];
-    double count;
+    double count = 0;
     snprintf(sql, sizeof sql, "SELECT count(*) FROM evals WHERE step = %lld", (long long)step);
     sgm_status status = query(log, sql, 0, &count, error);
     *has = !status && count > 0;

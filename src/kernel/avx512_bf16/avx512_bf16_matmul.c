@@ -11,6 +11,8 @@
  *
  * Packing a panel of B pays when several tiles use it. Few rows are one tile, which uses pairs from the registers in which
  * they are made: interleaving two rows (nn) then hides behind the products, transposing (nt) costs as much as 5 rows. */
+#include <assert.h>
+
 #include "kernel/avx512/vec_avx512.h"
 #include "kernel/avx512_bf16/bf16_matmul.h"
 #include "kernel/avx512_bf16/bf16_pairs.h"
@@ -123,6 +125,7 @@ static void multiply_panel(const operands *o, int64_t M, int64_t width, bool by_
     static void (*const function[2][VECTORS])(const operands *, int64_t, vmask) = {
         {columns_1, columns_2, columns_3, columns_4}, {rows_1, rows_2, rows_3, rows_4}};
     const int64_t vectors = (width + WIDTH - 1) / WIDTH;
+    assert(vectors >= 1 && vectors <= VECTORS);
     function[by_rows][vectors - 1](o, M, v_mask(width - (vectors - 1) * WIDTH));
 }
 

@@ -70,11 +70,10 @@ INLINE void unpack_small(const int type, const rows_at *rows, const int b, ivec 
     out->scale = shifted ? v_of_low_half(from[0]) : v_of_high_half(from[0]);
     const ivec upper = iv_set((int32_t)0xFFFF0000);
     if (type == SGM_TYPE_Q8_0) {
-        const ivec flip = iv_set((int32_t)0x80808080);
         UNROLL
         for (int q = 0; q < QUADS; q++) {
             ivec x = q == QUADS - 1 && shifted ? iv_merge(upper, from[0], from[QUADS]) : from[1 + q];
-            out->q[q] = SIGNED_BIAS ? iv_xor(x, flip) : x;
+            out->q[q] = SIGNED_BIAS ? iv_xor(x, iv_set((int32_t)0x80808080)) : x;
         }
         return;
     }
