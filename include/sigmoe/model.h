@@ -27,6 +27,7 @@ typedef struct sgm_model_settings {
     double rope_theta, norm_epsilon;
     int attention;                  /* 0 causal */
     double init_std, gate_init_std; /* of the weights / of the router */
+    double embedding_init_std;      /* of the embeddings (and of a head of its own); 0: init_std */
 } sgm_model_settings;
 
 typedef struct sgm_model_counts {

@@ -289,6 +289,8 @@ sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_err
     set(root, "tie_word_embeddings", json_boolean(s->tie_embeddings));
     set(root, "initializer_range", json_real(s->init_std));
     set(root, "gate_initializer_range", json_real(s->gate_init_std));
+    if (s->embedding_init_std > 0)
+        set(root, "embedding_initializer_range", json_real(s->embedding_init_std));
     set(root, "output_router_logits", json_false());
     set(root, "router_aux_loss_coef", json_real(0.001));
     set(root, "bos_token_id", config->end_of_text < 0 ? json_null() : json_integer(config->end_of_text));
@@ -366,6 +368,9 @@ static sgm_status read_numbers(const reader *r, sgm_model_settings *s) {
     if (!status)
         status = read_real(r, json_object_get(r->root, "gate_initializer_range"), "gate_initializer_range", 1e-6, 10,
                            s->init_std, &s->gate_init_std);
+    if (!status)
+        status = read_real(r, json_object_get(r->root, "embedding_initializer_range"), "embedding_initializer_range", 0,
+                           10, 0, &s->embedding_init_std);
     if (status)
         return status;
     const json_t *tied = json_object_get(r->root, "tie_word_embeddings");

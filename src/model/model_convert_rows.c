@@ -52,7 +52,7 @@ static void fill_pool(sgm_worker *worker, void *argument) {
 
 sgm_status sgm_row_source_random(uint64_t seed, const sgm_type_plan *plan, sgm_team *team, sgm_row_source *source,
                                  sgm_error *error) {
-    enum { POOLS = 4 * SGM_TYPES }; /* weights have three deviations at most */
+    enum { POOLS = 4 * SGM_TYPES }; /* weights have four deviations at most */
     *source = (sgm_row_source){.random = true, .seed = seed, .pools = sgm_alloc(POOLS * sizeof *source->pools)};
     if (!source->pools)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for random weights");

@@ -33,6 +33,8 @@ const sgm_param sgm_model_params[] = {
      "standard deviation of fresh weights; outputs of attention and experts take 1/sqrt(2 layers) of it"},
     {"gate_init_std", SGM_PARAM_REAL, FIELD(gate_init_std), "0.02", 1e-6, 10, false, NULL, "",
      "standard deviation of the router's fresh weights"},
+    {"embedding_init_std", SGM_PARAM_REAL, FIELD(embedding_init_std), "0", 0, 10, false, NULL, "",
+     "standard deviation of fresh embeddings and of a fresh untied head; 0: init_std"},
 };
 const size_t sgm_model_param_count = sizeof sgm_model_params / sizeof *sgm_model_params;
 

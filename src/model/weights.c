@@ -36,7 +36,8 @@ sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each,
     listing list = {.each = each, .context = context, .error = error};
     int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
     double std = s->init_std, out_std = std / __builtin_sqrt(2.0 * (double)s->layers);
-    add(&list, -1, "model.embed_tokens.weight", s->vocabulary, D, std);
+    double table_std = s->embedding_init_std > 0 ? s->embedding_init_std : std;
+    add(&list, -1, "model.embed_tokens.weight", s->vocabulary, D, table_std);
     for (int64_t l = 0; l < s->layers && !list.status; l++) {
         add(&list, l, "input_layernorm.weight", 1, D, 0);
         add(&list, l, "self_attn.q_proj.weight", q, D, std);
@@ -59,7 +60,7 @@ sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each,
     }
     add(&list, -1, "model.norm.weight", 1, D, 0);
     if (!s->tie_embeddings)
-        add(&list, -1, "lm_head.weight", s->vocabulary, D, std);
+        add(&list, -1, "lm_head.weight", s->vocabulary, D, table_std);
     return list.status;
 }
 

@@ -48,6 +48,22 @@ static void what_decays(void **state) {
     sgm_model_free(model);
 }
 
+/* Embeddings, and a head of their kind, may start wider than the rest: then the tokens of a random model stay apart. */
+static void embeddings_have_their_own_deviation(void **state) {
+    (void)state;
+    sgm_model_settings wide = small;
+    wide.tie_embeddings = false;
+    wide.embedding_init_std = 1;
+    sgm_model *model = model_of(&wide);
+    for (int64_t i = 0; i < model->weight_count; i++) {
+        bool table = model->weights[i].rows == wide.vocabulary;
+        assert_true(table ? model->weights[i].init_std == 1 : model->weights[i].init_std < 0.021);
+    }
+    assert_int_equal(model->embedding->rows, wide.vocabulary);
+    assert_int_equal(model->head->rows, wide.vocabulary);
+    sgm_model_free(model);
+}
+
 /* Fresh weights fill their shapes and leave the padding between them zero. */
 static void padding_is_zero(void **state) {
     (void)state;
@@ -98,6 +114,7 @@ static void too_big(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_decays),
+        cmocka_unit_test(embeddings_have_their_own_deviation),
         cmocka_unit_test(padding_is_zero),
         cmocka_unit_test(too_big),
     };
