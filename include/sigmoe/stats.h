@@ -35,6 +35,28 @@ sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, co
                         int64_t token_limit, sgm_evaluation *evaluation, sgm_error *error);
 void sgm_evaluation_free(sgm_evaluation *evaluation);
 
+/* Load between G devices that hold E/G consecutive experts each, of a batch of `tokens` tokens. Source: arXiv 2505.21411,
+ * equation 3. */
+typedef struct sgm_imbalance {
+    double score; /* IS: (most − least) assignments of a device, idle ones included, per token; 0: even */
+    double
+        noise_floor; /* what even routing would show by chance (normal approximation: 10 % off for one token, 3 % for many) */
+    double max_over_mean; /* of the devices' loads: the longest over the mean time of computing */
+} sgm_imbalance;
+/* load (experts): assignments, without null experts, which compute nothing. IS = 0 does not say that the experts of a device
+ * are balanced. SGM_EARGUMENT: the experts do not split evenly, or there is no token. */
+sgm_status sgm_imbalance_score(const int64_t *load, int64_t experts, int64_t groups, int64_t tokens,
+                               sgm_imbalance *imbalance, sgm_error *error);
+
+/* IS of `draws` batches in which each token takes experts_per_token distinct experts, all equally likely: the best case of
+ * plain top-k, equation 4 there. The same numbers for the same seed. Allocates; cost O(draws · tokens · K). */
+typedef struct sgm_imbalance_draws {
+    double mean, most;
+    double positive_share; /* of draws with IS > 0: near 1 long after IS itself is small */
+} sgm_imbalance_draws;
+sgm_status sgm_imbalance_simulate(int64_t experts, int64_t experts_per_token, int64_t groups, int64_t tokens,
+                                  int64_t draws, uint64_t seed, sgm_imbalance_draws *result, sgm_error *error);
+
 /* Two models of one shape on the same text, e.g. one model in two storage types: what each makes of it, and how often they
  * send a token to other experts. Only scored tokens count. An assignment is changed when its expert is not among those that
  * `against` chose for that token in that layer. */

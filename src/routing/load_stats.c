@@ -73,13 +73,13 @@ static double largest_of_binomials(double n, double q, double experts) {
     return expected;
 }
 
-/* Expected largest of E standard normals: ∫ over z > 0 of 1 − Φ^E, minus ∫ over z < 0 of Φ^E. */
-static double largest_of_normals(double experts) {
+/* ∫ over z > 0 of 1 − Φ^n, minus ∫ over z < 0 of Φ^n. */
+double sgm_largest_of_normals(double n) {
     const double step = 1.0 / 64;
     double expected = 0;
     for (double z = -9 + step / 2; z < 9; z += step) {
         double below = 0.5 * erfc(-z * 0.70710678118654752440);
-        double power = sgm_exp64(experts * sgm_log64(below));
+        double power = sgm_exp64(n * sgm_log64(below));
         expected += step * (z > 0 ? 1 - power : -power);
     }
     return expected;
@@ -91,7 +91,7 @@ static double noise_floor(double tokens, double assignments, int64_t experts) {
     double mean = assignments / (double)experts, q = mean / tokens;
     if (experts < 2 || !(q > 0) || q >= 1)
         return 0;
-    double spread = mean > 2000 ? sqrt(mean * (1 - q)) * largest_of_normals((double)experts)
+    double spread = mean > 2000 ? sqrt(mean * (1 - q)) * sgm_largest_of_normals((double)experts)
                                 : largest_of_binomials(tokens, q, (double)experts) - mean;
     return spread / mean * sqrt((double)experts / (double)(experts - 1));
 }

@@ -25,6 +25,7 @@ typedef struct sgm_routing {
     int32_t layer;
     int64_t items;                 /* T */
     int64_t experts;               /* E, logical */
+    int64_t null_experts;          /* the last so many of E: no weights, output 0 */
     int64_t slots;                 /* K: most assignments an item may have in this layer, this step */
     const int64_t *sequence_start; /* (sequence_count + 1), borrowed from the batch */
     int64_t sequence_count;
@@ -91,5 +92,8 @@ typedef struct sgm_load_summary {
     double noise_floor; /* expected max_violation of an even multinomial with these counts */
 } sgm_load_summary;
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary);
+
+/* Expected largest of n independent standard normal deviates. */
+double sgm_largest_of_normals(double n);
 
 #endif

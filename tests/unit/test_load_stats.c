@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "routing_helper.h"
+#include "sigmoe/stats.h"
 
 static void close_to(double value, double expected, double tolerance) {
     if (!(fabs(value - expected) <= tolerance))
@@ -112,6 +113,65 @@ static void noise(void **state) {
     close_to(noise_floor(1999 * 64, 64, 1) / noise_floor(2001 * 64, 64, 1), 1, 0.02);
 }
 
+/* Four devices of two experts: loads 5, 4, 0, 3 of 6 tokens with two experts each. IS = (5 − 0) / 6: the idle device counts;
+ * over the busy ones alone it would be 2 / 6. max/mean = 5 / 3. */
+static void imbalance_by_hand(void **state) {
+    (void)state;
+    const int64_t load[] = {5, 0, 1, 3, 0, 0, 2, 1}, even[] = {3, 0, 1, 2, 2, 1, 0, 3};
+    sgm_imbalance i;
+    sgm_error error = {0};
+    assert_int_equal(sgm_imbalance_score(load, 8, 4, 6, &i, &error), SGM_OK);
+    close_to(i.score, 5.0 / 6, 1e-15);
+    close_to(i.max_over_mean, 5.0 / 3, 1e-15);
+    /* 0 between devices is not balance between experts. */
+    assert_int_equal(sgm_imbalance_score(even, 8, 4, 6, &i, &error), SGM_OK);
+    close_to(i.score, 0, 0);
+    close_to(i.max_over_mean, 1, 1e-15);
+    /* Other groups, other scores of the same load: 9 and 3, or each expert by itself. */
+    assert_int_equal(sgm_imbalance_score(load, 8, 2, 6, &i, &error), SGM_OK);
+    close_to(i.score, 1, 1e-15);
+    assert_int_equal(sgm_imbalance_score(load, 8, 8, 6, &i, &error), SGM_OK);
+    close_to(i.score, 5.0 / 6, 1e-15);
+    assert_int_equal(sgm_imbalance_score(load, 8, 1, 6, &i, &error), SGM_OK);
+    close_to(i.score, 0, 0);
+    close_to(i.noise_floor, 0, 0);
+    assert_int_equal(sgm_imbalance_score(load, 8, 3, 6, &i, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "8 experts do not split into 3 groups"));
+    assert_int_equal(sgm_imbalance_score(load, 8, 4, 0, &i, NULL), SGM_EARGUMENT);
+}
+
+/* N = 64, K = 8 on 8 devices, the setting of arXiv 2505.21411: IS of uniform top-k at 1, 16, 64, 256 and 1024 tokens. It
+ * falls as the square root; that it is above 0 stays nearly sure. The noise floor says the same without drawing. */
+static void imbalance_by_chance(void **state) {
+    (void)state;
+    const int64_t tokens[] = {1, 16, 64, 256, 1024};
+    const double expected[] = {2.46, 0.673, 0.333, 0.169, 0.083}, off[] = {0.1, 0.05, 0.05, 0.05, 0.05};
+    int64_t load[64];
+    for (int n = 0; n < 5; n++) {
+        sgm_imbalance_draws d, again;
+        int64_t draws = n < 2 ? 4000 : 400;
+        assert_int_equal(sgm_imbalance_simulate(64, 8, 8, tokens[n], draws, 1, &d, NULL), SGM_OK);
+        close_to(d.mean / expected[n], 1, 0.03);
+        assert_true(d.positive_share > 0.98 && d.most > d.mean && d.most < 8);
+        assert_true(n > 0 || d.positive_share < 1); /* 8^8 / C(64, 8) = 0.4 % of single tokens are even */
+        assert_int_equal(sgm_imbalance_simulate(64, 8, 8, tokens[n], draws, 1, &again, NULL), SGM_OK);
+        assert_true(again.mean == d.mean && again.most == d.most);
+        for (int e = 0; e < 64; e++)
+            load[e] = 0;
+        for (int64_t i = 0; i < tokens[n] * 8; i++)
+            load[i % 64]++;
+        sgm_imbalance i;
+        assert_int_equal(sgm_imbalance_score(load, 64, 8, tokens[n], &i, NULL), SGM_OK);
+        close_to(i.noise_floor / d.mean, 1, off[n]);
+    }
+    sgm_imbalance_draws all;
+    assert_int_equal(sgm_imbalance_simulate(8, 8, 4, 10, 5, 1, &all, NULL), SGM_OK); /* everybody takes all */
+    close_to(all.mean, 0, 0);
+    close_to(all.positive_share, 0, 0);
+    assert_int_equal(sgm_imbalance_simulate(8, 9, 4, 10, 5, 1, &all, NULL), SGM_EARGUMENT);
+    assert_int_equal(sgm_imbalance_simulate(8, 2, 3, 10, 5, 1, &all, NULL), SGM_EARGUMENT);
+}
+
 typedef struct adding {
     sgm_load *load;
     const sgm_routing *record;
@@ -175,8 +235,10 @@ static void only_scored_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_hand), cmocka_unit_test(dead),         cmocka_unit_test(even_and_empty),
-        cmocka_unit_test(noise),   cmocka_unit_test(accumulation), cmocka_unit_test(only_scored_rows),
+        cmocka_unit_test(by_hand),           cmocka_unit_test(dead),
+        cmocka_unit_test(even_and_empty),    cmocka_unit_test(noise),
+        cmocka_unit_test(accumulation),      cmocka_unit_test(only_scored_rows),
+        cmocka_unit_test(imbalance_by_hand), cmocka_unit_test(imbalance_by_chance),
     };
     return cmocka_run_group_tests_name("load statistics", tests, NULL, NULL);
 }

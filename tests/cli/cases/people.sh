@@ -15,6 +15,11 @@ expect 0 eval --model m --data text.txt; says "bits per byte   $(printf %.4f "$b
 expect 0 stats --model m --data text.txt --json; least=$(printf %.2f "$(field layers.1.min_over_mean)")
 expect 0 stats --model m --data text.txt
 [[ "$(grep -E '^ +1 ' "$out")" == *" $least "* ]] || fail "stats and stats --json differ: $least"
+expect 0 stats --model m --data text.txt --groups 4 --json
+json groups layers.1.imbalance_score layers.1.imbalance_noise_floor layers.1.group_max_over_mean
+score=$(printf %.3f "$(field layers.1.imbalance_score)")
+expect 0 stats --model m --data text.txt --groups 4; says "between 4 devices of 2 experts each"; says "    1  $score"
+expect 2 stats --model m --data text.txt --groups 3; hints "the model has 8 experts"; hints "every device"
 expect 0 init --preset pico --seed 3 --out m3
 expect 0 stats --model m --against m3 --data text.txt --json; json against.model against.bits_per_byte tokens_changed layers.1.assignments_changed
 share=$(awk "BEGIN { printf \"%.2f\", 100 * $(field assignments_changed) }"); other=$(field against.bits_per_byte)
