@@ -105,16 +105,16 @@ static const sgm_tensor_entry *find_part(const sgm_safetensors *file, const sgm_
     return fits ? entry : NULL;
 }
 
-/* Parts that were not saved, or not as they are now, keep their first values; `lagged` ones only all together. */
+/* Parts that were not saved, or not as they are now, keep their first values; lagged ones only all together. */
 static sgm_status read_parts(const sgm_safetensors *file, const sgm_balance_set *balance, double *values,
                              const sgm_notes *notes, sgm_error *error) {
     sgm_status status = SGM_OK;
     sgm_balance_part part;
     bool lagged = true;
     for (size_t i = 0; sgm_balance_set_part(balance, i, &part); i++)
-        lagged = lagged && (!part.lagged || find_part(file, &part));
+        lagged = lagged && (part.kind != SGM_PART_LAGGED || find_part(file, &part));
     for (size_t i = 0; !status && sgm_balance_set_part(balance, i, &part); i++) {
-        const sgm_tensor_entry *entry = !part.lagged || lagged ? find_part(file, &part) : NULL;
+        const sgm_tensor_entry *entry = part.kind != SGM_PART_LAGGED || lagged ? find_part(file, &part) : NULL;
         if (entry)
             status = sgm_safetensors_read(file, entry, values + part.first, error);
         else
@@ -135,9 +135,14 @@ static void tell_unused_parts(const sgm_safetensors *file, const sgm_balance_set
     }
 }
 
-/* The hint holds because a save writes the parts by name. */
+/* Without tallies, which come last and which version 1 did not know. The hint holds because a save writes the parts by
+ * name. */
 static sgm_status read_flat(const char *path, const sgm_safetensors *file, const sgm_tensor_entry *entry,
-                            double *values, int64_t count, sgm_error *error) {
+                            const sgm_balance_set *balance, double *values, sgm_error *error) {
+    int64_t count = 0;
+    sgm_balance_part part;
+    for (size_t i = 0; sgm_balance_set_part(balance, i, &part); i++)
+        count += part.kind == SGM_PART_TALLY ? 0 : part.count;
     if (entry->dtype != SGM_F64 || entry->bytes != (size_t)count * sizeof *values)
         return sgm_fail(error, SGM_EFORMAT, "put back the balancers it was made with, train a step, then change them",
                         "%s, by an older sigmoe, holds the state of other balancers", path);
@@ -157,7 +162,7 @@ sgm_status sgm_checkpoint_balance_read(const char *folder, sgm_balance_set *bala
         const sgm_tensor_entry *flat = file ? sgm_safetensors_find(file, balance_flat) : NULL;
         sgm_balance_set_state_get(balance, values); /* their first values */
         if (flat && count > 0)
-            status = read_flat(path, file, flat, values, count, error);
+            status = read_flat(path, file, flat, balance, values, error);
         else
             status = read_parts(file, balance, values, notes, error);
         tell_unused_parts(file, balance, notes);

@@ -8,6 +8,9 @@
 
 #include "base/memory.h"
 
+static const char balance_schema[] = "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer "
+                                     "TEXT NOT NULL, measure TEXT NOT NULL,"
+                                     " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;";
 static const char schema[] =
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE steps (step INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, loss REAL, balance_loss REAL,"
@@ -20,13 +23,14 @@ static const char schema[] =
     " counts BLOB NOT NULL, probabilities BLOB NOT NULL, PRIMARY KEY (step, layer)) WITHOUT ROWID;"
     "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);";
 
-enum { INSERT_STEP, INSERT_LOAD, INSERT_EVAL, INSERT_SAMPLE, INSERT_META, STATEMENTS };
+enum { INSERT_STEP, INSERT_LOAD, INSERT_EVAL, INSERT_SAMPLE, INSERT_META, INSERT_BALANCE, STATEMENTS };
 static const char *const statements[STATEMENTS] = {
     "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO load VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO evals VALUES (?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO samples VALUES (?,?,?)",
     "INSERT OR REPLACE INTO meta VALUES (?,?)",
+    "INSERT OR REPLACE INTO balance VALUES (?,?,?,?,?)",
 };
 
 /* The load of one layer at one waiting step. Its counts and probabilities stand in the log's arrays. */
@@ -42,9 +46,13 @@ struct sgm_run_log {
     int64_t rows; /* waiting */
     sgm_run_log_step step[SGM_RUN_LOG_ROWS];
     bool has_load[SGM_RUN_LOG_ROWS];
-    load_row *load;               /* (SGM_RUN_LOG_ROWS, L) */
-    unsigned char *counts;        /* (SGM_RUN_LOG_ROWS, L, E) u32 little-endian */
-    unsigned char *probabilities; /* the same, f32 little-endian */
+    load_row *load;                /* (SGM_RUN_LOG_ROWS, L) */
+    unsigned char *counts;         /* (SGM_RUN_LOG_ROWS, L, E) u32 little-endian */
+    unsigned char *probabilities;  /* the same, f32 little-endian */
+    int64_t measure_count;         /* of the balancers; 0 until they are first seen */
+    sgm_balance_measure *measures; /* (measure_count) whose they are */
+    double *measured;              /* (SGM_RUN_LOG_ROWS, measure_count, L) */
+    bool has_balance[SGM_RUN_LOG_ROWS];
 };
 
 static sgm_status failed(sgm_run_log *log, const char *doing, sgm_error *error) {
@@ -73,7 +81,8 @@ static sgm_status query(sgm_run_log *log, const char *sql, double missing, doubl
     return code == SQLITE_ROW || code == SQLITE_DONE ? SGM_OK : failed(log, "reading", error);
 }
 
-/* A new file gets the tables and the version in one transaction: a crash leaves both or neither. */
+/* A new file gets the tables and the version in one transaction, an older one the tables that it lacks: a crash leaves both
+ * or neither. */
 static sgm_status prepare(sgm_run_log *log, const char *path, sgm_error *error) {
     sgm_status status = execute(log, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;", "opening", error);
     double version = 0, tables = 0;
@@ -83,11 +92,12 @@ static sgm_status prepare(sgm_run_log *log, const char *path, sgm_error *error) 
         status = query(log, "SELECT count(*) FROM sqlite_master", 0, &tables, error);
     if (status)
         return status;
-    if (version > SGM_RUN_LOG_VERSION || (version < SGM_RUN_LOG_VERSION && tables > 0))
+    if (version > SGM_RUN_LOG_VERSION || (version < 1 && tables > 0))
         return sgm_fail(error, SGM_EFORMAT, "a newer sigmoe wrote it, or it is not a run log",
                         "%s: version %.0f, this build reads %d", path, version, SGM_RUN_LOG_VERSION);
     if (version < SGM_RUN_LOG_VERSION) {
-        char *sql = sgm_format("BEGIN IMMEDIATE; %s PRAGMA user_version=%d; COMMIT;", schema, SGM_RUN_LOG_VERSION);
+        char *sql = sgm_format("BEGIN IMMEDIATE; %s%s PRAGMA user_version=%d; COMMIT;", version < 1 ? schema : "",
+                               balance_schema, SGM_RUN_LOG_VERSION);
         if (!sql)
             return sgm_fail(error, SGM_EMEMORY, NULL, "run.sqlite: no memory");
         status = execute(log, sql, "making the tables", error);
@@ -108,6 +118,8 @@ static void destroy(sgm_run_log *log) {
     sgm_free(log->load);
     sgm_free(log->counts);
     sgm_free(log->probabilities);
+    sgm_free(log->measures);
+    sgm_free(log->measured);
     sgm_free(log);
 }
 
@@ -168,6 +180,7 @@ sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const
     int64_t row = log->rows++;
     log->step[row] = *step;
     log->has_load[row] = load != NULL;
+    log->has_balance[row] = false;
     for (int64_t layer = 0; load && layer < log->layers; layer++) {
         const sgm_load *from = &load[layer];
         load_row *to = &log->load[row * log->layers + layer];
@@ -182,6 +195,40 @@ sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const
         }
     }
     return status;
+}
+
+/* Room for what this set measures. */
+static sgm_status meet(sgm_run_log *log, const sgm_balance_set *balance, sgm_error *error) {
+    sgm_balance_measure measure;
+    size_t count = 0, layers = (size_t)log->layers;
+    while (sgm_balance_set_measure(balance, count, &measure))
+        count++;
+    log->measures = sgm_alloc(count * sizeof *log->measures + 1);
+    log->measured = sgm_alloc(SGM_RUN_LOG_ROWS * count * layers * sizeof *log->measured + 1);
+    if (!log->measures || !log->measured) {
+        sgm_free(log->measures);
+        sgm_free(log->measured);
+        log->measures = NULL;
+        log->measured = NULL;
+        return sgm_fail(error, SGM_EMEMORY, NULL, "run.sqlite: no memory for the balancers' values");
+    }
+    for (size_t i = 0; i < count; i++)
+        sgm_balance_set_measure(balance, i, &log->measures[i]);
+    log->measure_count = (int64_t)count;
+    return SGM_OK;
+}
+
+sgm_status sgm_run_log_balance(sgm_run_log *log, const sgm_balance_set *balance, sgm_error *error) {
+    sgm_status status = log->measures ? SGM_OK : meet(log, balance, error);
+    if (status || log->rows == 0)
+        return status;
+    int64_t row = log->rows - 1;
+    double *to = log->measured + row * log->measure_count * log->layers;
+    for (const sgm_balance_measure *m = log->measures; m < log->measures + log->measure_count; m++)
+        for (int64_t layer = 0; layer < log->layers; layer++)
+            *to++ = m->values[layer * m->stride];
+    log->has_balance[row] = true;
+    return SGM_OK;
 }
 
 /* SQLite has no NaN: it becomes NULL. */
@@ -221,6 +268,23 @@ static sgm_status write_load(sgm_run_log *log, int64_t row, sgm_error *error) {
     return SGM_OK;
 }
 
+static sgm_status write_balance(sgm_run_log *log, int64_t row, sgm_error *error) {
+    sqlite3_stmt *statement = log->statement[INSERT_BALANCE];
+    const double *from = log->measured + row * log->measure_count * log->layers;
+    for (const sgm_balance_measure *m = log->measures; m < log->measures + log->measure_count; m++)
+        for (int64_t layer = 0; layer < log->layers; layer++) {
+            sqlite3_bind_int64(statement, 1, log->step[row].step);
+            sqlite3_bind_int64(statement, 2, layer);
+            sqlite3_bind_text(statement, 3, m->balancer, -1, SQLITE_STATIC);
+            sqlite3_bind_text(statement, 4, m->name, -1, SQLITE_STATIC);
+            sqlite3_bind_double(statement, 5, *from++);
+            sgm_status status = run(log, INSERT_BALANCE, error);
+            if (status)
+                return status;
+        }
+    return SGM_OK;
+}
+
 static sgm_status write_step(sgm_run_log *log, int64_t row, sgm_error *error) {
     const sgm_run_log_step *step = &log->step[row];
     sqlite3_stmt *statement = log->statement[INSERT_STEP];
@@ -231,7 +295,9 @@ static sgm_status write_step(sgm_run_log *log, int64_t row, sgm_error *error) {
         sqlite3_bind_double(statement, 3 + i, values[i]);
     sqlite3_bind_int(statement, 8, step->skipped);
     sgm_status status = run(log, INSERT_STEP, error);
-    return !status && log->has_load[row] ? write_load(log, row, error) : status;
+    if (!status && log->has_load[row])
+        status = write_load(log, row, error);
+    return !status && log->has_balance[row] ? write_balance(log, row, error) : status;
 }
 
 sgm_status sgm_run_log_flush(sgm_run_log *log, sgm_error *error) {
@@ -293,8 +359,9 @@ sgm_status sgm_run_log_truncate(sgm_run_log *log, int64_t step, sgm_error *error
     char sql[512];
     snprintf(sql, sizeof sql,
              "BEGIN IMMEDIATE; DELETE FROM steps WHERE step > %lld; DELETE FROM evals WHERE step > %lld;"
-             " DELETE FROM load WHERE step > %lld; DELETE FROM samples WHERE step > %lld; COMMIT;",
-             (long long)step, (long long)step, (long long)step, (long long)step);
+             " DELETE FROM load WHERE step > %lld; DELETE FROM samples WHERE step > %lld;"
+             " DELETE FROM balance WHERE step > %lld; COMMIT;",
+             (long long)step, (long long)step, (long long)step, (long long)step, (long long)step);
     log->rows = 0;
     return execute(log, sql, "deleting later rows", error);
 }

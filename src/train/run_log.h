@@ -10,11 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "moe/balance/balance.h"
 #include "routing/routing.h"
 #include "sigmoe/error.h"
 
 enum {
-    SGM_RUN_LOG_VERSION = 1, /* PRAGMA user_version */
+    SGM_RUN_LOG_VERSION = 2, /* PRAGMA user_version; 1, without the table `balance`, gets it on opening */
     SGM_RUN_LOG_ROWS = 64,   /* steps that wait in memory */
 };
 
@@ -35,6 +36,9 @@ sgm_status sgm_run_log_close(sgm_run_log *log, sgm_error *error);
  * is full; otherwise neither allocates nor touches the disk. When that write fails, the rows that waited are lost. */
 sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const sgm_load *load,
                            const int64_t *experts_per_token, sgm_error *error);
+/* What the balancers measured at the step that was added last. The first call allocates; all are of the same set.
+ * SGM_EMEMORY: not kept. */
+sgm_status sgm_run_log_balance(sgm_run_log *log, const sgm_balance_set *balance, sgm_error *error);
 /* One row per domain and one, of domain "", for all. */
 sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, int64_t tokens, int64_t bytes,
                             double loss, double bits_per_byte, sgm_error *error);

@@ -204,6 +204,7 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
     };
     stepper->learning_rate = settings->learning_rate * settings->schedule->factor(settings->schedule_settings,
                                                                                   stepper->step, settings->train.steps);
+    sgm_balance_set_seek(stepper->balance, stepper->step, settings->train.steps, (uint64_t)settings->train.seed);
     sgm_balance_set_begin_step(stepper->balance, tokens, stepper->experts_per_token);
     work.count = sgm_balance_set_needs_count_pass(stepper->balance, stepper->micro_batches);
     sgm_team_run(stepper->team, step_on_team, &work);
@@ -420,6 +421,8 @@ static sgm_status make_balance(sgm_stepper *stepper, sgm_error *error) {
                             sequences, sgm_team_threads(stepper->team), &stepper->balance, error);
     for (size_t i = 0; !status && i < settings->balance_count; i++)
         settings->balance[i].settings = NULL; /* the set's now */
+    if (!status)
+        status = sgm_balance_set_reserve(stepper->balance, settings->data.tokens_per_step, stepper->micro_rows, error);
     return status;
 }
 

@@ -104,6 +104,8 @@ static void record(sgm_trainer *trainer, const sgm_step_report *report) {
     sgm_error error;
     if (sgm_run_log_add(trainer->log, &row, load ? trainer->stepper->load : NULL, report->experts_per_token, &error))
         tell_log_failure(trainer, &error);
+    if (load && !report->skipped && sgm_run_log_balance(trainer->log, trainer->stepper->balance, &error))
+        tell_log_failure(trainer, &error);
     sgm_trainer_log(trainer, "step %" PRId64 "/%" PRId64 " loss %.4f balance %.5f norm %.3f lr %.3e %.0f tokens/s%s",
                     report->step, report->steps, report->loss_nats_per_token, report->balance_loss,
                     report->gradient_norm, report->learning_rate, report->tokens_per_second,

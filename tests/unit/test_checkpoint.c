@@ -148,7 +148,9 @@ static void edit_config(const char *run, const char *from, const char *to) {
     sgm_free(text);
 }
 
-static const char loss_free_bias[] = "  - kind: loss_free_bias  # test\n    rate: 0.001  # default\n";
+static const char loss_free_bias[] =
+    "  - kind: loss_free_bias  # test\n    rate: 0.001  # default\n"
+    "    rule: sign  # default\n    centre: false  # default\n    until: 1  # default\n";
 
 /* A balancer's bias ends with the balancer, at once and not at the next save: when a run saves changes no byte of it. */
 static void a_save_changes_nothing_that_is_computed(void **state) {

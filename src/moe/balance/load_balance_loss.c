@@ -3,73 +3,54 @@
  * 2501.11873 shows that the global batch is the one that lets experts specialise.
  *
  * f_i = c_i / (K T) is a constant, p_i the mean probability; 1 when either is even. Only p carries a gradient:
- * dz_tj = (E / T) p_tj (f_j − Σ_i f_i p_ti). */
+ * dz_tj = (E / T) p_tj (f_j − Σ_i f_i p_ti). What other papers mean by f: docs/notation.md.
+ *
+ * With `null_average` (arXiv 2406.13233, equation 6) the f of each null expert is the mean of all null experts': they are
+ * alike, so which of them a token takes is left free, and how many take one is balanced. p stays each expert's own. */
 #include <stddef.h>
 
 #include "moe/balance/balance.h"
+#include "moe/balance/loss_params.h"
 #include "moe/balance/probability.h"
 
-typedef struct loss_settings {
-    double coefficient;
-    int scope, mode;
-} loss_settings;
+typedef struct load_balance_settings {
+    sgm_loss_settings loss;
+    bool null_average;
+} load_balance_settings;
 
 static const sgm_param params[] = {
-    {.name = "coefficient",
-     .type = SGM_PARAM_REAL,
-     .offset = offsetof(loss_settings, coefficient),
-     .fallback = "0.001",
-     .min = 0,
-     .max = 1e6,
-     .unit = "",
-     .help = "weight of the loss; its value is 1 at perfect balance"},
-    {.name = "scope",
-     .type = SGM_PARAM_ENUM,
-     .offset = offsetof(loss_settings, scope),
-     .fallback = "global",
-     .choices = "sequence|micro|global",
+    SGM_LOSS_PARAMS("; its value is 1 at perfect balance", SGM_LOSS_SCOPES "|shuffle",
+                    SGM_LOSS_SCOPES_HELP "; shuffle: as many tokens as a micro-batch has, from the whole batch"),
+    {.name = "null_average",
+     .type = SGM_PARAM_BOOL,
+     .offset = offsetof(load_balance_settings, null_average),
+     .fallback = "false",
      .min = 1,
      .unit = "",
-     .help = "tokens that are balanced together: a sequence, a micro-batch, the global batch"},
-    {.name = "mode",
-     .type = SGM_PARAM_ENUM,
-     .offset = offsetof(loss_settings, mode),
-     .fallback = "exact",
-     .choices = "exact|buffer|lagged",
-     .min = 1,
-     .unit = "",
-     .help = "load of the global batch: counted first (a forward pass more), so far, or of the step before"},
+     .help = "null experts count as equally loaded: their mean load stands for each"},
 };
 
-static size_t sum_count(const void *settings, int64_t experts) {
-    (void)settings;
-    return (size_t)experts;
+/* The load of null experts, and the first expert it stands for: E where there are none, or each has its own. */
+typedef struct load_view {
+    const double *count;
+    int64_t first_null;
+    double null_count;
+} load_view;
+
+static load_view load_of(const sgm_balance_view *view) {
+    const load_balance_settings *own = view->settings;
+    load_view load = {.count = view->count, .first_null = view->experts};
+    if (!own->null_average || view->null_experts == 0)
+        return load;
+    load.first_null -= view->null_experts;
+    for (int64_t e = load.first_null; e < view->experts; e++)
+        load.null_count += view->count[e];
+    load.null_count /= (double)view->null_experts;
+    return load;
 }
 
-static sgm_balance_scope scope(const void *settings) {
-    return (sgm_balance_scope)((const loss_settings *)settings)->scope;
-}
-
-static sgm_balance_mode mode(const void *settings) {
-    return (sgm_balance_mode)((const loss_settings *)settings)->mode;
-}
-
-static double coefficient(const void *settings) {
-    return ((const loss_settings *)settings)->coefficient;
-}
-
-static void accumulate(const void *settings, const sgm_routing *record, int64_t item, double *sums, int64_t begin,
-                       int64_t end) {
-    (void)settings;
-    const sgm_real *p = record->probabilities + item * record->experts;
-    if (!record->sigmoid) {
-        for (int64_t e = begin; e < end; e++)
-            sums[e] += (double)p[e];
-        return;
-    }
-    double scale = sgm_probability_scale(record, item);
-    for (int64_t e = begin; e < end; e++)
-        sums[e] += (double)p[e] * scale;
+static inline double count_of(const load_view *load, int64_t e) {
+    return e < load->first_null ? load->count[e] : load->null_count;
 }
 
 /* E f_i = this · c_i. */
@@ -78,22 +59,24 @@ static double load_scale(const sgm_balance_view *view) {
 }
 
 static double value(const sgm_balance_view *view) {
+    load_view load = load_of(view);
     double sum = 0;
     for (int64_t e = 0; e < view->experts; e++)
-        sum += view->count[e] * view->sums[e];
+        sum += count_of(&load, e) * view->sums[e];
     return load_scale(view) * sum / (double)view->tokens;
 }
 
 static void gradient(const sgm_balance_view *view, const sgm_routing *record, int64_t item, double pull) {
     const sgm_real *p = record->probabilities + item * record->experts;
     sgm_real *dz = record->d_logits + item * record->experts;
+    load_view load = load_of(view);
     double p_scale = sgm_probability_scale(record, item), mean = 0;
     for (int64_t e = 0; e < view->experts; e++)
-        mean += view->count[e] * (double)p[e];
+        mean += count_of(&load, e) * (double)p[e];
     mean *= p_scale;
     double factor = pull * load_scale(view) * p_scale;
     for (int64_t e = 0; e < view->experts; e++)
-        dz[e] += (sgm_real)(factor * (double)p[e] * sgm_probability_slope(record, p[e]) * (view->count[e] - mean));
+        dz[e] += (sgm_real)(factor * (double)p[e] * sgm_probability_slope(record, p[e]) * (count_of(&load, e) - mean));
 }
 
 extern const sgm_balance_plugin sgm_balance_load_balance_loss;
@@ -104,12 +87,12 @@ const sgm_balance_plugin sgm_balance_load_balance_loss = {
                .paper = "arXiv 2501.11873",
                .params = params,
                .param_count = sizeof params / sizeof *params,
-               .settings_bytes = sizeof(loss_settings)},
-    .sum_count = sum_count,
-    .scope = scope,
-    .mode = mode,
-    .coefficient = coefficient,
-    .accumulate = accumulate,
+               .settings_bytes = sizeof(load_balance_settings)},
+    .sum_count = sgm_loss_sum_per_expert,
+    .scope = sgm_loss_scope,
+    .mode = sgm_loss_mode,
+    .coefficient = sgm_loss_coefficient,
+    .accumulate = sgm_loss_add_probabilities,
     .value = value,
     .gradient = gradient,
 };

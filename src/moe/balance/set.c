@@ -14,45 +14,11 @@
  * steps routes as training does and leaves no trace. */
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "moe/balance/balance.h"
-
-/* One member, its formulas' sizes, and its memory. */
-typedef struct member {
-    const sgm_balance_plugin *plugin;
-    void *settings;
-    size_t sums, states;
-    sgm_balance_scope scope;
-    sgm_balance_mode mode;
-    double coefficient;
-    bool lagged;     /* remembers the step before */
-    double *global;  /* (L, sums) over the step */
-    double *part;    /* (L, sums) micro-batch or (L, sequences, sums); NULL in the global scope */
-    double *before;  /* (L, sums) of the last finished step; NULL: not lagged */
-    double *state;   /* (L, states) */
-    double *value;   /* (L) of the last finished step */
-    double *running; /* (L) Σ over scopes of value · tokens, so far */
-} member;
-
-struct sgm_balance_set {
-    size_t count;
-    member *members;
-    int64_t layers, experts, sequences;
-    bool active, counted; /* inside a step; this step had a count pass */
-    bool any_micro, any_sequence, any_lagged, any_bias;
-    sgm_balance_pass pass;
-    int64_t global_tokens;
-    int64_t *slots; /* (L) */
-    /* Assignments: of the count pass, of the train pass so far, of this micro-batch, of each sequence, of the last
-     * step. */
-    double *count_first, *count_step, *count_micro, *count_sequence, *count_before;
-    int64_t *tokens_first, *tokens_step, *tokens_before, *slots_before; /* (L) */
-    sgm_real *bias;                                                     /* (L, E) sum over members */
-    void *block;
-};
+#include "moe/balance/probability.h"
+#include "moe/balance/set.h"
 
 /* ---- making ---------------------------------------------------------------------------------------------------- */
 
@@ -61,10 +27,11 @@ static void *carve(char *block, size_t *used, int64_t rows, size_t columns, size
 }
 
 /* Run twice: for the size, then for the addresses. */
-static size_t layout(sgm_balance_set *set, char *block) {
+static size_t layout(sgm_balance_set *set, int threads, char *block) {
     size_t used = 0, experts = (size_t)set->experts;
     int64_t layers = set->layers;
     set->slots = carve(block, &used, layers, 1, sizeof *set->slots);
+    set->null_experts = carve(block, &used, layers, 1, sizeof *set->null_experts);
     set->tokens_first = carve(block, &used, layers, 1, sizeof *set->tokens_first);
     set->tokens_step = carve(block, &used, layers, 1, sizeof *set->tokens_step);
     set->tokens_before = carve(block, &used, layers, 1, sizeof *set->tokens_before);
@@ -72,31 +39,38 @@ static size_t layout(sgm_balance_set *set, char *block) {
     set->count_first = carve(block, &used, layers, experts, sizeof(double));
     set->count_step = carve(block, &used, layers, experts, sizeof(double));
     set->bias = carve(block, &used, layers, experts, sizeof *set->bias);
+    if (set->any_price)
+        set->price = carve(block, &used, threads, experts, sizeof *set->price);
     if (set->any_micro)
         set->count_micro = carve(block, &used, layers, experts, sizeof(double));
     if (set->any_sequence)
         set->count_sequence = carve(block, &used, layers * set->sequences, experts, sizeof(double));
     if (set->any_lagged)
         set->count_before = carve(block, &used, layers, experts, sizeof(double));
-    for (member *m = set->members; m < set->members + set->count; m++) {
+    for (balance_member *m = set->members; m < set->members + set->count; m++) {
         int64_t parts = m->scope == SGM_SCOPE_SEQUENCE ? layers * set->sequences : layers;
         m->global = carve(block, &used, layers, m->sums, sizeof(double));
-        if (m->scope != SGM_SCOPE_GLOBAL)
+        if (m->scope == SGM_SCOPE_SEQUENCE || m->scope == SGM_SCOPE_MICRO)
             m->part = carve(block, &used, parts, m->sums, sizeof(double));
         if (m->lagged)
             m->before = carve(block, &used, layers, m->sums, sizeof(double));
         m->state = carve(block, &used, layers, m->states, sizeof(double));
+        m->tally = carve(block, &used, layers, m->tallies, sizeof(double));
+        m->measure = carve(block, &used, layers, m->measures, sizeof(double));
         m->value = carve(block, &used, layers, 1, sizeof(double));
         m->running = carve(block, &used, layers, 1, sizeof(double));
     }
     return used;
 }
 
-static void describe(sgm_balance_set *set, member *m, const sgm_balance_member *from) {
+static void describe(sgm_balance_set *set, balance_member *m, const sgm_balance_member *from) {
     const sgm_balance_plugin *p = from->plugin;
-    *m = (member){.plugin = p, .settings = from->settings, .scope = SGM_SCOPE_GLOBAL, .mode = SGM_MODE_BUFFER};
+    *m = (balance_member){.plugin = p, .settings = from->settings, .scope = SGM_SCOPE_GLOBAL, .mode = SGM_MODE_BUFFER};
     m->sums = p->sum_count ? p->sum_count(from->settings, set->experts) : 0;
     m->states = p->state_count ? p->state_count(from->settings, set->experts) : 0;
+    m->tallies = p->tally_count ? p->tally_count(from->settings, set->experts) : 0;
+    while (p->measures && p->measures[m->measures])
+        m->measures++;
     m->coefficient = p->coefficient ? p->coefficient(from->settings) : 0;
     if (p->scope)
         m->scope = p->scope(from->settings);
@@ -106,10 +80,10 @@ static void describe(sgm_balance_set *set, member *m, const sgm_balance_member *
     set->any_lagged |= m->lagged;
     set->any_micro |= m->scope == SGM_SCOPE_MICRO;
     set->any_sequence |= m->scope == SGM_SCOPE_SEQUENCE;
+    set->any_shuffle |= m->scope == SGM_SCOPE_SHUFFLE;
+    set->any_price |= p->price != NULL;
     set->any_bias |= p->selection_bias != NULL;
 }
-
-static void sum_biases(sgm_balance_set *set);
 
 sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, int64_t layers, int64_t experts,
                                int64_t sequences, int threads, sgm_balance_set **out, sgm_error *error) {
@@ -119,7 +93,7 @@ sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, 
                         "balancers for %lld layers, %lld experts, %lld sequences, %d threads", (long long)layers,
                         (long long)experts, (long long)sequences, threads);
     sgm_balance_set *set = sgm_alloc(sizeof *set);
-    member *own = sgm_alloc((count + 1) * sizeof *own);
+    balance_member *own = sgm_alloc((count + 1) * sizeof *own);
     sgm_status status = SGM_OK;
     if (set && own) {
         *set = (sgm_balance_set){
@@ -128,21 +102,29 @@ sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, 
             describe(set, &own[i], &members[i]);
         /* Sums of every sequence can be a lot; beyond 2^40 of them `layout` might wrap around. */
         double sums = (double)layers * (double)experts * (set->any_sequence ? (double)sequences : 1);
-        status = sgm_memory_check(sums > 0x1p40 ? UINT64_MAX : layout(set, NULL), "the sums of the balancers", error);
-        set->block = status ? NULL : sgm_alloc(layout(set, NULL));
+        status = sgm_memory_check(sums > 0x1p40 ? UINT64_MAX : layout(set, threads, NULL), "the sums of the balancers",
+                                  error);
+        set->block = status ? NULL : sgm_alloc(layout(set, threads, NULL));
+        if (set->block)
+            status = sgm_balance_set_reserve(set, 0, 0, error);
     }
-    if (!set || !own || !set->block) {
+    if (!set || !own || !set->block || status) {
+        if (set)
+            sgm_free(set->block);
         sgm_free(own);
         sgm_free(set);
         return status ? status
                       : sgm_fail(error, SGM_EMEMORY, "use fewer layers, experts or sequences per micro-batch",
                                  "no memory for the sums of %zu balancers", count);
     }
-    layout(set, set->block);
-    for (size_t i = 0; i < count; i++)
+    layout(set, threads, set->block);
+    for (size_t i = 0; i < count; i++) {
         for (int64_t layer = 0; layer < layers; layer++)
             own[i].value[layer] = (double)NAN;
-    sum_biases(set);
+        for (size_t at = 0; at < (size_t)layers * own[i].measures; at++)
+            own[i].measure[at] = (double)NAN;
+    }
+    sgm_balance_sum_biases(set);
     *out = set;
     return SGM_OK;
 }
@@ -154,6 +136,7 @@ void sgm_balance_set_free(sgm_balance_set *set) {
         sgm_free(set->members[i].settings);
     sgm_free(set->members);
     sgm_free(set->block);
+    sgm_free(set->shuffle_block);
     sgm_free(set);
 }
 
@@ -167,36 +150,41 @@ const char *sgm_balance_set_name(const sgm_balance_set *set, size_t index) {
 
 /* ---- what a plug-in sees ---------------------------------------------------------------------------------------- */
 
-static sgm_balance_view view_of(const sgm_balance_set *set, const member *m, int64_t layer, int64_t tokens,
-                                const double *count, const double *sums) {
+sgm_balance_view sgm_balance_view_of(const sgm_balance_set *set, const balance_member *m, int64_t layer, int64_t tokens,
+                                     const double *count, const double *sums) {
     return (sgm_balance_view){.settings = m->settings,
                               .experts = set->experts,
+                              .null_experts = set->null_experts[layer],
                               .slots = set->slots[layer],
                               .tokens = tokens,
+                              .step = set->step,
+                              .steps = set->steps,
                               .count = count,
                               .sums = sums,
-                              .state = m->state + (size_t)layer * m->states};
+                              .state = m->state + (size_t)layer * m->states,
+                              .tally = m->tally + (size_t)layer * m->tallies};
 }
 
 /* Must its sums be known before the first gradient? */
-static bool wants_count_pass(const member *m) {
-    return m->plugin->gradient && m->coefficient != 0 && m->scope == SGM_SCOPE_GLOBAL && m->mode == SGM_MODE_EXACT;
+static bool wants_count_pass(const balance_member *m) {
+    return sgm_balance_pulls(m) &&
+           (m->scope == SGM_SCOPE_SHUFFLE || (m->scope == SGM_SCOPE_GLOBAL && m->mode == SGM_MODE_EXACT));
 }
 
-static bool is_counted(const sgm_balance_set *set, const member *m) {
+static bool is_counted(const sgm_balance_set *set, const balance_member *m) {
     return set->counted && wants_count_pass(m);
 }
 
 /* The global batch of this step, as far as it is known. */
-static sgm_balance_view global_view(const sgm_balance_set *set, const member *m, int64_t layer) {
+static sgm_balance_view global_view(const sgm_balance_set *set, const balance_member *m, int64_t layer) {
     bool first = is_counted(set, m);
-    return view_of(set, m, layer, (first ? set->tokens_first : set->tokens_step)[layer],
-                   (first ? set->count_first : set->count_step) + layer * set->experts,
-                   m->global + (size_t)layer * m->sums);
+    return sgm_balance_view_of(set, m, layer, (first ? set->tokens_first : set->tokens_step)[layer],
+                               (first ? set->count_first : set->count_step) + layer * set->experts,
+                               m->global + (size_t)layer * m->sums);
 }
 
 /* What the gradient of a global member is taken from. */
-static sgm_balance_view gradient_view(const sgm_balance_set *set, const member *m, int64_t layer) {
+static sgm_balance_view gradient_view(const sgm_balance_set *set, const balance_member *m, int64_t layer) {
     sgm_balance_view view = global_view(set, m, layer);
     if (m->lagged && set->tokens_before[layer] > 0) {
         view.tokens = set->tokens_before[layer];
@@ -219,14 +207,16 @@ static void sequence_range(const sgm_routing *record, int64_t sequence, int64_t 
     *end = record->sequence_start ? record->sequence_start[sequence + 1] : record->items;
 }
 
-static sgm_balance_view sequence_view(const sgm_balance_set *set, const member *m, int64_t layer, int64_t sequence,
-                                      int64_t tokens) {
+static sgm_balance_view sequence_view(const sgm_balance_set *set, const balance_member *m, int64_t layer,
+                                      int64_t sequence, int64_t tokens) {
     int64_t at = layer * set->sequences + sequence;
-    return view_of(set, m, layer, tokens, set->count_sequence + at * set->experts, m->part + (size_t)at * m->sums);
+    return sgm_balance_view_of(set, m, layer, tokens, set->count_sequence + at * set->experts,
+                               m->part + (size_t)at * m->sums);
 }
 
-static sgm_balance_view micro_view(const sgm_balance_set *set, const member *m, int64_t layer, int64_t tokens) {
-    return view_of(set, m, layer, tokens, set->count_micro + layer * set->experts, m->part + (size_t)layer * m->sums);
+static sgm_balance_view micro_view(const sgm_balance_set *set, const balance_member *m, int64_t layer, int64_t tokens) {
+    return sgm_balance_view_of(set, m, layer, tokens, set->count_micro + layer * set->experts,
+                               m->part + (size_t)layer * m->sums);
 }
 
 /* ---- a step ------------------------------------------------------------------------------------------------------ */
@@ -236,6 +226,12 @@ bool sgm_balance_set_needs_count_pass(const sgm_balance_set *set, int64_t micro_
     for (size_t i = 0; i < set->count; i++)
         needed |= wants_count_pass(&set->members[i]);
     return needed && micro_batches > 1;
+}
+
+void sgm_balance_set_seek(sgm_balance_set *set, int64_t step, int64_t steps, uint64_t seed) {
+    set->step = step;
+    set->steps = steps;
+    set->seed = seed;
 }
 
 /* Sums grow token by token: only `needs_count_pass` cares how many pieces there are. */
@@ -250,10 +246,12 @@ void sgm_balance_set_begin_step(sgm_balance_set *set, int64_t global_tokens, con
     memset(set->tokens_step, 0, layers * sizeof *set->tokens_step);
     memset(set->count_first, 0, counts);
     memset(set->count_step, 0, counts);
-    for (member *m = set->members; m < set->members + set->count; m++) {
+    for (balance_member *m = set->members; m < set->members + set->count; m++) {
         memset(m->global, 0, layers * m->sums * sizeof(double));
         memset(m->running, 0, layers * sizeof(double));
     }
+    if (set->any_shuffle)
+        sgm_balance_shuffle_deal(set);
 }
 
 void sgm_balance_set_begin_pass(sgm_balance_set *set, sgm_balance_pass pass) {
@@ -265,13 +263,13 @@ void sgm_balance_set_cancel_step(sgm_balance_set *set) {
     set->active = false;
 }
 
-static void sum_biases(sgm_balance_set *set) {
+void sgm_balance_sum_biases(sgm_balance_set *set) {
     for (int64_t layer = 0; layer < set->layers; layer++) {
         sgm_real *bias = set->bias + layer * set->experts;
         for (int64_t e = 0; e < set->experts; e++) {
             double sum = 0;
-            for (const member *m = set->members; m < set->members + set->count; m++) {
-                sgm_balance_view view = view_of(set, m, layer, 0, NULL, NULL);
+            for (const balance_member *m = set->members; m < set->members + set->count; m++) {
+                sgm_balance_view view = sgm_balance_view_of(set, m, layer, 0, NULL, NULL);
                 const double *its = m->plugin->selection_bias ? m->plugin->selection_bias(&view) : NULL;
                 sum += its ? its[e] : 0;
             }
@@ -280,15 +278,25 @@ static void sum_biases(sgm_balance_set *set) {
     }
 }
 
+static double step_value(const sgm_balance_set *set, const balance_member *m, int64_t layer,
+                         const sgm_balance_view *view) {
+    if (m->scope == SGM_SCOPE_GLOBAL)
+        return m->plugin->value(view);
+    if (m->scope == SGM_SCOPE_SHUFFLE)
+        return sgm_balance_shuffle_value(set, m, layer);
+    return m->running[layer] / (double)set->global_tokens;
+}
+
 void sgm_balance_set_end_step(sgm_balance_set *set) {
     for (int64_t layer = 0; layer < set->layers; layer++) {
-        for (member *m = set->members; m < set->members + set->count; m++) {
+        for (balance_member *m = set->members; m < set->members + set->count; m++) {
             sgm_balance_view view = global_view(set, m, layer);
             if (view.tokens == 0)
                 continue;
             if (m->plugin->value)
-                m->value[layer] = m->scope == SGM_SCOPE_GLOBAL ? m->plugin->value(&view)
-                                                               : m->running[layer] / (double)set->global_tokens;
+                m->value[layer] = step_value(set, m, layer, &view);
+            if (m->measures)
+                m->plugin->measure(&view, m->measure + (size_t)layer * m->measures);
             if (m->plugin->after_step)
                 m->plugin->after_step(&view);
             if (m->lagged)
@@ -301,7 +309,7 @@ void sgm_balance_set_end_step(sgm_balance_set *set) {
         memcpy(set->count_before + layer * set->experts, set->count_step + layer * set->experts,
                (size_t)set->experts * sizeof(double));
     }
-    sum_biases(set);
+    sgm_balance_sum_biases(set);
     set->active = false;
 }
 
@@ -330,15 +338,16 @@ static void add_counts(const sgm_routing *record, int64_t begin, int64_t end, do
     }
 }
 
-static void add_all_counts(const sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record) {
+/* `before`: tokens of the batch that this pass saw before this record. */
+static void add_all_counts(const sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record, int64_t before) {
     int64_t first, last, layer = record->layer, experts = set->experts, begin, end;
     sgm_split(worker, experts, 8, &first, &last);
     size_t bytes = (size_t)(last - first) * sizeof(double);
     bool counting = set->pass == SGM_PASS_COUNT;
     add_counts(record, 0, record->items, (counting ? set->count_first : set->count_step) + layer * experts, first,
                last);
-    if (worker->thread == 0)
-        (counting ? set->tokens_first : set->tokens_step)[layer] += record->items;
+    if (set->any_shuffle && sgm_balance_counts_now(set, true))
+        sgm_balance_shuffle_count(set, record, before, first, last);
     if (counting)
         return;
     if (set->any_micro) {
@@ -354,15 +363,18 @@ static void add_all_counts(const sgm_worker *worker, sgm_balance_set *set, const
     }
 }
 
-static void add_sums(const sgm_worker *worker, const sgm_balance_set *set, const member *m, const sgm_routing *record) {
+static void add_sums(const sgm_worker *worker, const sgm_balance_set *set, const balance_member *m,
+                     const sgm_routing *record, int64_t before) {
     int64_t first, last, layer = record->layer;
     sgm_split(worker, (int64_t)m->sums, 8, &first, &last);
-    if (is_counted(set, m) == (set->pass == SGM_PASS_COUNT)) {
+    if (sgm_balance_counts_now(set, wants_count_pass(m))) {
         double *sums = m->global + (size_t)layer * m->sums;
         for (int64_t t = 0; t < record->items; t++)
             m->plugin->accumulate(m->settings, record, t, sums, first, last);
+        if (m->scope == SGM_SCOPE_SHUFFLE)
+            sgm_balance_shuffle_sum(set, m, record, before, first, last);
     }
-    if (set->pass == SGM_PASS_COUNT || m->scope == SGM_SCOPE_GLOBAL)
+    if (set->pass == SGM_PASS_COUNT || m->scope == SGM_SCOPE_GLOBAL || m->scope == SGM_SCOPE_SHUFFLE)
         return;
     bool whole = m->scope == SGM_SCOPE_MICRO;
     int64_t parts = whole ? 1 : sequence_count(set, record), begin = 0, end = record->items;
@@ -379,15 +391,15 @@ static void add_sums(const sgm_worker *worker, const sgm_balance_set *set, const
 /* The values of the scopes that end with this micro-batch. One thread: a few products for each expert. */
 static void add_values(const sgm_balance_set *set, const sgm_routing *record) {
     int64_t layer = record->layer, begin, end;
-    for (member *m = set->members; m < set->members + set->count; m++) {
-        if (!m->plugin->value || m->scope == SGM_SCOPE_GLOBAL || record->items == 0)
+    for (balance_member *m = set->members; m < set->members + set->count; m++) {
+        if (!m->plugin->value || record->items == 0)
             continue;
         if (m->scope == SGM_SCOPE_MICRO) {
             sgm_balance_view view = micro_view(set, m, layer, record->items);
             m->running[layer] += m->plugin->value(&view) * (double)record->items;
             continue;
         }
-        for (int64_t s = 0; s < sequence_count(set, record); s++) {
+        for (int64_t s = 0; m->scope == SGM_SCOPE_SEQUENCE && s < sequence_count(set, record); s++) {
             sequence_range(record, s, &begin, &end);
             sgm_balance_view view = sequence_view(set, m, layer, s, end - begin);
             if (end > begin)
@@ -399,180 +411,81 @@ static void add_values(const sgm_balance_set *set, const sgm_routing *record) {
 void sgm_balance_set_after_route(sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record) {
     assert(record->layer >= 0 && record->layer < set->layers && record->experts == set->experts);
     if (set->active) {
-        add_all_counts(worker, set, record);
+        int64_t *tokens = (set->pass == SGM_PASS_COUNT ? set->tokens_first : set->tokens_step) + record->layer;
+        int64_t before = set->any_shuffle ? *tokens : 0;
+        add_all_counts(worker, set, record, before);
         for (size_t i = 0; i < set->count; i++)
             if (set->members[i].sums)
-                add_sums(worker, set, &set->members[i], record);
-        if (set->pass == SGM_PASS_TRAIN && (set->any_micro || set->any_sequence)) {
+                add_sums(worker, set, &set->members[i], record, before);
+        bool parts = set->pass == SGM_PASS_TRAIN && (set->any_micro || set->any_sequence);
+        if (parts || set->any_shuffle) /* all sums are there, and everybody has read how many tokens there were */
             sgm_barrier(worker);
-            if (worker->thread == 0)
+        if (worker->thread == 0) {
+            *tokens += record->items;
+            set->null_experts[record->layer] = record->null_experts;
+            if (parts)
                 add_values(set, record);
         }
     }
     sgm_barrier(worker);
 }
 
-static void add_gradient(const sgm_balance_set *set, const member *m, const sgm_balance_view *view,
-                         const sgm_routing *record, int64_t begin, int64_t end) {
+/* Items [begin, end) of one scope; `price` is this thread's room for one number per expert. */
+static void add_gradient(const sgm_balance_set *set, const balance_member *m, const sgm_balance_view *view,
+                         sgm_routing *record, double *price, int64_t begin, int64_t end) {
     double pull = m->coefficient / (double)set->global_tokens;
+    if (m->plugin->price && begin < end)
+        m->plugin->price(view, price);
     for (int64_t t = begin; t < end; t++)
-        m->plugin->gradient(view, record, t, pull);
+        if (m->plugin->price)
+            sgm_probability_pull(record, t, price, pull);
+        else
+            m->plugin->gradient(view, record, t, pull);
+}
+
+static int64_t most(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* The micro-batch, whose last token is the newest of the train pass, cut where its blocks end. */
+static void add_shuffled(const sgm_balance_set *set, const balance_member *m, sgm_routing *record, double *price,
+                         int64_t begin, int64_t end) {
+    int64_t before = set->tokens_step[record->layer] - record->items;
+    for (int64_t t = begin, next; t < end; t = next) {
+        int64_t block = sgm_balance_shuffle_block(set, before + t);
+        next = end;
+        if (set->group_tokens && block < set->groups - 1)
+            next = least(end, (block + 1) * set->group_tokens - before);
+        sgm_balance_view view = sgm_balance_shuffle_view(set, m, record->layer, block);
+        add_gradient(set, m, &view, record, price, t, next);
+    }
 }
 
 void sgm_balance_set_gradient(sgm_worker *worker, sgm_balance_set *set, sgm_routing *record) {
     int64_t begin, end, first, last, layer = record->layer;
     sgm_split(worker, record->items, 1, &begin, &end);
-    for (member *m = set->members; set->active && m < set->members + set->count; m++) {
-        if (!m->plugin->gradient || m->coefficient == 0)
+    double *price = set->any_price ? set->price + worker->thread * set->experts : NULL;
+    for (balance_member *m = set->members; set->active && m < set->members + set->count; m++) {
+        if (!sgm_balance_pulls(m))
             continue;
         if (m->scope == SGM_SCOPE_GLOBAL) {
             sgm_balance_view view = gradient_view(set, m, layer);
-            add_gradient(set, m, &view, record, begin, end);
+            add_gradient(set, m, &view, record, price, begin, end);
         } else if (m->scope == SGM_SCOPE_MICRO) {
             sgm_balance_view view = micro_view(set, m, layer, record->items);
-            add_gradient(set, m, &view, record, begin, end);
+            add_gradient(set, m, &view, record, price, begin, end);
+        } else if (m->scope == SGM_SCOPE_SHUFFLE) {
+            add_shuffled(set, m, record, price, begin, end);
         }
         for (int64_t s = 0; m->scope == SGM_SCOPE_SEQUENCE && s < sequence_count(set, record); s++) {
             sequence_range(record, s, &first, &last);
             sgm_balance_view view = sequence_view(set, m, layer, s, last - first);
-            add_gradient(set, m, &view, record, first > begin ? first : begin, last < end ? last : end);
+            add_gradient(set, m, &view, record, price, most(first, begin), least(last, end));
         }
     }
     sgm_barrier(worker);
-}
-
-/* ---- values and state ---------------------------------------------------------------------------------------------
- */
-
-double sgm_balance_set_value(const sgm_balance_set *set, size_t index, int64_t layer) {
-    const member *m = index < set->count ? &set->members[index] : NULL;
-    return m && m->plugin->value && layer >= 0 && layer < set->layers ? m->value[layer] : (double)NAN;
-}
-
-double sgm_balance_set_total(const sgm_balance_set *set) {
-    double total = 0;
-    for (const member *m = set->members; m < set->members + set->count; m++)
-        for (int64_t layer = 0; m->plugin->value && m->coefficient != 0 && layer < set->layers; layer++)
-            total += m->coefficient * m->value[layer];
-    return total;
-}
-
-/* Order: the members' states; then, where a member is lagged, each layer's tokens and K, the counts, and the sums of
- * the lagged members. */
-int64_t sgm_balance_set_state_count(const sgm_balance_set *set) {
-    size_t layers = (size_t)set->layers, count = set->any_lagged ? layers * (2 + (size_t)set->experts) : 0;
-    for (const member *m = set->members; m < set->members + set->count; m++)
-        count += layers * (m->states + (m->lagged ? m->sums : 0));
-    return (int64_t)count;
-}
-
-void sgm_balance_set_state_get(const sgm_balance_set *set, double *values) {
-    size_t layers = (size_t)set->layers, experts = (size_t)set->experts;
-    for (const member *m = set->members; m < set->members + set->count; m++) {
-        memcpy(values, m->state, layers * m->states * sizeof *values);
-        values += layers * m->states;
-    }
-    if (!set->any_lagged)
-        return;
-    for (size_t layer = 0; layer < layers; layer++) {
-        *values++ = (double)set->tokens_before[layer];
-        *values++ = (double)set->slots_before[layer];
-    }
-    memcpy(values, set->count_before, layers * experts * sizeof *values);
-    values += layers * experts;
-    for (const member *m = set->members; m < set->members + set->count; m++) {
-        if (!m->lagged)
-            continue;
-        memcpy(values, m->before, layers * m->sums * sizeof *values);
-        values += layers * m->sums;
-    }
-}
-
-/* The next part, if it holds anything; at the one that is looked for it stays. */
-static bool pass_part(sgm_balance_part *part, size_t *left, const char *owner, size_t occurrence, const char *what,
-                      bool lagged, size_t count) {
-    if (count == 0)
-        return false;
-    part->first += part->count;
-    part->count = (int64_t)count;
-    part->lagged = lagged;
-    if (occurrence > 1)
-        snprintf(part->name, sizeof part->name, "%.60s.%zu.%s", owner, occurrence, what);
-    else
-        snprintf(part->name, sizeof part->name, "%.60s.%s", owner, what);
-    return (*left)-- == 0;
-}
-
-/* The how manyth of its kind a member is, from 1. */
-static size_t occurrence_of(const sgm_balance_set *set, const member *m) {
-    size_t occurrence = 1;
-    for (const member *other = set->members; other < m; other++)
-        occurrence += other->plugin == m->plugin;
-    return occurrence;
-}
-
-bool sgm_balance_set_part(const sgm_balance_set *set, size_t index, sgm_balance_part *part) {
-    size_t layers = (size_t)set->layers, left = index;
-    const member *end = set->members + set->count;
-    *part = (sgm_balance_part){0};
-    for (const member *m = set->members; m < end; m++)
-        if (pass_part(part, &left, m->plugin->plugin.name, occurrence_of(set, m), "state", false, layers * m->states))
-            return true;
-    if (!set->any_lagged)
-        return false;
-    if (pass_part(part, &left, "lagged", 1, "tokens_and_slots", true, 2 * layers) ||
-        pass_part(part, &left, "lagged", 1, "counts", true, layers * (size_t)set->experts))
-        return true;
-    for (const member *m = set->members; m < end; m++)
-        if (m->lagged &&
-            pass_part(part, &left, m->plugin->plugin.name, occurrence_of(set, m), "sums", true, layers * m->sums))
-            return true;
-    return false;
-}
-
-static sgm_status check_state(const sgm_balance_set *set, const double *values, int64_t count, sgm_error *error) {
-    const char *hint = "resume with the balancers, layers and experts the checkpoint was made with";
-    if (count != sgm_balance_set_state_count(set))
-        return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: %lld values where %lld belong", (long long)count,
-                        (long long)sgm_balance_set_state_count(set));
-    for (int64_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: value %lld is not a finite number",
-                            (long long)i);
-    for (const member *m = set->members; m < set->members + set->count; m++)
-        values += (size_t)set->layers * m->states;
-    for (int64_t i = 0; set->any_lagged && i < 2 * set->layers; i++) {
-        bool fits = values[i] == floor(values[i]) && values[i] >= 0 && values[i] < 9e15;
-        bool slots = i % 2 == 0 || (values[i] <= (double)set->experts && (values[i] > 0 || values[i - 1] == 0));
-        if (!fits || !slots)
-            return sgm_fail(error, SGM_EFORMAT, hint, "balancer state: %g is no count of tokens or experts", values[i]);
-    }
-    return SGM_OK;
-}
-
-sgm_status sgm_balance_set_state_put(sgm_balance_set *set, const double *values, int64_t count, sgm_error *error) {
-    sgm_status status = check_state(set, values, count, error);
-    if (status)
-        return status;
-    size_t layers = (size_t)set->layers, experts = (size_t)set->experts;
-    for (member *m = set->members; m < set->members + set->count; m++) {
-        memcpy(m->state, values, layers * m->states * sizeof *values);
-        values += layers * m->states;
-    }
-    for (size_t layer = 0; set->any_lagged && layer < layers; layer++) {
-        set->tokens_before[layer] = (int64_t)*values++;
-        set->slots_before[layer] = (int64_t)*values++;
-    }
-    if (set->any_lagged) {
-        memcpy(set->count_before, values, layers * experts * sizeof *values);
-        values += layers * experts;
-    }
-    for (member *m = set->members; m < set->members + set->count; m++) {
-        if (!m->lagged)
-            continue;
-        memcpy(m->before, values, layers * m->sums * sizeof *values);
-        values += layers * m->sums;
-    }
-    sum_biases(set);
-    return SGM_OK;
 }

@@ -10,22 +10,16 @@
 
 #include "base/elementary.h"
 #include "moe/balance/balance.h"
+#include "moe/balance/loss_params.h"
 #include "moe/balance/probability.h"
 
 typedef struct top1_settings {
-    double coefficient, temperature;
-    int scope, mode;
+    sgm_loss_settings loss;
+    double temperature;
 } top1_settings;
 
 static const sgm_param params[] = {
-    {.name = "coefficient",
-     .type = SGM_PARAM_REAL,
-     .offset = offsetof(top1_settings, coefficient),
-     .fallback = "0.001",
-     .min = 0,
-     .max = 1e6,
-     .unit = "",
-     .help = "weight of the loss; its value is 1 at perfect balance with a certain router"},
+    SGM_LOSS_PARAMS("; its value is 1 at perfect balance with a certain router", SGM_LOSS_SCOPES, SGM_LOSS_SCOPES_HELP),
     {.name = "temperature",
      .type = SGM_PARAM_REAL,
      .offset = offsetof(top1_settings, temperature),
@@ -34,39 +28,11 @@ static const sgm_param params[] = {
      .max = 1e3,
      .unit = "",
      .help = "of the softmax that stands in for the load; the smaller, the closer to the real load"},
-    {.name = "scope",
-     .type = SGM_PARAM_ENUM,
-     .offset = offsetof(top1_settings, scope),
-     .fallback = "global",
-     .choices = "sequence|micro|global",
-     .min = 1,
-     .unit = "",
-     .help = "tokens that are balanced together: a sequence, a micro-batch, the global batch"},
-    {.name = "mode",
-     .type = SGM_PARAM_ENUM,
-     .offset = offsetof(top1_settings, mode),
-     .fallback = "exact",
-     .choices = "exact|buffer|lagged",
-     .min = 1,
-     .unit = "",
-     .help = "sums of the global batch: taken first (a forward pass more), so far, or of the step before"},
 };
 
 static size_t sum_count(const void *settings, int64_t experts) {
     (void)settings;
     return (size_t)experts + 1;
-}
-
-static sgm_balance_scope scope(const void *settings) {
-    return (sgm_balance_scope)((const top1_settings *)settings)->scope;
-}
-
-static sgm_balance_mode mode(const void *settings) {
-    return (sgm_balance_mode)((const top1_settings *)settings)->mode;
-}
-
-static double coefficient(const void *settings) {
-    return ((const top1_settings *)settings)->coefficient;
 }
 
 static int64_t largest(const sgm_real *x, int64_t count) {
@@ -141,9 +107,9 @@ const sgm_balance_plugin sgm_balance_top1_loss = {
                .param_count = sizeof params / sizeof *params,
                .settings_bytes = sizeof(top1_settings)},
     .sum_count = sum_count,
-    .scope = scope,
-    .mode = mode,
-    .coefficient = coefficient,
+    .scope = sgm_loss_scope,
+    .mode = sgm_loss_mode,
+    .coefficient = sgm_loss_coefficient,
     .accumulate = accumulate,
     .value = value,
     .gradient = gradient,
