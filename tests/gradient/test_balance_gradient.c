@@ -44,27 +44,85 @@ static double step_total(step *s) {
     return sgm_balance_set_total(s->set);
 }
 
-static void check_loss(const char *name, int scope, int score) {
+/* Σ over experts below the threshold of −w · s · P_i, for the straight-through hinge: backwards P stands for f, with s as it
+ * was before anything moved. Value of the whole batch, unweighted. */
+static double straight_through(const step *s, double threshold, double weight, double urgency) {
+    double count[E] = {0}, p[E] = {0}, sum = 0;
+    for (int i = 0; i < MICRO; i++) {
+        const sgm_routing *r = &s->record[i];
+        for (int64_t t = 0; t < r->items; t++) {
+            double scale = 0;
+            for (int e = 0; e < E; e++)
+                scale += r->sigmoid ? r->probabilities[t * E + e] : 0;
+            for (int e = 0; e < E; e++)
+                p[e] += r->probabilities[t * E + e] / (r->sigmoid ? scale : 1) / (T1 + T2);
+        }
+        for (int64_t at = 0; at < r->items * K; at++)
+            count[r->expert[at]] += 1.0 / (K * (T1 + T2));
+    }
+    for (int e = 0; e < E; e++)
+        sum -= count[e] < threshold / E ? weight * urgency * p[e] : 0;
+    return sum;
+}
+
+enum { PLAIN, HINGE_SURROGATE, HINGE_STRAIGHT, NULLS, QUADRATIC };
+
+/* What `kind` sets, and a state that makes it matter. The hinge's threshold is the even load: half of the experts are
+ * under it. */
+static void choose_kind(const sgm_balance_member *member, int kind) {
+    const sgm_plugin *p = &member->plugin->plugin;
+    if (!strcmp(p->name, "top1_loss"))
+        set_real(p, member->settings, "temperature", 0.6);
+    if (!strcmp(p->name, "shinka_loss")) {
+        set_real(p, member->settings, "threshold", 1);
+        set_real(p, member->settings, "weight", 2);
+        set_int(p, member->settings, "hinge", kind);
+    }
+    if (kind == NULLS)
+        set_bool(p, member->settings, "null_average", true);
+    if (kind == QUADRATIC)
+        set_int(p, member->settings, "potential", 1);
+}
+
+static double urgency_of(const sgm_balance_set *set) {
+    sgm_balance_measure m;
+    for (size_t i = 0; sgm_balance_set_measure(set, i, &m); i++)
+        if (!strcmp(m.name, "urgency"))
+            return m.values[0];
+    return 0;
+}
+
+static void check_kind(const char *name, int scope, int score, int kind) {
     const sgm_balance_plugin *plugin = sgm_balance_find(name, NULL);
     assert_non_null(plugin);
     sgm_balance_member member = {plugin, settings_new(&plugin->plugin)};
     set_real(&plugin->plugin, member.settings, "coefficient", 0.7);
-    if (plugin->plugin.param_count > 1)
+    bool phi = !strcmp(name, "phi_balancing"), straight = kind == HINGE_STRAIGHT;
+    if (plugin->plugin.param_count > 1 && !phi)
         set_int(&plugin->plugin, member.settings, "scope", scope);
-    if (!strcmp(name, "top1_loss"))
-        set_real(&plugin->plugin, member.settings, "temperature", 0.6);
+    choose_kind(&member, kind);
     sgm_router router = router_new("top_k");
     set_int(&router.plugin->plugin, router.settings, "score", score);
     step s = {.gradients = true};
     assert_int_equal(sgm_balance_set_new(&member, 1, 1, E, 2, 1, &s.set, NULL), SGM_OK);
+    assert_int_equal(sgm_balance_set_reserve(s.set, T1 + T2, T1, NULL), SGM_OK);
     for (int i = 0; i < MICRO; i++) {
         s.record[i] = record_new(i ? T2 : T1, E, K);
         s.record[i].sequence_start = i ? starts2 : starts1;
         s.record[i].sequence_count = i ? 1 : 2;
+        s.record[i].null_experts = kind == NULLS ? 3 : 0;
         random_logits(&s.record[i], 40 + (uint64_t)i, 1.5);
         route(&router, &s.record[i]);
     }
+    if (phi) { /* its prices are constants: a running mean that this batch does not move any more */
+        set_real(&plugin->plugin, member.settings, "rate", 0.5);
+        step_total(&s);
+        memset(s.record[0].d_logits, 0, T1 * E * sizeof(sgm_real));
+        memset(s.record[1].d_logits, 0, T2 * E * sizeof(sgm_real));
+        set_real(&plugin->plugin, member.settings, "rate", 0);
+    }
     step_total(&s);
+    double urgency = urgency_of(s.set);
     s.gradients = false;
     for (int i = 0; i < MICRO; i++)
         for (int64_t j = 0; j < s.record[i].items * E; j++) {
@@ -74,6 +132,8 @@ static void check_loss(const char *name, int scope, int score) {
                 /* probabilities follow, the choice does not */
                 router.plugin->score(router.settings, reference_kernels(), &s.record[i], 0, s.record[i].items);
                 side[k] = step_total(&s);
+                if (straight)
+                    side[k] += 0.7 * straight_through(&s, 1, 2, urgency);
             }
             *z = old;
             router.plugin->score(router.settings, reference_kernels(), &s.record[i], 0, s.record[i].items);
@@ -85,13 +145,27 @@ static void check_loss(const char *name, int scope, int score) {
     sgm_free(router.settings);
 }
 
+static void check_loss(const char *name, int scope, int score) {
+    check_kind(name, scope, score, PLAIN);
+}
+
 static void losses(void **state) {
     (void)state;
     for (int score = SOFTMAX; score <= SIGMOID; score++) {
-        for (int scope = SGM_SCOPE_SEQUENCE; scope <= SGM_SCOPE_GLOBAL; scope++) {
+        for (int scope = SGM_SCOPE_SEQUENCE; scope <= SGM_SCOPE_SHUFFLE; scope++) {
             check_loss("load_balance_loss", scope, score);
+            check_kind("load_balance_loss", scope, score, NULLS);
+            check_loss("shinka_loss", scope, score);
+            check_kind("shinka_loss", scope, score, HINGE_SURROGATE);
+            if (scope == SGM_SCOPE_SHUFFLE) /* the others have no hard counts to shuffle */
+                continue;
             check_loss("top1_loss", scope, score);
+            check_loss("mutual_information", scope, score);
+            check_loss("load_concentration", scope, score);
         }
+        check_kind("shinka_loss", SGM_SCOPE_GLOBAL, score, HINGE_STRAIGHT);
+        check_loss("phi_balancing", 0, score);
+        check_kind("phi_balancing", 0, score, QUADRATIC);
         check_loss("z_loss", 0, score);
     }
 }
@@ -127,9 +201,10 @@ static void split_gradients(const char *name, int64_t first, sgm_real *d_logits)
 /* The last bit of a gradient does not know where the batch was cut. In f32 rounding would hide a slip for a long time. */
 static void any_split(void **state) {
     (void)state;
-    static const char *const names[] = {"load_balance_loss", "top1_loss", "z_loss"};
+    static const char *const names[] = {"load_balance_loss",  "top1_loss",          "z_loss",       "shinka_loss",
+                                        "mutual_information", "load_concentration", "phi_balancing"};
     sgm_real expected[(T1 + T2) * E], other[(T1 + T2) * E];
-    for (int n = 0; n < 3; n++)
+    for (size_t n = 0; n < sizeof names / sizeof *names; n++)
         for (int64_t first = 1; first < T1 + T2; first++) {
             split_gradients(names[n], first, first == 1 ? expected : other);
             if (first > 1 && memcmp(expected, other, sizeof other))

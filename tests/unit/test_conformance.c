@@ -39,7 +39,9 @@ static void tables(void **state) {
         check_plugin(&p->plugin);
         assert_ptr_equal(sgm_balance_find(p->plugin.name, NULL), p);
         assert_true(!p->sum_count == !p->accumulate);
-        assert_true(!p->gradient || (p->value && p->coefficient));
+        assert_true(!(p->gradient || p->price) || (p->value && p->coefficient));
+        assert_true(!(p->gradient && p->price));
+        assert_true(!p->measures == !p->measure);
         assert_true(p->value || p->after_step);
         assert_true(!p->selection_bias || p->state_count);
     }
@@ -143,13 +145,18 @@ static void routers(void **state) {
 
 /* ---- balancers ---- */
 
-typedef struct step {
+typedef struct step_of {
     sgm_balance_set *set;
     sgm_routing *record;
-} step;
+} step_of;
+
+static void count_work(sgm_worker *worker, void *argument) {
+    step_of *s = argument;
+    sgm_balance_set_after_route(worker, s->set, s->record);
+}
 
 static void step_work(sgm_worker *worker, void *argument) {
-    step *s = argument;
+    step_of *s = argument;
     sgm_balance_set_before_select(worker, s->set, s->record);
     sgm_balance_set_after_route(worker, s->set, s->record);
     sgm_balance_set_gradient(worker, s->set, s->record);
@@ -172,7 +179,7 @@ static void one_step(sgm_balance_set *set, sgm_routing *record, int threads) {
     const int64_t slots = K;
     memset(record->d_logits, 0, (size_t)(T * E) * sizeof(sgm_real));
     sgm_balance_set_begin_step(set, T, &slots);
-    on_team(threads, step_work, &(step){set, record});
+    on_team(threads, step_work, &(step_of){set, record});
     sgm_balance_set_end_step(set);
 }
 
@@ -191,11 +198,23 @@ static void *variant(const sgm_balance_plugin *p, int scope, int mode) {
     return NULL;
 }
 
+static bool has_choice(const sgm_balance_plugin *p, const char *name) {
+    for (size_t i = 0; i < p->plugin.param_count; i++)
+        if (!strcmp(p->plugin.params[i].name, name))
+            return true;
+    return false;
+}
+
+enum { SCOPES = 4, MODES = 3 };
+
+/* NULL where the balancer has no such choice. */
 static sgm_balance_set *one_member(const sgm_balance_plugin *p, int scope, int mode) {
     sgm_balance_set *set = NULL;
     sgm_balance_member member = {p, variant(p, scope, mode)};
-    assert_non_null(member.settings);
+    if (!member.settings)
+        return NULL;
     assert_int_equal(sgm_balance_set_new(&member, 1, 1, E, 3, 3, &set, NULL), SGM_OK);
+    assert_int_equal(sgm_balance_set_reserve(set, T, 60, NULL), SGM_OK);
     return set;
 }
 
@@ -235,6 +254,82 @@ static void check_balancer(const sgm_balance_plugin *p, int scope, int mode) {
     record_free(&other);
 }
 
+/* Cut between sequences, at 41 of 150 tokens: the same bytes where the promise is made, that is everywhere but in the scope
+ * of a micro-batch and in mode buffer. */
+static void check_split(const sgm_balance_plugin *p, int scope, int mode) {
+    const int64_t slots = K, first = 41, late[] = {0, 109};
+    sgm_routing whole = routed(1), part[2] = {record_new(first, E, K), record_new(T - first, E, K)};
+    for (int i = 0; i < 2; i++) {
+        int64_t from = i ? first : 0, items = part[i].items;
+        memcpy(part[i].logits, whole.logits + from * E, (size_t)(items * E) * sizeof(sgm_real));
+        memcpy(part[i].probabilities, whole.probabilities + from * E, (size_t)(items * E) * sizeof(sgm_real));
+        memcpy(part[i].expert, whole.expert + from * K, (size_t)(items * K) * sizeof *whole.expert);
+        part[i].sequence_start = i ? late : starts;
+        part[i].sequence_count = i ? 1 : 2;
+    }
+    sgm_balance_set *one = one_member(p, scope, mode), *two = one_member(p, scope, mode);
+    for (int step = 0; step < 3; step++) {
+        sgm_balance_set_seek(one, step, 3, 1);
+        sgm_balance_set_seek(two, step, 3, 1);
+        one_step(one, &whole, 2);
+        sgm_balance_set_begin_step(two, T, &slots);
+        for (int pass = SGM_PASS_COUNT; pass <= SGM_PASS_TRAIN; pass++) {
+            if (pass == SGM_PASS_COUNT && !sgm_balance_set_needs_count_pass(two, 2))
+                continue;
+            sgm_balance_set_begin_pass(two, (sgm_balance_pass)pass);
+            for (int i = 0; i < 2; i++) {
+                memset(part[i].d_logits, 0, (size_t)(part[i].items * E) * sizeof(sgm_real));
+                on_team(2, pass == SGM_PASS_COUNT ? count_work : step_work, &(step_of){two, &part[i]});
+            }
+        }
+        sgm_balance_set_end_step(two);
+    }
+    size_t bytes = (size_t)(first * E) * sizeof(sgm_real);
+    void *settings = variant(p, scope, mode);
+    sgm_balance_scope real = p->scope ? p->scope(settings) : SGM_SCOPE_GLOBAL;
+    sgm_free(settings);
+    bool buffered = real == SGM_SCOPE_GLOBAL && mode == SGM_MODE_BUFFER && has_choice(p, "mode");
+    if (real != SGM_SCOPE_MICRO && !buffered) {
+        assert_memory_equal(part[0].d_logits, whole.d_logits, bytes);
+        assert_memory_equal(part[1].d_logits, whole.d_logits + first * E, (size_t)(T * E) * sizeof(sgm_real) - bytes);
+        double a = sgm_balance_set_value(one, 0, 0), b = sgm_balance_set_value(two, 0, 0);
+        assert_true(p->value == NULL || a == b);
+    }
+    int64_t count = sgm_balance_set_state_count(one);
+    double *a = sgm_alloc((size_t)(2 * count + 1) * sizeof *a), *b = a + count;
+    sgm_balance_set_state_get(one, a);
+    sgm_balance_set_state_get(two, b);
+    assert_memory_equal(a, b, (size_t)count * sizeof *a);
+    sgm_free(a);
+    sgm_balance_set_free(one);
+    sgm_balance_set_free(two);
+    record_free(&whole);
+    record_free(&part[0]);
+    record_free(&part[1]);
+}
+
+/* Modes differ in what they know, not in what they do with it: with one micro-batch `buffer` knows the batch, and with the same
+ * batch again `lagged` does (but where a running mean goes on meanwhile). */
+static void check_modes(const sgm_balance_plugin *p) {
+    sgm_routing r = routed(1);
+    sgm_real exact[T * E];
+    bool zero = true;
+    for (int mode = 0; has_choice(p, "mode") && mode < MODES; mode++) {
+        sgm_balance_set *set = one_member(p, SGM_SCOPE_GLOBAL, mode);
+        one_step(set, &r, 1);
+        one_step(set, &r, 2);
+        if (mode == SGM_MODE_EXACT)
+            memcpy(exact, r.d_logits, sizeof exact);
+        for (int64_t i = 0; i < T * E; i++)
+            zero &= r.d_logits[i] == 0;
+        if (mode != SGM_MODE_LAGGED || has_choice(p, "scope"))
+            assert_memory_equal(r.d_logits, exact, sizeof exact);
+        sgm_balance_set_free(set);
+    }
+    assert_true(!has_choice(p, "mode") || !zero);
+    record_free(&r);
+}
+
 static void check_nan(const sgm_balance_plugin *p) {
     sgm_router router = router_new("top_k");
     sgm_routing r = routed(1);
@@ -252,10 +347,82 @@ static void balancers(void **state) {
     (void)state;
     for (size_t i = 0; sgm_balance_at(i); i++) {
         const sgm_balance_plugin *p = sgm_balance_at(i);
-        for (int scope = 0; scope < 3; scope++)
-            for (int mode = 0; mode < 3; mode++)
+        int tried = 0;
+        for (int scope = 0; scope < SCOPES; scope++)
+            for (int mode = 0; mode < MODES; mode++) {
+                sgm_balance_set *set = one_member(p, scope, mode);
+                if (!set)
+                    continue;
+                sgm_balance_set_free(set);
                 check_balancer(p, scope, mode);
+                check_split(p, scope, mode);
+                tried++;
+            }
+        assert_true(tried > 0);
+        check_modes(p);
         check_nan(p);
+    }
+}
+
+/* DeepSeek's method is a list (arXiv 2412.19437): sigmoid scores, a bias that chooses, and a small loss of each sequence's
+ * own load. Both work as they do alone, whatever their order and the threads, and are saved together. */
+static void a_list_of_balancers(void **state) {
+    (void)state;
+    sgm_real expected[T * E];
+    double bias[E], loss = 0;
+    for (int turn = 0; turn < 6; turn++) {
+        bool swapped = turn % 2;
+        const sgm_balance_plugin *lists[] = {sgm_balance_find("loss_free_bias", NULL),
+                                             sgm_balance_find("load_balance_loss", NULL)};
+        sgm_balance_member members[2];
+        for (int i = 0; i < 2; i++) {
+            const sgm_balance_plugin *p = lists[swapped ? 1 - i : i];
+            members[i] = (sgm_balance_member){p, variant(p, SGM_SCOPE_SEQUENCE, SGM_MODE_EXACT)};
+            if (p->coefficient)
+                set_real(&p->plugin, members[i].settings, "coefficient", 1e-4);
+        }
+        sgm_balance_set *set = NULL;
+        assert_int_equal(sgm_balance_set_new(members, 2, 1, E, 3, 3, &set, NULL), SGM_OK);
+        assert_false(sgm_balance_set_needs_count_pass(set, 4)); /* a sequence is never cut */
+        sgm_router router = router_new("top_k");
+        set_int(&router.plugin->plugin, router.settings, "score", 1);
+        set_bool(&router.plugin->plugin, router.settings, "normalise", true);
+        sgm_routing r = record_new(T, E, K);
+        r.sequence_start = starts;
+        r.sequence_count = 3;
+        for (int step = 0; step < 3; step++) {
+            random_logits(&r, 50 + (uint64_t)step, 1);
+            r.selection_bias = sgm_balance_set_bias(set);
+            route(&router, &r);
+            one_step(set, &r, 1 + turn / 2);
+            /* Weights are the chosen scores without the bias, over their sum. */
+            for (int64_t t = 0; t < T; t++) {
+                double sum = 0;
+                for (int64_t k = 0; k < K; k++)
+                    sum += (double)r.probabilities[t * E + r.expert[t * K + k]];
+                for (int64_t k = 0; k < K; k++)
+                    assert_true(fabs((double)r.weight[t * K + k] -
+                                     (double)r.probabilities[t * E + r.expert[t * K + k]] / sum) < 1e-6);
+            }
+        }
+        double value = sgm_balance_set_value(set, swapped ? 0 : 1, 0), total = sgm_balance_set_total(set), own[E];
+        for (int e = 0; e < E; e++)
+            own[e] = (double)sgm_balance_set_bias(set)[e];
+        if (turn == 0) {
+            memcpy(expected, r.d_logits, sizeof expected);
+            memcpy(bias, own, sizeof bias);
+            loss = value;
+        }
+        assert_memory_equal(r.d_logits, expected, sizeof expected);
+        assert_memory_equal(own, bias, sizeof bias);
+        assert_true(value == loss && total == 1e-4 * loss);
+        double moved = 0;
+        for (int e = 0; e < E; e++)
+            moved += own[e] != 0;
+        assert_true(moved > E / 2);
+        sgm_balance_set_free(set);
+        record_free(&r);
+        sgm_free(router.settings);
     }
 }
 
@@ -289,9 +456,8 @@ static void sparsities(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tables),
-        cmocka_unit_test(routers),
-        cmocka_unit_test(balancers),
+        cmocka_unit_test(tables),     cmocka_unit_test(routers),
+        cmocka_unit_test(balancers),  cmocka_unit_test(a_list_of_balancers),
         cmocka_unit_test(sparsities),
     };
     return cmocka_run_group_tests_name("plug-in conformance", tests, NULL, NULL);
