@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sigmoe eval and sigmoe stats: how well a model predicts a text, and how evenly its experts work on it. */
-#include <math.h>
 #include <stdlib.h>
 
 #include "commands.h"
+#include "cli_imbalance.h"
 
 /* `comparison`: where `stats --against` was asked for, NULL otherwise; then the model's own numbers are in it. */
 static int evaluate(const cli_args *args, const char *against, sgm_evaluation *evaluation, sgm_comparison *comparison) {
@@ -88,27 +88,10 @@ static json_t *layer_json(const sgm_evaluation *e, int64_t layer) {
                      cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", load);
 }
 
-/* The devices' imbalance in a layer; all of the evaluated text is one batch. */
-static sgm_imbalance imbalance_of(const sgm_evaluation *e, int64_t layer, int64_t groups) {
-    sgm_imbalance imbalance = {NAN, NAN, NAN};
-    (void)sgm_imbalance_score(e->load + layer * e->experts, e->experts, groups, e->layer[layer].tokens, &imbalance,
-                              NULL);
-    return imbalance;
-}
-
-static void add_imbalance(json_t *layer, const sgm_evaluation *e, int64_t index, int64_t groups) {
-    sgm_imbalance i = imbalance_of(e, index, groups);
-    json_object_set_new(layer, "imbalance_score", cli_json_real(i.score));
-    json_object_set_new(layer, "imbalance_noise_floor", cli_json_real(i.noise_floor));
-    json_object_set_new(layer, "group_max_over_mean", cli_json_real(i.max_over_mean));
-}
-
-static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against, int64_t groups) {
+static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
     json_t *layers = json_array();
     for (int64_t l = 0; l < e->layers; l++) {
         json_t *layer = layer_json(e, l);
-        if (groups)
-            add_imbalance(layer, e, l, groups);
         if (against)
             json_object_set_new(layer, "assignments_changed", cli_json_real(c->layer_changed[l]));
         json_array_append_new(layers, layer);
@@ -116,8 +99,6 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
     json_t *json = json_pack("{s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e->tokens, "bytes",
                              (json_int_t)e->bytes, "experts", (json_int_t)e->experts, "bits_per_byte",
                              cli_json_real(e->bits_per_byte), "layers", layers);
-    if (groups)
-        json_object_set_new(json, "groups", json_integer(groups));
     if (against) {
         json_object_set_new(json, "assignments_changed", cli_json_real(c->assignments_changed));
         json_object_set_new(json, "tokens_changed", cli_json_real(c->tokens_changed));
@@ -127,27 +108,6 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
                                       cli_json_real(c->against.loss_nats_per_token)));
     }
     return json;
-}
-
-static void print_imbalance(const sgm_evaluation *e, int64_t groups) {
-    printf("\nimbalance between %lld devices of %s each\nlayer  score  noise  max/mean\n", (long long)groups,
-           cli_counted(e->experts / groups, "expert").text);
-    for (int64_t l = 0; l < e->layers; l++) {
-        sgm_imbalance i = imbalance_of(e, l, groups);
-        printf("%5lld  %5.3f  %5.3f  %8.3f\n", (long long)l, i.score, i.noise_floor, i.max_over_mean);
-    }
-    printf("\nscore: (most − least) assignments of a device per token, of all the text as one batch.\n");
-}
-
-/* Before the evaluation takes its time. */
-static int check_groups(const cli_args *args, int64_t groups) {
-    sgm_model_info info;
-    if (groups == 0 || sgm_model_inspect(cli_text(args, "model"), &info, NULL)) /* whatever it is, evaluating says it */
-        return CLI_DONE;
-    if (info.settings.experts % groups == 0)
-        return CLI_DONE;
-    return cli_usage("every device holds the same number of experts", "--groups %lld: the model has %lld experts",
-                     (long long)groups, (long long)info.settings.experts);
 }
 
 static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
@@ -175,19 +135,20 @@ static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const 
 
 static int run_stats(const cli_args *args) {
     const char *against = cli_text(args, "against");
-    int64_t groups = cli_integer(args, "groups");
     sgm_evaluation e = {0};
     sgm_comparison c = {0};
-    int code = check_groups(args, groups);
+    int64_t groups = cli_integer(args, "groups");
+    int code = cli_imbalance_check(args);
     if (code == CLI_DONE)
         code = evaluate(args, against, &e, &c);
     const sgm_evaluation *shown = against ? &c.model : &e;
     if (code == CLI_DONE && cli_switch(args, "json")) {
-        code = cli_json_print(stats_json(shown, &c, against, groups));
+        json_t *json = stats_json(shown, &c, against);
+        cli_imbalance_add(json, shown, groups);
+        code = cli_json_print(json);
     } else if (code == CLI_DONE) {
         print_stats(shown, &c, against);
-        if (groups)
-            print_imbalance(shown, groups);
+        cli_imbalance_print(shown, groups);
     }
     sgm_evaluation_free(&e);
     sgm_comparison_free(&c);
