@@ -18,8 +18,11 @@ static void values_are_logged(void **state) {
     sgm_trainer *trainer = start(
         "logged", (const char *const[]){"balance=loss_free_bias,shinka_loss,shinka_loss", "train.load_every=5", NULL});
     double loss[2], second[2], range = 0, total = 0;
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < 12; i++) {
         assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+        if (i == 4) /* written out: the rows in memory are used again */
+            assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+    }
     const sgm_balance_set *set = trainer->stepper->balance;
     sgm_balance_measure m;
     for (int layer = 0; layer < 2; layer++) {

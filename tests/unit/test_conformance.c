@@ -221,7 +221,7 @@ static sgm_balance_set *one_member(const sgm_balance_plugin *p, int scope, int m
 static void check_balancer(const sgm_balance_plugin *p, int scope, int mode) {
     sgm_routing r = routed(1), other = routed(2);
     sgm_real gradient[T * E];
-    double values[3 * E + 8], again[3 * E + 8], value = 0;
+    double values[3 * E + 8], again[3 * E + 8], later[3 * E + 8], value = 0;
     for (int threads = 1; threads <= 3; threads++) {
         sgm_balance_set *set = one_member(p, scope, mode);
         int64_t count = sgm_balance_set_state_count(set);
@@ -247,6 +247,9 @@ static void check_balancer(const sgm_balance_plugin *p, int scope, int mode) {
         memcpy(next, r.d_logits, sizeof next);
         one_step(copy, &r, threads);
         assert_memory_equal(r.d_logits, next, sizeof next);
+        sgm_balance_set_state_get(set, later);
+        sgm_balance_set_state_get(copy, again);
+        assert_memory_equal(again, later, (size_t)count * sizeof *later);
         sgm_balance_set_free(copy);
         sgm_balance_set_free(set);
     }
