@@ -61,13 +61,8 @@ static int32_t best(const sgm_real *scores, const sgm_real *bias, int64_t first,
 }
 
 /* By insertion into the result itself. */
-void sgm_choose_best(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last, int64_t count,
-                     int32_t *chosen) {
-    if (count == 1) {
-        chosen[0] = best(scores, bias, first, last);
-        return;
-    }
-    int64_t filled = 0;
+int64_t sgm_choose_further(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last, int64_t count,
+                           int32_t *chosen, int64_t filled) {
     for (int64_t e = first; e < last; e++) {
         sgm_real key = bias ? scores[e] + bias[e] : scores[e];
         int64_t place = filled;
@@ -84,6 +79,15 @@ void sgm_choose_best(const sgm_real *scores, const sgm_real *bias, int64_t first
         memmove(chosen + place + 1, chosen + place, (size_t)(filled - 1 - place) * sizeof *chosen);
         chosen[place] = (int32_t)e;
     }
+    return filled;
+}
+
+void sgm_choose_best(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last, int64_t count,
+                     int32_t *chosen) {
+    if (count == 1)
+        chosen[0] = best(scores, bias, first, last);
+    else
+        (void)sgm_choose_further(scores, bias, first, last, count, chosen, 0);
 }
 
 /* Does the expert of this place enter the sum that weights are divided by? */

@@ -26,6 +26,10 @@ void sgm_score_sigmoid(sgm_routing *record, int64_t begin, int64_t end);
  * Cost O((last − first) count); no allocation. */
 void sgm_choose_best(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last, int64_t count,
                      int32_t *chosen);
+/* The same over several ranges, called for one after the other from the lowest: `filled` experts are chosen already; returns
+ * how many are then. */
+int64_t sgm_choose_further(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last, int64_t count,
+                           int32_t *chosen, int64_t filled);
 
 /* Weights and flags of items [begin, end) from what is in record->expert (-1: slot unused, weight 0): the expert's own
  * probability times `scale`; with `normalise` divided by the sum over the item's chosen experts. Flags become 0. */
