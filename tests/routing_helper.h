@@ -44,6 +44,11 @@ static inline void set_bool(const sgm_plugin *plugin, void *settings, const char
     *at = value;
 }
 
+static inline void set_int64(const sgm_plugin *plugin, void *settings, const char *name, int64_t value) {
+    int64_t *at = settings_field(plugin, settings, name);
+    *at = value;
+}
+
 static inline void set_real(const sgm_plugin *plugin, void *settings, const char *name, double value) {
     double *at = settings_field(plugin, settings, name);
     *at = value;
@@ -91,12 +96,41 @@ static inline void route(const sgm_router *router, sgm_routing *record) {
     router->plugin->select(router->settings, record, 0, record->items);
 }
 
+/* Probabilities as they are given, instead of scores of logits. */
+static inline void set_probabilities(sgm_routing *record, const double *p) {
+    for (int64_t i = 0; i < record->items * record->experts; i++)
+        record->probabilities[i] = (sgm_real)p[i];
+}
+
 /* Run a function on a team of its own. */
 static inline void on_team(int threads, void (*work)(sgm_worker *worker, void *argument), void *argument) {
     sgm_team *team;
     assert_int_equal(sgm_team_new(threads, &team, NULL), SGM_OK);
     sgm_team_run(team, work, argument);
     sgm_team_free(team);
+}
+
+typedef struct choose_work {
+    const sgm_router *router;
+    sgm_routing *record;
+    void *scratch;
+} choose_work;
+
+static inline void choose_work_run(sgm_worker *worker, void *argument) {
+    choose_work *w = argument;
+    sgm_router_choose(worker, reference_kernels(), w->router, w->record, true, w->scratch);
+}
+
+/* From probabilities to a finished record as in training, by two threads. */
+static inline void choose_together(const sgm_router *router, sgm_routing *record) {
+    sgm_router_room room =
+        sgm_router_room_of(router, true, record->items, record->experts, record->experts_per_token, 2);
+    assert_true(sgm_router_sees_batch(router) && room.slots == record->slots);
+    void *scratch = sgm_alloc(room.scratch_bytes + 1);
+    assert_non_null(scratch);
+    on_team(2, choose_work_run, &(choose_work){router, record, scratch});
+    assert_true(record->assignments <= room.rows);
+    sgm_free(scratch);
 }
 
 #endif

@@ -22,6 +22,7 @@ extern "C" {
 typedef struct sgm_model_settings {
     int64_t layers, width, heads, kv_heads, head_size; /* L, D, H, G, head size */
     int64_t experts, experts_per_token, expert_width;  /* E, K, F */
+    int64_t null_experts;                              /* the last so many of E do nothing: no weights, output 0 */
     int64_t vocabulary, context;                       /* V, longest sequence in tokens */
     bool tie_embeddings;
     double rope_theta, norm_epsilon;
@@ -35,6 +36,7 @@ typedef struct sgm_model_counts {
     int64_t active_parameters; /* of those, what one token touches, embeddings left out, output head left out */
     int64_t embedding_parameters, head_parameters; /* head: 0 when tied */
     int64_t expert_parameters;                     /* in all experts of all layers */
+    /* Null experts: active parameters and FLOPs are those of an even load over all E. */
     double forward_flops_per_token;  /* at a given context: products only, 2 per multiply-add, head included */
     double training_flops_per_token; /* 3 × forward */
     int64_t bytes;                   /* f32 weights */

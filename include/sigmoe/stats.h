@@ -18,7 +18,8 @@ typedef struct sgm_layer_stats {
     double min_over_mean, max_over_mean, max_violation;
     double entropy_over_log_e, probability_entropy_over_log_e;
     double coefficient_of_variation, correlation;
-    double noise_floor; /* max_violation that an even router would show at this many tokens */
+    double noise_floor;                /* max_violation that an even router would show at this many tokens */
+    double experts_computed_per_token; /* null experts and dropped assignments cost nothing and are left out */
 } sgm_layer_stats;
 
 typedef struct sgm_evaluation {

@@ -40,7 +40,7 @@ static double weight_bytes(const sgm_weight *weight) {
 /* Everything but the embedding once, of the experts their share, and the embedding's row. */
 static double token_weight_bytes(const sgm_engine *engine) {
     const sgm_model *model = engine->model;
-    int64_t D = model->settings.width, E = model->settings.experts;
+    int64_t D = model->settings.width, E = model->settings.experts, computing = E - model->settings.null_experts;
     double bytes = weight_bytes(model->final_norm) + weight_bytes(model->head) +
                    weight_bytes(model->embedding) / (double)model->settings.vocabulary;
     for (int64_t l = 0; l < model->settings.layers; l++) {
@@ -50,7 +50,7 @@ static double token_weight_bytes(const sgm_engine *engine) {
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             bytes += weight_bytes(all[i]);
         double experts = 0;
-        for (int64_t e = 0; e < E; e++) {
+        for (int64_t e = 0; e < computing; e++) {
             const sgm_expert *expert = &layer->experts[e];
             experts += matrix_bytes(&expert->stored_gate, expert->width * D) +
                        matrix_bytes(&expert->stored_up, expert->width * D) +

@@ -449,6 +449,7 @@ static int config_of(bench *b, const sgm_model_info *info) {
                  {"model.head_size", m->head_size},
                  {"model.experts", m->experts},
                  {"model.experts_per_token", m->experts_per_token},
+                 {"model.null_experts", m->null_experts},
                  {"model.expert_width", m->expert_width},
                  {"model.vocabulary", m->vocabulary},
                  {"model.context", m->context}};

@@ -79,13 +79,14 @@ static json_t *layer_json(const sgm_evaluation *e, int64_t layer) {
     json_t *load = json_array();
     for (int64_t i = 0; i < e->experts; i++)
         json_array_append_new(load, json_integer(e->load[layer * e->experts + i]));
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
                      "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
                      cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
                      (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
                      "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
                      "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
-                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", load);
+                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor),
+                     "experts_computed_per_token", cli_json_real(s->experts_computed_per_token), "load", load);
 }
 
 static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {

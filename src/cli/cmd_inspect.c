@@ -10,6 +10,8 @@ static void print_shape(const sgm_model_settings *m) {
            (long long)m->kv_heads);
     printf("experts           %lld a layer of width %lld, %lld per token\n", (long long)m->experts,
            (long long)m->expert_width, (long long)m->experts_per_token);
+    if (m->null_experts)
+        printf("  of them null    %lld, which do nothing\n", (long long)m->null_experts);
     printf("vocabulary        %s, embeddings %s\n", cli_grouped(m->vocabulary).text,
            m->tie_embeddings ? "tied" : "not tied");
     printf("context           %s tokens\n", cli_grouped(m->context).text);
@@ -27,15 +29,15 @@ static void print_counts(const sgm_model_counts *c) {
 }
 
 static json_t *model_json(const sgm_model_settings *m, const sgm_model_counts *c) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
-                     "total_parameters", (json_int_t)c->total_parameters, "active_parameters",
-                     (json_int_t)c->active_parameters, "expert_parameters", (json_int_t)c->expert_parameters,
-                     "embedding_parameters", (json_int_t)c->embedding_parameters, "layers", (json_int_t)m->layers,
-                     "width", (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads", (json_int_t)m->kv_heads,
-                     "head_size", (json_int_t)m->head_size, "experts", (json_int_t)m->experts, "experts_per_token",
-                     (json_int_t)m->experts_per_token, "expert_width", (json_int_t)m->expert_width, "vocabulary",
-                     (json_int_t)m->vocabulary, "context", (json_int_t)m->context, "head_parameters",
-                     (json_int_t)c->head_parameters, "tie_embeddings", m->tie_embeddings);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "total_parameters",
+        (json_int_t)c->total_parameters, "active_parameters", (json_int_t)c->active_parameters, "expert_parameters",
+        (json_int_t)c->expert_parameters, "embedding_parameters", (json_int_t)c->embedding_parameters, "layers",
+        (json_int_t)m->layers, "width", (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads",
+        (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size, "experts", (json_int_t)m->experts,
+        "experts_per_token", (json_int_t)m->experts_per_token, "null_experts", (json_int_t)m->null_experts,
+        "expert_width", (json_int_t)m->expert_width, "vocabulary", (json_int_t)m->vocabulary, "context",
+        (json_int_t)m->context, "head_parameters", (json_int_t)c->head_parameters, "tie_embeddings", m->tie_embeddings);
 }
 
 static void print_groups(sgm_tensor_group *groups, size_t count) {

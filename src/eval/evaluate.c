@@ -373,6 +373,7 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
             .coefficient_of_variation = sum.coefficient_of_variation,
             .correlation = sum.correlation,
             .noise_floor = sum.noise_floor,
+            .experts_computed_per_token = sum.computed_per_token,
         };
     }
     return SGM_OK;

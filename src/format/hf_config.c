@@ -213,7 +213,14 @@ static sgm_status router_read(const char *label, const char *kind, const json_t 
 
 /* ---- writing -------------------------------------------------------------------------------------------------------- */
 
-/* Every setting of the router but `normalise` at its default? `normalise` is Qwen3MoE's norm_topk_prob. */
+/* Settings of top_k that say nothing about whether Qwen3MoE computes it: `normalise` is its norm_topk_prob, the others count
+ * in training alone. */
+static bool is_any_softmax_top_k(const char *setting) {
+    return strcmp(setting, "normalise") == 0 || strcmp(setting, "capacity_factor") == 0 ||
+           strcmp(setting, "drop_order") == 0;
+}
+
+/* Every other setting of the router at its default? */
 static bool router_is_softmax_top_k(const sgm_router *router) {
     const sgm_plugin *plugin = &router->plugin->plugin;
     if (strcmp(plugin->name, "top_k") != 0)
@@ -221,7 +228,7 @@ static bool router_is_softmax_top_k(const sgm_router *router) {
     void *defaults = sgm_alloc(plugin->settings_bytes + 1);
     bool same = defaults && !sgm_param_defaults(plugin->params, plugin->param_count, defaults, NULL);
     for (size_t i = 0; same && i < plugin->param_count; i++) {
-        if (strcmp(plugin->params[i].name, "normalise") == 0)
+        if (is_any_softmax_top_k(plugin->params[i].name))
             continue;
         json_t *a = param_json(&plugin->params[i], router->settings), *b = param_json(&plugin->params[i], defaults);
         same = a && b && json_equal(a, b);
@@ -241,7 +248,8 @@ bool sgm_hf_config_is_qwen3_moe(const sgm_hf_config *config) {
     for (int64_t l = 1; l < config->settings.layers; l++)
         if (config->experts_per_token[l] != config->experts_per_token[0])
             return false;
-    return config->settings.attention == 0 && !config->selection_bias && router_is_softmax_top_k(&config->router);
+    return config->settings.attention == 0 && config->settings.null_experts == 0 && !config->selection_bias &&
+           router_is_softmax_top_k(&config->router);
 }
 
 static void set(json_t *object, const char *key, json_t *value) {
@@ -261,6 +269,8 @@ static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
     set(root, "router", router);
     set(root, "attention", json_string("causal"));
     set(root, "selection_bias", json_boolean(config->selection_bias));
+    if (config->settings.null_experts > 0)
+        set(root, "null_experts", json_integer(config->settings.null_experts));
     return root;
 }
 
@@ -302,7 +312,8 @@ sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_err
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     size_t keys = json_object_size(root);
     json_decref(root);
-    *json = text && keys == (qwen ? 33u : 37u) ? sgm_format("%s\n", text) : NULL;
+    size_t wanted = qwen ? 33 : config->settings.null_experts > 0 ? 38 : 37;
+    *json = text && keys == wanted ? sgm_format("%s\n", text) : NULL;
     free(text);
     return *json ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for config.json");
 }
@@ -467,6 +478,12 @@ static sgm_status read_sigmoe(const reader *r, sgm_hf_config *config) {
         return sgm_fail(r->error, SGM_EFORMAT, "write true or false", "%s: 'selection_bias' is not true or false",
                         r->label);
     config->selection_bias = json_is_true(bias);
+    const json_t *null = json_object_get(r->root, "null_experts");
+    config->settings.null_experts = null ? json_integer_value(null) : 0;
+    if (null && (!json_is_integer(null) || config->settings.null_experts < 0 ||
+                 config->settings.null_experts >= config->settings.experts))
+        return sgm_fail(r->error, SGM_EFORMAT, "it must be a whole number from 0, less than num_experts",
+                        "%s: the value of 'null_experts' is impossible", r->label);
     list = json_object_get(r->root, "experts_per_token_by_layer");
     if (!list)
         return missing(r, "experts_per_token_by_layer");

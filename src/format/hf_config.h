@@ -3,7 +3,7 @@
  *
  * A model that transformers' Qwen3MoE graph computes exactly (the same k in every layer, softmax top-k routing) is written
  * as `model_type: qwen3_moe`. Anything else is `model_type: sigmoe`: the same keys, plus `experts_per_token_by_layer`,
- * `attention`, `selection_bias` and `router` (its kind and settings); transformers refuses that instead of computing something else.
+ * `attention`, `selection_bias`, `null_experts` and `router` (its kind and settings); transformers refuses that instead of computing something else.
  * Reading is strict about every key that decides what is computed and ignores all others. */
 #ifndef SGM_FORMAT_HF_CONFIG_H
 #define SGM_FORMAT_HF_CONFIG_H

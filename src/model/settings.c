@@ -18,6 +18,8 @@ const sgm_param sgm_model_params[] = {
     {"experts", SGM_PARAM_INT, FIELD(experts), "96", 1, 1 << 20, false, NULL, "", "experts in each layer"},
     {"experts_per_token", SGM_PARAM_INT, FIELD(experts_per_token), "1", 1, 1 << 20, false, NULL, "",
      "experts a token activates (the target of a sparsity schedule)"},
+    {"null_experts", SGM_PARAM_INT, FIELD(null_experts), "0", 0, 1 << 20, false, NULL, "",
+     "how many of model.experts, the last ones, do nothing: a token that chooses one computes less"},
     {"expert_width", SGM_PARAM_INT, FIELD(expert_width), "96", 1, 1 << 20, false, NULL, "",
      "hidden width of an expert"},
     {"vocabulary", SGM_PARAM_INT, FIELD(vocabulary), "4096", 2, 1 << 24, false, NULL, "tokens", "vocabulary"},
@@ -50,6 +52,9 @@ sgm_status sgm_model_settings_check(const sgm_model_settings *s, sgm_error *erro
         return sgm_fail(error, SGM_EARGUMENT, "set model.experts_per_token to model.experts or fewer",
                         "model.experts_per_token = %" PRId64 " is more than model.experts = %" PRId64,
                         s->experts_per_token, s->experts);
+    if (s->null_experts >= s->experts)
+        return sgm_fail(error, SGM_EARGUMENT, "they are among model.experts: leave at least one that computes",
+                        "model.null_experts = %" PRId64 " of model.experts = %" PRId64, s->null_experts, s->experts);
     /* Products of these must stay far from overflow: 2^47 weights in one matrix family is 512 TiB in f32. */
     double largest = (double)s->layers * (double)s->experts * (double)s->expert_width * (double)s->width * 3;
     double vocabulary = (double)s->vocabulary * (double)s->width;
@@ -70,11 +75,12 @@ void sgm_model_count(const sgm_model_settings *s, double k, int64_t context_toke
     int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
     int64_t attention = D * q * 2 + D * kv * 2 + 2 * s->head_size;
     int64_t expert = 3 * D * s->expert_width, gate = s->experts * D, norms = 2 * D;
-    int64_t table = s->vocabulary * D;
+    int64_t table = s->vocabulary * D, computing = s->experts - s->null_experts;
+    k *= (double)computing / (double)s->experts;
     *counts = (sgm_model_counts){0};
     counts->embedding_parameters = table;
     counts->head_parameters = s->tie_embeddings ? 0 : table;
-    counts->expert_parameters = s->layers * s->experts * expert;
+    counts->expert_parameters = s->layers * computing * expert;
     int64_t shared = s->layers * (attention + gate + norms) + D;
     counts->total_parameters = shared + counts->expert_parameters + table + counts->head_parameters;
     counts->active_parameters = shared + (int64_t)llround((double)s->layers * k * (double)expert);

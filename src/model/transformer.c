@@ -36,6 +36,8 @@ static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t inde
         .router = &model->router,
         .gate = layer->gate,
         .bank = (sgm_expert_bank *)&layer->bank,
+        .null_experts = model->settings.null_experts,
+        .together = pass->together,
         .experts_per_token =
             pass->experts_per_token ? pass->experts_per_token[index] : model->settings.experts_per_token,
         .selection_bias = model->selection_bias ? model->selection_bias + index * model->settings.experts : NULL,

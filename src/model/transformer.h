@@ -11,8 +11,8 @@
 typedef struct sgm_layer {
     sgm_weight *attention_norm, *q, *k, *v, *o, *q_norm, *k_norm, *ffn_norm, *gate;
     sgm_expert_bank bank;
-    sgm_expert *experts;        /* (E) table behind the resident bank */
-    sgm_weight *expert_weights; /* (3 E): gate, up, down of each expert, in that order */
+    sgm_expert *experts;        /* (E − null_experts) table behind the resident bank */
+    sgm_weight *expert_weights; /* three of each of those: gate, up, down, in that order */
 } sgm_layer;
 
 /* A model. `weights` lists every weight once, in file order; layers point into it. In training all data stand in one block,
@@ -65,6 +65,7 @@ typedef struct sgm_pass {
     const int64_t *experts_per_token; /* (L); NULL: settings.experts_per_token everywhere */
     sgm_balance_set *balance;         /* NULL: none */
     sgm_load *load;                   /* (L) accumulators; NULL: none */
+    bool together; /* as in training: routers that can choose for all rows together; false: row by row */
     void (*observe)(void *observer, const sgm_routing *record);
     void *observer;
     sgm_recomputation *recompute; /* (L), planned: layers are computed again in the backward pass; NULL: kept */

@@ -48,7 +48,7 @@ sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each,
         add(&list, l, "self_attn.k_norm.weight", 1, s->head_size, 0);
         add(&list, l, "post_attention_layernorm.weight", 1, D, 0);
         add(&list, l, "mlp.gate.weight", s->experts, D, s->gate_init_std);
-        for (int64_t e = 0; e < s->experts && !list.status; e++) {
+        for (int64_t e = 0; e < s->experts - s->null_experts && !list.status; e++) {
             char name[64];
             snprintf(name, sizeof name, "mlp.experts.%lld.gate_proj.weight", (long long)e);
             add(&list, l, name, s->expert_width, D, std);
@@ -107,6 +107,7 @@ static sgm_status place_weight(void *context, const sgm_weight *weight, sgm_erro
 
 void sgm_model_connect(sgm_model *model) {
     const sgm_model_settings *s = &model->settings;
+    int64_t experts = s->experts - s->null_experts;
     sgm_weight *at = model->weights;
     model->embedding = at++;
     for (int64_t l = 0; l < s->layers; l++) {
@@ -117,8 +118,8 @@ void sgm_model_connect(sgm_model *model) {
         for (int i = 0; i < LAYER_WEIGHTS; i++)
             *named[i] = at++;
         layer->expert_weights = at;
-        layer->experts = &model->layers[0].experts[l * s->experts];
-        for (int64_t e = 0; e < s->experts; e++, at += 3)
+        layer->experts = &model->layers[0].experts[l * experts];
+        for (int64_t e = 0; e < experts; e++, at += 3)
             layer->experts[e] = (sgm_expert){
                 .width = s->expert_width,
                 .gate = at[0].data,
@@ -134,7 +135,7 @@ void sgm_model_connect(sgm_model *model) {
                 .stored_up = at[1].stored,
                 .stored_down = at[2].stored,
             };
-        sgm_expert_bank_resident(&layer->bank, s->experts, s->width, layer->experts);
+        sgm_expert_bank_resident(&layer->bank, experts, s->width, layer->experts);
     }
     model->final_norm = at++;
     if (!s->tie_embeddings) {
@@ -154,7 +155,7 @@ static uint64_t memory_needed(const sgm_model_settings *s, memory_kind kind) {
     enum { NAME_BYTES = 64, PADDING = 15 }; /* longest name; elements behind a weight */
     sgm_model_counts counts;
     sgm_model_count(s, 1, s->context, &counts);
-    uint64_t experts = (uint64_t)s->layers * (uint64_t)s->experts;
+    uint64_t experts = (uint64_t)s->layers * (uint64_t)(s->experts - s->null_experts);
     uint64_t weights = 3 * experts + LAYER_WEIGHTS * (uint64_t)s->layers + 3;
     uint64_t copies = kind == TRAINING ? 2 : kind == WEIGHTS ? 1 : 0;
     uint64_t numbers = ((uint64_t)counts.total_parameters + PADDING * weights) * copies;
@@ -192,7 +193,8 @@ static sgm_status model_make(const sgm_model_settings *settings, sgm_router rout
     model->names = sgm_alloc(c.name_bytes);
     bool fine = model->weights && model->layers && (model->data || !blocks) && model->names;
     if (fine) {
-        model->layers[0].experts = sgm_alloc((size_t)(settings->layers * settings->experts) * sizeof(sgm_expert));
+        int64_t experts = settings->layers * (settings->experts - settings->null_experts);
+        model->layers[0].experts = sgm_alloc((size_t)experts * sizeof(sgm_expert));
         fine = model->layers[0].experts != NULL;
     }
     if (fine && gradients) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The mixture-of-experts feed-forward: y = residual + Σ_k weight_k · expert_k(x), in four steps: route, dispatch,
- * experts, combine. Dropless: every chosen expert computes every row that chose it.
+ * experts, combine. Dropless but where the router drops: every chosen expert computes every row that chose it. Null experts
+ * are chosen and compute nothing.
  *
  * Rows are sorted by expert, so that an expert's rows are one product. Threads draw tasks: with many rows a task is a
  * block of one expert's rows; with few (decoding) it is a block of one expert's output columns, so that all threads
@@ -25,9 +26,11 @@ typedef struct moe {
     const sgm_moe_args *args;
     sgm_worker *worker;
     const sgm_kernels *kernels;
-    sgm_matmul *nt, *nn, *tn; /* of the experts' products; the router's are always f32 */
-    sgm_routing *record;      /* shared */
-    int64_t T, E, K, D, F;
+    sgm_matmul *nt, *nn, *tn;      /* of the experts' products; the router's are always f32 */
+    sgm_routing *record;           /* shared */
+    int64_t T, E, K, D, F;         /* K: slots of the record */
+    int64_t A;                     /* most rows that the experts compute */
+    bool together;                 /* the router looks at all items of the record */
     const sgm_real *x;             /* (T, D) */
     sgm_real *gate, *up;           /* (A, F) pre-activations, kept */
     sgm_real *x_rows, *h, *out;    /* (A, D), (A, F), (A, D) by expert */
@@ -43,12 +46,21 @@ static void *carve(char *block, size_t *used, int64_t rows, int64_t cols, size_t
     return sgm_carve(block, used, (size_t)rows * (size_t)cols, size);
 }
 
+static sgm_router_room room_of(const sgm_node *node, int threads) {
+    const sgm_moe_args *a = node->args;
+    return sgm_router_room_of(a->router, a->together && sgm_router_sees_batch(a->router), node->in[0].rows,
+                              a->gate->rows, a->experts_per_token, threads);
+}
+
 static moe sizes(const sgm_node *node) {
     const sgm_moe_args *a = node->args;
+    sgm_router_room room = room_of(node, 1);
     return (moe){.args = a,
                  .T = node->in[0].rows,
                  .E = a->gate->rows,
-                 .K = a->experts_per_token,
+                 .K = room.slots,
+                 .A = room.rows,
+                 .together = a->together && sgm_router_sees_batch(a->router),
                  .D = node->in[0].cols,
                  .F = a->bank->max_width,
                  .x = node->in[0].data};
@@ -75,24 +87,24 @@ static size_t place_kept(const sgm_node *node, moe *m, char *block, void **array
     size_t used = place_record(m, node->keeps ? node->kept : block, arrays);
     if (node->keeps)
         used = 0;
-    m->gate = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
-    m->up = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
+    m->gate = carve(block, &used, m->A, m->F, sizeof(sgm_real));
+    m->up = carve(block, &used, m->A, m->F, sizeof(sgm_real));
     return used;
 }
 
 static size_t place_forward(moe *m, char *block) {
     size_t used = 0;
-    m->x_rows = carve(block, &used, m->T * m->K, m->D, sizeof(sgm_real));
-    m->h = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
-    m->out = carve(block, &used, m->T * m->K, m->D, sizeof(sgm_real));
+    m->x_rows = carve(block, &used, m->A, m->D, sizeof(sgm_real));
+    m->h = carve(block, &used, m->A, m->F, sizeof(sgm_real));
+    m->out = carve(block, &used, m->A, m->D, sizeof(sgm_real));
     m->wanted = carve(block, &used, m->E, 1, sizeof *m->wanted);
     return used;
 }
 
 static size_t place_backward(moe *m, char *block) {
     size_t used = place_forward(m, block);
-    m->dy_rows = carve(block, &used, m->T * m->K, m->D, sizeof(sgm_real));
-    m->dh = carve(block, &used, m->T * m->K, m->F, sizeof(sgm_real));
+    m->dy_rows = carve(block, &used, m->A, m->D, sizeof(sgm_real));
+    m->dh = carve(block, &used, m->A, m->F, sizeof(sgm_real));
     m->d_weight = carve(block, &used, m->T, m->K, sizeof(sgm_real));
     m->d_logits = carve(block, &used, m->T, m->E, sizeof(sgm_real));
     return used;
@@ -117,7 +129,8 @@ static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) 
     moe m = sizes(node);
     if (backward)
         return place_backward(&m, NULL);
-    return place_forward(&m, NULL) + (node->out[0].id < 0 ? saved_bytes(node) : 0);
+    return place_forward(&m, NULL) + sgm_round_up(room_of(node, threads).scratch_bytes) +
+           (node->out[0].id < 0 ? saved_bytes(node) : 0);
 }
 
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
@@ -130,19 +143,22 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
                         (long long)a->layer, (long long)x->rows, (long long)x->cols, (long long)r->rows,
                         (long long)r->cols, (long long)a->gate->rows, (long long)a->gate->cols,
                         (long long)a->bank->model);
-    if (a->bank->experts != a->gate->rows)
-        return sgm_fail(error, SGM_EARGUMENT, NULL, "moe_ffn, layer %lld: the gate has %lld experts, the bank %lld",
-                        (long long)a->layer, (long long)a->gate->rows, (long long)a->bank->experts);
-    if (a->experts_per_token > 0 && x->rows > INT32_MAX / a->experts_per_token) /* the record counts rows in 32 bits */
-        return sgm_fail(error, SGM_EARGUMENT, "use smaller micro-batches",
-                        "moe_ffn, layer %lld: %lld rows, each to %lld experts", (long long)a->layer, (long long)x->rows,
-                        (long long)a->experts_per_token);
+    if (a->bank->experts + a->null_experts != a->gate->rows)
+        return sgm_fail(error, SGM_EARGUMENT, NULL,
+                        "moe_ffn, layer %lld: the gate has %lld experts, the bank %lld, and %lld are null",
+                        (long long)a->layer, (long long)a->gate->rows, (long long)a->bank->experts,
+                        (long long)a->null_experts);
     if (a->comm && a->comm->ranks != 1)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the communicator of a single machine",
                         "moe_ffn, layer %lld: experts spread over %d ranks", (long long)a->layer, a->comm->ranks);
     sgm_status status = a->router->plugin->check(a->router->settings, a->gate->rows, a->experts_per_token, error);
     if (!status && a->gate->gradient && a->router->plugin->trains)
         status = a->router->plugin->trains(a->router->settings, a->experts_per_token, error);
+    int64_t slots = status ? 1 : room_of(node, 1).slots;
+    if (x->rows > INT32_MAX / slots) /* the record counts rows in 32 bits */
+        return sgm_fail(error, SGM_EARGUMENT, "use smaller micro-batches",
+                        "moe_ffn, layer %lld: %lld rows, each to %lld experts", (long long)a->layer, (long long)x->rows,
+                        (long long)slots);
     out[0].rows = x->rows;
     out[0].cols = x->cols;
     return status ? status : sgm_moe_check_weights(node, error);
@@ -297,7 +313,7 @@ static void announce(const moe *m) {
 }
 
 /* From logits to a finished record; ends in a barrier, or in nothing that others wait for. */
-static void route(const moe *m) {
+static void route(const moe *m, void *scratch) {
     const sgm_moe_args *a = m->args;
     const sgm_router *router = a->router;
     int64_t begin, end;
@@ -305,9 +321,7 @@ static void route(const moe *m) {
     router->plugin->score(router->settings, m->kernels, m->record, begin, end);
     if (a->balance)
         sgm_balance_set_before_select(m->worker, a->balance, m->record);
-    router->plugin->select(router->settings, m->record, begin, end);
-    sgm_barrier(m->worker);
-    sgm_routing_sort(m->worker, m->record);
+    sgm_router_choose(m->worker, m->kernels, router, m->record, m->together, scratch);
     if (a->load)
         sgm_load_add(m->worker, a->load, m->record, a->rows ? a->rows->targets : NULL);
     if (m->worker->thread == 0 && a->bank->ahead)
@@ -359,6 +373,9 @@ static void combine(const moe *m, const sgm_real *residual, sgm_real *y) {
 static void begin_record(const moe *m) {
     const sgm_moe_args *a = m->args;
     m->record->layer = (int32_t)a->layer;
+    m->record->experts_per_token = a->experts_per_token;
+    m->record->null_experts = a->null_experts;
+    m->record->token = a->rows ? a->rows->tokens : NULL;
     m->record->selection_bias = a->selection_bias;
     m->record->sequence_start = a->rows ? a->rows->sequence_start : NULL;
     m->record->sequence_count = a->rows && a->rows->sequence_start ? a->rows->sequence_count : 1;
@@ -366,7 +383,7 @@ static void begin_record(const moe *m) {
 }
 
 /* A new record, filled and told to whoever listens. */
-static void decide(sgm_walk *walk, moe *m, void *arrays) {
+static void decide(sgm_walk *walk, moe *m, void *arrays, void *scratch) {
     /* Every thread knows where the record's arrays are; one of them writes the record that all share. */
     sgm_routing mine;
     sgm_routing_place(&mine, arrays, m->T, m->E, m->K);
@@ -378,7 +395,7 @@ static void decide(sgm_walk *walk, moe *m, void *arrays) {
                           m->D,   mine.logits, m->E, false, NULL, SGM_COMPUTE_F32};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(m->worker);
-    route(m);
+    route(m, scratch);
 }
 
 static void forward(sgm_walk *walk, sgm_node *node) {
@@ -388,11 +405,12 @@ static void forward(sgm_walk *walk, sgm_node *node) {
     }
     moe m = sizes(node);
     run_on(&m, walk);
-    size_t used = place_forward(&m, node->workspace);
+    char *scratch = (char *)node->workspace + place_forward(&m, node->workspace), *kept = scratch;
+    kept += sgm_round_up(room_of(node, walk->worker->threads).scratch_bytes);
     void *arrays;
-    place_kept(node, &m, node->saved ? node->saved : (char *)node->workspace + used, &arrays);
+    place_kept(node, &m, node->saved ? node->saved : kept, &arrays);
     if (!node->replayed)
-        decide(walk, &m, arrays);
+        decide(walk, &m, arrays, scratch);
     bool gathered = m.args->comm != NULL;
     if (gathered)
         dispatch(&m);

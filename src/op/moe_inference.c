@@ -29,12 +29,14 @@ typedef struct inference {
     sgm_walk *walk;
     sgm_worker *worker;
     const sgm_kernels *kernels;
-    int64_t T, E, K, D, F, A; /* A: rows of experts; T · K when planning */
-    bool few;
+    int64_t T, E, K, D, F; /* K: slots of the record */
+    int64_t most, A;       /* rows of experts: most there can be; there are (when planning: the most) */
+    bool few, together;
     const sgm_real *x, *residual;
     sgm_real *y;
     sgm_routing *record;
-    void *arrays; /* behind the record */
+    void *arrays;  /* behind the record */
+    void *scratch; /* of a router that chooses for all rows together */
     sgm_real *logits;
     char *norm;                    /* workspace of the operand */
     void *x_bytes, *h_bytes;       /* 8-bit forms: of x by expert (few: by token), of h */
@@ -43,20 +45,28 @@ typedef struct inference {
 } inference;
 
 static bool is_few(const inference *m) {
-    return m->T <= SGM_OPERAND_FEW && m->T * m->K <= FEW_ASSIGNMENTS && !m->args->load && !m->args->observe;
+    return m->T <= SGM_OPERAND_FEW && m->T * m->K <= FEW_ASSIGNMENTS && !m->together && !m->args->load &&
+           !m->args->observe;
+}
+
+static sgm_router_room room_of(const inference *m, int threads) {
+    const sgm_moe_args *a = m->args;
+    return sgm_router_room_of(a->router, m->together, m->T, m->E, a->experts_per_token, threads);
 }
 
 static inference sizes(const sgm_node *node) {
     const sgm_moe_args *a = node->args;
     inference m = {.args = a,
+                   .together = a->together && sgm_router_sees_batch(a->router),
                    .T = node->in[0].rows,
                    .E = a->gate->rows,
-                   .K = a->experts_per_token,
                    .D = node->in[0].cols,
                    .F = a->bank->max_width,
                    .residual = node->in[1].data,
                    .y = node->out[0].data};
-    m.A = m.T * m.K;
+    sgm_router_room room = room_of(&m, 1);
+    m.K = room.slots;
+    m.A = m.most = room.rows;
     m.few = is_few(&m);
     return m;
 }
@@ -89,6 +99,7 @@ static size_t place(inference *m, char *block, int thread, int threads) {
     int records = m->few ? threads : 1, own = m->few ? thread : 0;
     m->norm = sgm_carve(block, &used, 1, sgm_operand_bytes(&norm, threads));
     m->logits = sgm_carve(block, &used, 1, (size_t)(m->T * m->E) * real);
+    m->scratch = sgm_carve(block, &used, 1, room_of(m, threads).scratch_bytes);
     m->record = carve_own(block, &used, own, records, sizeof *m->record);
     m->arrays = carve_own(block, &used, own, records, sgm_routing_bytes(m->T, m->E, m->K));
     m->x_bytes = carve_own(block, &used, own, records, sgm_quantised_bytes(m->few ? m->T : m->A, m->D));
@@ -231,6 +242,9 @@ static void begin_record(const inference *m) {
     sgm_routing_place(m->record, m->arrays, m->T, m->E, m->K);
     m->record->logits = m->logits;
     m->record->layer = (int32_t)a->layer;
+    m->record->experts_per_token = a->experts_per_token;
+    m->record->null_experts = a->null_experts;
+    m->record->token = a->rows ? a->rows->tokens : NULL;
     m->record->selection_bias = a->selection_bias;
     m->record->sequence_start = a->rows ? a->rows->sequence_start : NULL;
     m->record->sequence_count = a->rows && a->rows->sequence_start ? a->rows->sequence_count : 1;
@@ -251,8 +265,7 @@ static void route_few(inference *m) {
     const sgm_router *router = m->args->router;
     begin_record(m);
     router->plugin->score(router->settings, m->kernels, m->record, 0, m->T);
-    router->plugin->select(router->settings, m->record, 0, m->T);
-    sgm_routing_sort_alone(m->record);
+    sgm_router_choose_alone(router, m->record);
     m->A = m->record->assignments;
     if (m->worker->thread == 0)
         announce(m);
@@ -265,9 +278,7 @@ static void route_many(inference *m) {
     int64_t begin, end;
     sgm_split(m->worker, m->T, 1, &begin, &end);
     router->plugin->score(router->settings, m->kernels, m->record, begin, end);
-    router->plugin->select(router->settings, m->record, begin, end);
-    sgm_barrier(m->worker);
-    sgm_routing_sort(m->worker, m->record);
+    sgm_router_choose(m->worker, m->kernels, router, m->record, m->together, m->scratch);
     if (a->load)
         sgm_load_add(m->worker, a->load, m->record, a->rows ? a->rows->targets : NULL);
     m->A = m->record->assignments;
@@ -386,7 +397,7 @@ static void experts_by_rows(const inference *m, const sgm_activations *x, forms 
     const sgm_routing *record = m->record;
     sgm_expert_bank *bank = m->args->bank;
     cursor at = {0};
-    int64_t first, last, own = m->worker->thread * smaller(m->T * m->K, BLOCK_ROWS);
+    int64_t first, last, own = m->worker->thread * smaller(m->most, BLOCK_ROWS);
     while (advance(&at, record, sgm_task(m->worker), &first, &last))
         for (int64_t begin = first, end; begin < last; begin = end) {
             end = same_expert(record, begin, last);

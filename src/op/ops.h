@@ -61,9 +61,11 @@ sgm_tensor sgm_causal_attention(sgm_walk *walk, sgm_tensor q, sgm_tensor k, sgm_
 typedef struct sgm_moe_args {
     int64_t layer;
     const sgm_router *router;
-    const sgm_weight *gate; /* (E, D) */
-    sgm_expert_bank *bank;
+    const sgm_weight *gate;         /* (E, D) */
+    sgm_expert_bank *bank;          /* of the E − null_experts that have weights */
+    int64_t null_experts;           /* the last so many of E: chosen like others, no weights, output 0 */
     int64_t experts_per_token;      /* K in this layer at this step */
+    bool together;                  /* as in training: the router may choose for all rows together (its `assign`) */
     sgm_comm *comm;                 /* NULL: self */
     const sgm_real *selection_bias; /* (E) added to the scores for selection, where no balancer gives one; NULL: none */
     sgm_balance_set *balance;       /* NULL: no hooks */

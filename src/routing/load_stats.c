@@ -30,8 +30,13 @@ void sgm_load_add(sgm_worker *worker, sgm_load *load, const sgm_routing *record,
     add_items(record, targets, begin, end, load);
     if (worker->thread != 0)
         return;
-    for (int64_t t = 0; t < record->items; t++)
-        load->tokens += !targets || targets[t] >= 0;
+    for (int64_t t = 0; t < record->items; t++) {
+        if (targets && targets[t] < 0)
+            continue;
+        load->tokens++;
+        for (int64_t place = t * record->slots; place < (t + 1) * record->slots; place++)
+            load->computed += sgm_routing_is_computed(record, place);
+    }
 }
 
 /* Entropy of values that need not sum to 1, over ln E. One expert is even by definition. */
@@ -109,6 +114,7 @@ void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary) {
     }
     if (!(total > 0))
         return; /* nothing was routed: nothing can be said, not even that an expert is dead */
+    summary->computed_per_token = (double)load->computed / (double)load->tokens;
     double mean = total / (double)experts, p_mean = p_total / (double)experts;
     double variance = 0, p_variance = 0, covariance = 0, entropy = 0;
     for (int64_t e = 0; e < experts; e++) {

@@ -15,7 +15,7 @@ enum { SORT_ALONE = 256 };
 
 static size_t layout(sgm_routing *record, char *block, int64_t items, int64_t experts, int64_t slots) {
     size_t scores = (size_t)items * (size_t)experts, places = (size_t)items * (size_t)slots, used = 0;
-    *record = (sgm_routing){.items = items, .experts = experts, .slots = slots};
+    *record = (sgm_routing){.items = items, .experts = experts, .experts_per_token = slots, .slots = slots};
     record->logits = sgm_carve(block, &used, scores, sizeof *record->logits);
     record->probabilities = sgm_carve(block, &used, scores, sizeof *record->probabilities);
     record->expert = sgm_carve(block, &used, places, sizeof *record->expert);
@@ -38,9 +38,12 @@ void sgm_routing_place(sgm_routing *record, void *block, int64_t items, int64_t 
     layout(record, block, items, experts, slots);
 }
 
-/* Does this slot cost a row? */
-static inline bool is_computed(const sgm_routing *record, int64_t place) {
-    return record->expert[place] >= 0 && !(record->flags[place] & (SGM_ROUTE_NULL | SGM_ROUTE_DROPPED));
+void sgm_routing_mark_null(sgm_routing *record, int64_t begin, int64_t end) {
+    if (record->null_experts == 0)
+        return;
+    for (int64_t place = begin * record->slots; place < end * record->slots; place++)
+        if (record->expert[place] >= record->experts - record->null_experts)
+            record->flags[place] |= SGM_ROUTE_NULL;
 }
 
 /* offset[e + 1] = rows of each expert in [begin, end). */
@@ -50,7 +53,7 @@ static void count_rows(sgm_routing *record, int64_t begin, int64_t end) {
     int64_t places = record->items * record->slots;
     for (int64_t place = 0; place < places; place++) {
         int64_t e = record->expert[place];
-        if (e >= begin && e < end && is_computed(record, place))
+        if (e >= begin && e < end && sgm_routing_is_computed(record, place))
             record->offset[e + 1]++;
     }
 }
@@ -72,7 +75,7 @@ static void fill_rows(sgm_routing *record, int64_t begin, int64_t end) {
     for (int64_t t = 0, place = 0; t < record->items; t++) {
         for (int64_t k = 0; k < record->slots; k++, place++) {
             int64_t e = record->expert[place];
-            if (e < begin || e >= end || !is_computed(record, place))
+            if (e < begin || e >= end || !sgm_routing_is_computed(record, place))
                 continue;
             int64_t row = record->offset[e + 1]++;
             record->item[row] = (int32_t)t;
@@ -85,7 +88,7 @@ static void fill_rows(sgm_routing *record, int64_t begin, int64_t end) {
 
 static void clear_positions(sgm_routing *record, int64_t begin, int64_t end) {
     for (int64_t place = begin * record->slots; place < end * record->slots; place++)
-        if (!is_computed(record, place))
+        if (!sgm_routing_is_computed(record, place))
             record->position[place] = -1;
 }
 

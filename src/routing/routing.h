@@ -4,10 +4,11 @@
  * A router writes it; dispatch, balancing, statistics, traces and the tests read it. Items are rows of the batch (later
  * also whole sequences). Assignments are kept in both orders: by item (T, K) and by expert (rows sorted by expert, by item
  * within an expert). Top-k, per-layer k, grouped, null-expert, biased and expert-choice routing all fit: an item may have
- * fewer than K assignments (expert = -1), a null expert (SGM_ROUTE_NULL: no row is computed) or a dropped one.
+ * fewer assignments than slots (expert = -1), a null expert (SGM_ROUTE_NULL: no row is computed) or a dropped one.
  *
- * Filled in stages: logits (the router's product) → probabilities (plug-in `score`) → selection (plug-in `select`) →
- * both orders (sgm_routing_sort). Backward: `d_weight` (from combine) → `d_logits` (plug-in and balancers). */
+ * Filled in stages: logits (the router's product) → probabilities (plug-in `score`) → selection (plug-in `select`, and
+ * `assign` where it looks at all items together) → both orders (sgm_routing_sort). Backward: `d_weight` (from combine) →
+ * `d_logits` (plug-in and balancers). */
 #ifndef SGM_ROUTING_ROUTING_H
 #define SGM_ROUTING_ROUTING_H
 
@@ -26,7 +27,9 @@ typedef struct sgm_routing {
     int64_t items;                 /* T */
     int64_t experts;               /* E, logical */
     int64_t null_experts;          /* the last so many of E: no weights, output 0 */
-    int64_t slots;                 /* K: most assignments an item may have in this layer, this step */
+    int64_t experts_per_token;     /* K of this layer at this step */
+    int64_t slots;                 /* most assignments an item may have: K, or what the router's `room` says */
+    const int32_t *token;          /* (T) ids of the rows' tokens, borrowed from the batch; NULL: unknown */
     const int64_t *sequence_start; /* (sequence_count + 1), borrowed from the batch */
     int64_t sequence_count;
 
@@ -35,7 +38,7 @@ typedef struct sgm_routing {
     bool sigmoid;                   /* they are sigmoids of the logits, one by one; else a softmax over E */
     const sgm_real *selection_bias; /* (E) added to the scores for selection only; NULL: none */
 
-    /* by item, (T, K) */
+    /* by item, (T, slots) */
     int32_t *expert;   /* logical expert, -1: slot unused */
     sgm_real *weight;  /* what combine multiplies the expert's output by */
     uint8_t *flags;    /* SGM_ROUTE_… */
@@ -49,7 +52,7 @@ typedef struct sgm_routing {
     int32_t *physical;   /* (A) replica that computes it; equals the logical expert without placement */
 
     /* backward; NULL in inference */
-    sgm_real *d_weight; /* (T, K) */
+    sgm_real *d_weight; /* (T, slots) */
     sgm_real *d_logits; /* (T, E) */
 } sgm_routing;
 
@@ -58,8 +61,16 @@ typedef struct sgm_routing {
 size_t sgm_routing_bytes(int64_t items, int64_t experts, int64_t slots);
 void sgm_routing_place(sgm_routing *record, void *block, int64_t items, int64_t experts, int64_t slots);
 
+/* Does this place of the by-item order cost a row? Unused slots, null experts and dropped assignments do not. */
+static inline bool sgm_routing_is_computed(const sgm_routing *record, int64_t place) {
+    return record->expert[place] >= 0 && !(record->flags[place] & (SGM_ROUTE_NULL | SGM_ROUTE_DROPPED));
+}
+
+/* Set SGM_ROUTE_NULL where items [begin, end) chose one of the null experts. */
+void sgm_routing_mark_null(sgm_routing *record, int64_t begin, int64_t end);
+
 /* Build the by-expert order from the by-item one. All threads call it, after a barrier that follows the selection; ends in
- * a barrier. The record is shared by the threads. Stable: items ascend within an expert. Cost O(T K + E). */
+ * a barrier. The record is shared by the threads. Stable: items ascend within an expert. Cost O(T slots + E). */
 void sgm_routing_sort(sgm_worker *worker, sgm_routing *record);
 /* The same by one thread, of a record of its own. */
 void sgm_routing_sort_alone(sgm_routing *record);
@@ -74,6 +85,7 @@ typedef struct sgm_load {
     int64_t tokens, experts;
     int64_t *count;      /* (E) assignments */
     double *probability; /* (E) Σ over items of p */
+    int64_t computed;    /* of the assignments those that cost a row: neither null nor dropped */
 } sgm_load;
 
 /* Add a finished record: of its items those with targets[item] >= 0 (evaluation windows overlap, and a row is counted where
@@ -89,7 +101,8 @@ typedef struct sgm_load_summary {
     double probability_entropy_over_log_e;              /* of the mean p */
     double coefficient_of_variation;                    /* of f */
     double correlation;                                 /* of f and mean p over experts */
-    double noise_floor; /* expected max_violation of an even multinomial with these counts */
+    double noise_floor;        /* expected max_violation of an even multinomial with these counts */
+    double computed_per_token; /* experts that cost something: null and dropped ones do not */
 } sgm_load_summary;
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary);
 

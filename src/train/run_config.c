@@ -205,6 +205,15 @@ static sgm_status check_router(const sgm_run_settings *settings, sgm_error *erro
     return status;
 }
 
+/* A router that looks at no scores has nothing for a balancer to pull at: its loss would move weights for nothing. */
+static sgm_status check_balance(const sgm_run_settings *settings, sgm_error *error) {
+    if (settings->router.plugin->fixed && settings->balance_count > 0)
+        return sgm_fail(error, SGM_EARGUMENT, "set balance to none",
+                        "router %s chooses without looking at scores: balancer %s cannot change its choice",
+                        settings->router.plugin->plugin.name, settings->balance[0].plugin->plugin.name);
+    return SGM_OK;
+}
+
 static sgm_status cross_check(const sgm_run_settings *settings, sgm_error *error) {
     const sgm_model_settings *model = &settings->model;
     sgm_status status = sgm_model_settings_check(model, error);
@@ -215,6 +224,8 @@ static sgm_status cross_check(const sgm_run_settings *settings, sgm_error *error
                                                   model->experts_per_token, error);
     if (!status)
         status = check_router(settings, error);
+    if (!status)
+        status = check_balance(settings, error);
     if (!status && settings->schedule->check)
         status = settings->schedule->check(settings->schedule_settings, settings->train.steps, error);
     const sgm_kernels *kernels;

@@ -182,7 +182,7 @@ static void clear_load(sgm_stepper *stepper) {
     memset(stepper->load_count, 0, count * sizeof *stepper->load_count);
     memset(stepper->load_sum, 0, count * sizeof *stepper->load_sum);
     for (int64_t layer = 0; layer < stepper->settings->model.layers; layer++)
-        stepper->load[layer].tokens = 0;
+        stepper->load[layer].tokens = stepper->load[layer].computed = 0;
 }
 
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
@@ -198,6 +198,7 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
         .pass = {.experts_per_token = stepper->experts_per_token,
                  .balance = stepper->balance,
                  .load = stepper->load,
+                 .together = true,
                  .recompute = stepper->recompute,
                  .loss_scale = targets > 0 ? 1 / (double)targets : 0,
                  .row_loss = stepper->row_loss},
@@ -334,6 +335,7 @@ static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
     sgm_pass pass = {.experts_per_token = stepper->experts_per_token,
                      .balance = stepper->balance,
                      .load = stepper->load,
+                     .together = true,
                      .loss_scale = 1,
                      .row_loss = stepper->row_loss};
     sgm_walk plain = walk_of(stepper, &worker, false);

@@ -140,7 +140,7 @@ static void begin_evaluation(sgm_trainer *trainer) {
     memset(evaluator->load_count, 0, loads * sizeof(int64_t));
     memset(evaluator->load_sum, 0, loads * sizeof(double));
     for (int64_t layer = 0; layer < trainer->settings->model.layers; layer++)
-        evaluator->load[layer].tokens = 0;
+        evaluator->load[layer].tokens = evaluator->load[layer].computed = 0;
 }
 
 static double bits_per_byte(double nats, int64_t bytes) {

@@ -269,7 +269,7 @@ static void op_case(int index, bool balanced, bool uneven) {
     int64_t count = c.rows[0] * c.cols[0];
     sgm_real *x = normals(1, count, 1), *residual = normals(2, count, 1);
     sgm_real *y = normals(4, count, 1), *dx = normals(5, count, 1), *dr = normals(6, count, 1);
-    frozen f = {.expert = sgm_alloc((size_t)(c.rows[0] * args->experts_per_token) * sizeof(int32_t)), .learn = true};
+    frozen f = {.expert = sgm_alloc((size_t)(c.rows[0] * args->gate->rows) * sizeof(int32_t)), .learn = true};
     args->observe = remember;
     args->observer = &f;
     sgm_balance_member members[2];
@@ -315,7 +315,7 @@ static void op_case(int index, bool balanced, bool uneven) {
 
 static void op(void **state) {
     (void)state;
-    for (int index = 0; index < 10; index++)
+    for (int index = 0; index < 12; index++)
         op_case(index, false, false);
 }
 

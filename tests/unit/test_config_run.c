@@ -88,6 +88,8 @@ static void refused(const char *key, const char *value, const char *named) {
 static void wrong_configs_are_refused(void **state) {
     (void)state;
     refused("model.experts_per_token", "9", "experts_per_token");
+    refused("model.null_experts", "8", "null_experts");
+    refused("router.kind", "hash", "balancer");
     refused("model.kv_heads", "3", "kv_heads");
     refused("model.head_size", "15", "head_size");
     refused("data.tokens_per_step", "500", "tokens_per_step");

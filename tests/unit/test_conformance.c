@@ -4,6 +4,8 @@
 #include <ctype.h>
 #include <math.h>
 
+#include "base/file.h"
+#include "format/hf_config.h"
 #include "moe/sparsity/sparsity.h"
 #include "routing_helper.h"
 
@@ -55,11 +57,20 @@ static void tables(void **state) {
 
 /* ---- routers ---- */
 
-/* Does this ENUM or BOOL parameter have a choice number `value`? Sets it. */
+/* Does this parameter have a choice number `value`? Sets it. Numbers that may be `auto` have one more: some number. */
 static bool choose(const sgm_plugin *p, void *settings, size_t param, int value) {
     const sgm_param *a = &p->params[param];
+    void *at = (char *)settings + a->offset;
     if (a->type == SGM_PARAM_BOOL && value < 2) {
-        *(bool *)(void *)((char *)settings + a->offset) = value;
+        *(bool *)at = value;
+        return true;
+    }
+    if (a->type == SGM_PARAM_INT && a->has_auto && value == 0) {
+        *(int64_t *)at = 2;
+        return true;
+    }
+    if (a->type == SGM_PARAM_REAL && a->has_auto && value == 0) {
+        *(double *)at = 0.75;
         return true;
     }
     int choices = 1;
@@ -67,13 +78,15 @@ static bool choose(const sgm_plugin *p, void *settings, size_t param, int value)
         choices += *c == '|';
     if (a->type != SGM_PARAM_ENUM || value >= choices)
         return false;
-    *(int *)(void *)((char *)settings + a->offset) = value;
+    *(int *)at = value;
     return true;
 }
 
 typedef struct routing_work {
     const sgm_router *router;
     sgm_routing *record;
+    bool together;
+    void *scratch;
 } routing_work;
 
 static void route_work(sgm_worker *worker, void *argument) {
@@ -81,66 +94,198 @@ static void route_work(sgm_worker *worker, void *argument) {
     int64_t begin, end;
     sgm_split(worker, w->record->items, 1, &begin, &end);
     w->router->plugin->score(w->router->settings, reference_kernels(), w->record, begin, end);
-    w->router->plugin->select(w->router->settings, w->record, begin, end);
+    sgm_router_choose(worker, reference_kernels(), w->router, w->record, w->together, w->scratch);
     w->router->plugin->backward(w->router->settings, w->record, begin, end);
-    sgm_barrier(worker);
-    sgm_routing_sort(worker, w->record);
 }
 
-static void check_router(const sgm_router *router) {
-    size_t places = (size_t)(T * K), scores = (size_t)(T * E);
-    sgm_routing first = record_new(T, E, K);
-    for (int threads = 1; threads <= 3; threads++) {
-        sgm_routing own = record_new(T, E, K), *r = threads == 1 ? &first : &own;
-        r->sigmoid = router->plugin->sigmoid && router->plugin->sigmoid(router->settings);
-        random_logits(r, 3, 2);
-        for (size_t i = 0; i < places; i++)
-            r->d_weight[i] = (sgm_real)sgm_rng_normal_at(4, 5, i);
-        on_team(threads, route_work, &(routing_work){router, r});
-        for (size_t i = 0; i < places; i++)
-            assert_true(r->expert[i] >= -1 && r->expert[i] < E && (r->expert[i] < 0 || isfinite(r->weight[i])));
-        for (size_t i = 0; i < places; i++) /* an expert once at most for each item */
-            for (size_t j = i / K * K; j < i; j++)
-                assert_true(r->expert[i] < 0 || r->expert[j] != r->expert[i]);
-        assert_memory_equal(r->probabilities, first.probabilities, scores * sizeof(sgm_real));
-        assert_memory_equal(r->expert, first.expert, places * sizeof *r->expert);
-        assert_memory_equal(r->weight, first.weight, places * sizeof(sgm_real));
-        assert_memory_equal(r->position, first.position, places * sizeof *r->position);
-        assert_memory_equal(r->d_logits, first.d_logits, scores * sizeof(sgm_real));
-        record_free(&own);
+static int32_t tokens[T];
+
+/* A record with room for this router. */
+static sgm_routing record_for(const sgm_router *router, bool together, int64_t null_experts) {
+    sgm_router_room room = sgm_router_room_of(router, together, T, E, K, 1);
+    sgm_routing r = record_new(T, E, room.slots);
+    assert_true(room.slots >= K && room.rows >= T && room.rows <= T * room.slots);
+    r.experts_per_token = K;
+    r.null_experts = null_experts;
+    r.sigmoid = router->plugin->sigmoid && router->plugin->sigmoid(router->settings);
+    for (int64_t t = 0; t < T; t++)
+        tokens[t] = (int32_t)sgm_rng_below(&(sgm_rng){.seed = 5, .counter = (uint64_t)t * 2}, 40);
+    r.token = tokens;
+    random_logits(&r, 3, 2);
+    for (int64_t i = 0; i < T * room.slots; i++)
+        r.d_weight[i] = (sgm_real)sgm_rng_normal_at(4, 5, (uint64_t)i);
+    return r;
+}
+
+static void run_router(const sgm_router *router, sgm_routing *record, bool together, int threads) {
+    sgm_router_room room = sgm_router_room_of(router, together, T, E, K, threads);
+    void *scratch = sgm_alloc(room.scratch_bytes + 1);
+    memset(scratch, 0xA5, room.scratch_bytes); /* nobody may rely on what is in it */
+    on_team(threads, route_work, &(routing_work){router, record, together, scratch});
+    assert_true(record->assignments <= room.rows);
+    sgm_free(scratch);
+}
+
+/* Experts in range, each once at most for an item; null ones flagged, and no row for what is flagged. */
+static void check_record(const sgm_routing *r, bool finite) {
+    int64_t computed = 0;
+    for (int64_t i = 0; i < r->items * r->slots; i++) {
+        assert_true(r->expert[i] >= -1 && r->expert[i] < E);
+        assert_true(r->expert[i] < 0 || !finite || isfinite(r->weight[i]));
+        assert_int_equal((r->flags[i] & SGM_ROUTE_NULL) != 0, r->expert[i] >= E - r->null_experts);
+        assert_int_equal(r->position[i] >= 0, sgm_routing_is_computed(r, i));
+        computed += sgm_routing_is_computed(r, i);
+        for (int64_t j = i / r->slots * r->slots; j < i; j++)
+            assert_true(r->expert[i] < 0 || r->expert[j] != r->expert[i]);
     }
-    /* One NaN logit: no crash, experts in range, and its item shows it in a weight and in its gradient. */
-    first.logits[5 * E + 3] = (sgm_real)NAN;
-    on_team(2, route_work, &(routing_work){router, &first});
-    bool weight = false, gradient = false;
-    for (int64_t k = 0; k < K; k++) {
-        assert_true(first.expert[5 * K + k] >= -1 && first.expert[5 * K + k] < E);
-        weight |= isnan(first.weight[5 * K + k]);
+    assert_int_equal(r->assignments, computed);
+}
+
+static void check_threads(const sgm_router *router, bool together, int64_t null_experts) {
+    sgm_routing first = record_for(router, together, null_experts);
+    size_t places = (size_t)(T * first.slots), scores = (size_t)(T * E);
+    run_router(router, &first, together, 1);
+    check_record(&first, true);
+    for (int threads = 2; threads <= 4; threads++) {
+        sgm_routing r = record_for(router, together, null_experts);
+        run_router(router, &r, together, threads);
+        assert_memory_equal(r.probabilities, first.probabilities, scores * sizeof(sgm_real));
+        assert_memory_equal(r.expert, first.expert, places * sizeof *r.expert);
+        assert_memory_equal(r.weight, first.weight, places * sizeof(sgm_real));
+        assert_memory_equal(r.flags, first.flags, places);
+        assert_memory_equal(r.position, first.position, places * sizeof *r.position);
+        assert_memory_equal(r.d_logits, first.d_logits, scores * sizeof(sgm_real));
+        record_free(&r);
     }
-    for (int64_t e = 0; e < E; e++)
-        gradient |= isnan(first.d_logits[5 * E + e]);
-    assert_true(weight && gradient);
-    for (int64_t k = 0; k < K; k++)
-        assert_true(isfinite(first.weight[6 * K + k]) != 0);
     record_free(&first);
 }
 
+/* One NaN logit: no crash, experts in range, and its item shows it in a weight of a row that is computed, and in its gradient. */
+static void check_nan_item(const sgm_router *router, bool together, int64_t null_experts) {
+    sgm_routing r = record_for(router, together, null_experts);
+    r.logits[5 * E + 3] = (sgm_real)NAN;
+    run_router(router, &r, together, 2);
+    check_record(&r, false);
+    bool weight = false, gradient = false;
+    for (int64_t i = 0; i < T * r.slots; i++)
+        if (i / r.slots == 5)
+            weight |= isnan(r.weight[i]) && (r.position[i] >= 0 || router->plugin->fixed);
+        else
+            assert_true(isfinite(r.weight[i]));
+    for (int64_t e = 0; e < E; e++)
+        gradient |= isnan(r.d_logits[5 * E + e]);
+    assert_true(weight && gradient);
+    record_free(&r);
+}
+
+/* An item by itself is routed as it is in a batch: what decoding needs. */
+static void check_alone(const sgm_router *router) {
+    sgm_routing all = record_for(router, false, 2);
+    run_router(router, &all, false, 2);
+    for (int64_t t = 0; t < T; t += 7) {
+        sgm_routing one = record_new(1, E, K);
+        one.null_experts = 2;
+        one.sigmoid = all.sigmoid;
+        one.token = tokens + t;
+        memcpy(one.logits, all.logits + t * E, E * sizeof(sgm_real));
+        router->plugin->score(router->settings, reference_kernels(), &one, 0, 1);
+        sgm_router_choose_alone(router, &one);
+        assert_memory_equal(one.probabilities, all.probabilities + t * E, E * sizeof(sgm_real));
+        assert_memory_equal(one.expert, all.expert + t * K, K * sizeof *one.expert);
+        assert_memory_equal(one.weight, all.weight + t * K, K * sizeof(sgm_real));
+        assert_memory_equal(one.flags, all.flags + t * K, K);
+        record_free(&one);
+    }
+    record_free(&all);
+}
+
+/* Into a model's config.json and back. */
+static void check_saved(const sgm_router *router) {
+    int64_t k[2] = {1, K};
+    sgm_hf_config config = {.settings = {.layers = 2,
+                                         .width = 8,
+                                         .heads = 2,
+                                         .kv_heads = 1,
+                                         .head_size = 4,
+                                         .experts = E,
+                                         .experts_per_token = K,
+                                         .expert_width = 4,
+                                         .null_experts = 3,
+                                         .vocabulary = 16,
+                                         .context = 8,
+                                         .rope_theta = 1e4,
+                                         .norm_epsilon = 1e-6,
+                                         .init_std = 0.02,
+                                         .gate_init_std = 0.02},
+                            .router = *router,
+                            .experts_per_token = k,
+                            .end_of_text = -1};
+    k[0] = router->plugin->check(router->settings, E, 1, NULL) ? K : 1;
+    char *text, *again;
+    sgm_hf_config read;
+    sgm_error error = {0};
+    assert_int_equal(sgm_hf_config_write(&config, &text, &error), SGM_OK);
+    if (sgm_hf_config_parse(text, strlen(text), "router", &read, &error))
+        fail_msg("%s: %s", router->plugin->plugin.name, error.message);
+    assert_int_equal(read.settings.null_experts, 3);
+    assert_ptr_equal(read.router.plugin, router->plugin);
+    assert_int_equal(sgm_hf_config_write(&read, &again, &error), SGM_OK);
+    assert_string_equal(text, again);
+    sgm_hf_config_fini(&read);
+    sgm_free(text);
+    sgm_free(again);
+}
+
+static void check_router(const sgm_router *router) {
+    for (int together = 0; together <= sgm_router_sees_batch(router); together++)
+        for (int64_t null_experts = 0; null_experts <= 3; null_experts += 3) {
+            check_threads(router, together, null_experts);
+            check_nan_item(router, together, null_experts);
+        }
+    check_alone(router);
+    check_saved(router);
+}
+
+/* Each router with its defaults, with each choice of each parameter, and with each two of them. */
 static void routers(void **state) {
     (void)state;
     for (size_t i = 0; sgm_router_at(i); i++) {
         const sgm_router_plugin *p = sgm_router_at(i);
-        sgm_router router = {p, settings_new(&p->plugin)};
+        const sgm_plugin *plugin = &p->plugin;
+        sgm_router router = {p, settings_new(plugin)};
         assert_int_equal(p->check(router.settings, E, K, NULL), SGM_OK);
         assert_int_not_equal(p->check(router.settings, E, E + 1, NULL), SGM_OK);
+        assert_int_not_equal(p->check(router.settings, E, 0, NULL), SGM_OK);
+        assert_true(!p->together || p->assign);
+        assert_true(!p->room || p->assign);
         check_router(&router);
-        for (size_t param = 0; param < p->plugin.param_count; param++) {
-            sgm_free(router.settings);
-            router.settings = settings_new(&p->plugin);
-            for (int value = 0; choose(&p->plugin, router.settings, param, value); value++)
-                check_router(&router);
-        }
+        for (size_t a = 0; a < plugin->param_count; a++)
+            for (int x = 0; choose(plugin, router.settings, a, x); x++)
+                for (size_t b = 0; b < plugin->param_count; b++)
+                    for (int y = 0; choose(plugin, router.settings, b, y); y++) {
+                        sgm_free(router.settings);
+                        router.settings = settings_new(plugin);
+                        choose(plugin, router.settings, a, x);
+                        if (a != b)
+                            choose(plugin, router.settings, b, y);
+                        if (!p->check(router.settings, E, K, NULL))
+                            check_router(&router);
+                    }
         sgm_free(router.settings);
     }
+}
+
+/* The guide shows the file of a router that is there. */
+static void the_guide_holds_the_example(void **state) {
+    (void)state;
+    char *guide, *example;
+    size_t bytes;
+    assert_int_equal(sgm_file_read(SGM_SOURCE_DIR "/docs/howto-router.md", 1 << 20, &guide, &bytes, NULL), SGM_OK);
+    assert_int_equal(sgm_file_read(SGM_SOURCE_DIR "/src/moe/router/top_p.c", 1 << 20, &example, &bytes, NULL), SGM_OK);
+    assert_non_null(strstr(guide, example));
+    assert_non_null(sgm_router_find("top_p", NULL));
+    sgm_free(guide);
+    sgm_free(example);
 }
 
 /* ---- balancers ---- */
@@ -459,8 +604,11 @@ static void sparsities(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tables),     cmocka_unit_test(routers),
-        cmocka_unit_test(balancers),  cmocka_unit_test(a_list_of_balancers),
+        cmocka_unit_test(tables),
+        cmocka_unit_test(routers),
+        cmocka_unit_test(the_guide_holds_the_example),
+        cmocka_unit_test(balancers),
+        cmocka_unit_test(a_list_of_balancers),
         cmocka_unit_test(sparsities),
     };
     return cmocka_run_group_tests_name("plug-in conformance", tests, NULL, NULL);

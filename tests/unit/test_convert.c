@@ -289,6 +289,18 @@ static void refuses_rules_that_mean_nothing(void **state) {
     }
 }
 
+static void null_experts_are_refused(void **state) {
+    (void)state;
+    sgm_convert_options options = {.type = "q8_0", .threads = 1};
+    sgm_convert_report report;
+    sgm_error error = {0};
+    const char *path = make_model("null", (const char *const[]){"model.null_experts=2", NULL});
+    assert_int_equal(sgm_model_quantize(path, &options, in_folder("null.gguf"), &report, &error), SGM_EUNSUPPORTED);
+    assert_non_null(strstr(error.message, "2 null experts"));
+    assert_non_null(strstr(error.hint, "model folder"));
+    assert_false(sgm_path_exists(in_folder("null.gguf")));
+}
+
 /* What qwen3moe cannot say survives in architecture sigmoe; logits of a file in f32 are those of the folder, to the byte. */
 static void other_models_survive(void **state) {
     (void)state;
@@ -376,6 +388,7 @@ int main(void) {
         cmocka_unit_test(rules_choose_types),
         cmocka_unit_test(refuses_rules_that_mean_nothing),
         cmocka_unit_test(refuses_values_that_are_not_finite),
+        cmocka_unit_test(null_experts_are_refused),
         cmocka_unit_test(other_models_survive),
         cmocka_unit_test(random_blocks_are_normal),
     };

@@ -232,6 +232,54 @@ static void router_settings_come_back(void **state) {
     assert_int_equal(sgm_model_inspect(path, &info, &error), SGM_OK);
 }
 
+/* Null experts have no weights in the file, are no Qwen3MoE, and come back. */
+static void null_experts_come_back(void **state) {
+    (void)state;
+    const char *path = make_model("null", (const char *const[]){"model.null_experts=3", NULL});
+    sgm_model_info info, plain;
+    sgm_error error = {0};
+    assert_int_equal(sgm_model_inspect(path, &info, &error), SGM_OK);
+    assert_int_equal(sgm_model_inspect(make_model("full", NULL), &plain, &error), SGM_OK);
+    assert_string_equal(info.model_type, "sigmoe");
+    assert_int_equal(info.settings.null_experts, 3);
+    const sgm_model_settings *s = &info.settings;
+    int64_t expert = 3 * s->width * s->expert_width;
+    assert_int_equal(plain.counts.total_parameters - info.counts.total_parameters, s->layers * 3 * expert);
+    assert_int_equal(info.counts.expert_parameters, s->layers * (s->experts - 3) * expert);
+    /* 5 of 8 experts compute: an even load costs 5/8 of an expert a token and layer. */
+    assert_int_equal(plain.counts.active_parameters - info.counts.active_parameters, s->layers * expert * 3 / 8);
+    sgm_model *model = load(path, NULL);
+    assert_int_equal(model->settings.null_experts, 3);
+    assert_int_equal(sgm_model_folder_save(model, NULL, NULL, NULL, in_folder("null again"), &error), SGM_OK);
+    assert_same_file(path, in_folder("null again"), "config.json");
+    assert_same_file(path, in_folder("null again"), "model.safetensors");
+    sgm_model_free(model);
+    size_t size;
+    char *text = read_text(path, "config.json", &size);
+    char *key = strstr(text, "\"null_experts\": 3");
+    sgm_hf_config config;
+    assert_non_null(key);
+    for (const char *wrong = "89-"; *wrong; wrong++) { /* as many as there are, more, and fewer than none */
+        key[strlen("\"null_experts\": ")] = *wrong;
+        assert_int_equal(sgm_hf_config_parse(text, size, "config", &config, &error), SGM_EFORMAT);
+    }
+    sgm_free(text);
+}
+
+/* Settings that count in training alone do not make another model of it. */
+static void capacity_stays_qwen3_moe(void **state) {
+    (void)state;
+    sgm_model_info info;
+    const char *path =
+        make_model("limited", (const char *const[]){"router.capacity_factor=1.5", "router.drop_order=score", NULL});
+    assert_int_equal(sgm_model_inspect(path, &info, NULL), SGM_OK);
+    assert_string_equal(info.model_type, "qwen3_moe");
+    path = make_model("grouped", (const char *const[]){"router.kind=grouped", "model.experts_per_token=2", NULL});
+    assert_int_equal(sgm_model_inspect(path, &info, NULL), SGM_OK);
+    assert_string_equal(info.model_type, "sigmoe");
+    assert_string_equal(info.router, "grouped");
+}
+
 /* config.json with one text replaced; must be refused with this status and a message that names the key. */
 static void refuses_wrong_configs(void **state) {
     (void)state;
@@ -376,6 +424,8 @@ int main(void) {
         cmocka_unit_test(selection_bias_comes_back_and_routes),
         cmocka_unit_test(saves_and_loads),
         cmocka_unit_test(router_settings_come_back),
+        cmocka_unit_test(null_experts_come_back),
+        cmocka_unit_test(capacity_stays_qwen3_moe),
         cmocka_unit_test(refuses_wrong_configs),
         cmocka_unit_test(reads_other_writers),
         cmocka_unit_test(notices_damage),

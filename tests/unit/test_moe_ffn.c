@@ -4,7 +4,23 @@
 
 #include "moe_runner.h"
 
-/* One row, one expert at a time, in f64. */
+/* y += weight · expert(x), one row, in f64. */
+static void add_expert(const sgm_moe_args *a, int64_t index, double weight, const sgm_real *x, double *y) {
+    int64_t D = a->gate->cols;
+    sgm_expert expert = a->bank->acquire(a->bank, index);
+    for (int64_t f = 0; f < expert.width; f++) {
+        double gate = 0, up = 0;
+        for (int64_t d = 0; d < D; d++) {
+            gate += (double)expert.gate[f * expert.gate_stride + d] * (double)x[d];
+            up += (double)expert.up[f * expert.up_stride + d] * (double)x[d];
+        }
+        double h = gate / (1 + exp(-gate)) * up * weight;
+        for (int64_t d = 0; d < D; d++)
+            y[d] += h * (double)expert.down[d * expert.down_stride + f];
+    }
+}
+
+/* Top-k by softmax: one row, one expert at a time. The last of the experts may be null. */
 static void oracle(const sgm_moe_args *a, const sgm_real *x, const sgm_real *residual, int64_t rows, double *y) {
     int64_t D = a->gate->cols, E = a->gate->rows, K = a->experts_per_token;
     double *p = calloc((size_t)E, sizeof *p);
@@ -23,17 +39,8 @@ static void oracle(const sgm_moe_args *a, const sgm_real *x, const sgm_real *res
             int64_t best = 0;
             for (int64_t e = 1; e < E; e++)
                 best = p[e] > p[best] ? e : best;
-            sgm_expert expert = a->bank->acquire(a->bank, best);
-            for (int64_t f = 0; f < expert.width; f++) {
-                double gate = 0, up = 0;
-                for (int64_t d = 0; d < D; d++) {
-                    gate += (double)expert.gate[f * expert.gate_stride + d] * (double)x[t * D + d];
-                    up += (double)expert.up[f * expert.up_stride + d] * (double)x[t * D + d];
-                }
-                double h = gate / (1 + exp(-gate)) * up * p[best] / sum;
-                for (int64_t d = 0; d < D; d++)
-                    y[t * D + d] += h * (double)expert.down[d * expert.down_stride + f];
-            }
+            if (best < a->bank->experts)
+                add_expert(a, best, p[best] / sum, x + t * D, y + t * D);
             p[best] = -1; /* taken; its share of `sum` stays */
         }
     }
@@ -77,13 +84,21 @@ static void tear_down(setup *s) {
 static void against_the_oracle(void **state) {
     (void)state;
     setup s;
-    int cases = 0;
+    int cases = 0, top_k = 0, null = 0;
     for (; set_up(&s, cases); cases++) {
         double *expected = calloc((size_t)s.count, sizeof *expected);
-        sgm_expert_bank *bank = ((sgm_moe_args *)s.c.args)->bank;
+        const sgm_moe_args *args = s.c.args;
+        sgm_expert_bank *bank = args->bank;
+        if (strcmp(args->router->plugin->plugin.name, "top_k") != 0) {
+            free(expected);
+            tear_down(&s);
+            continue;
+        }
+        top_k++;
         for (int64_t e = 1; e < bank->experts; e += 2) /* experts of two widths in one layer */
             ((sgm_expert *)bank->self)[e].width--;
-        oracle(s.c.args, s.x, s.residual, s.c.rows[0], expected);
+        null += args->null_experts > 0;
+        oracle(args, s.x, s.residual, s.c.rows[0], expected);
         for (int tape = 0; tape < 2; tape++) {
             s.run.backward = tape;
             assert_int_equal(moe_run_on(2, &s.run, NULL), SGM_OK);
@@ -94,7 +109,73 @@ static void against_the_oracle(void **state) {
         free(expected);
         tear_down(&s);
     }
-    assert_true(cases >= 7);
+    assert_true(top_k >= 8 && null > 0);
+}
+
+/* What the record says, as the observer is told it. */
+typedef struct told {
+    const setup *s;
+    double *expected; /* residual + Σ over computed places of weight · expert */
+    int64_t computed, dropped, null, unused, calls;
+} told;
+
+static void listen(void *observer, const sgm_routing *r) {
+    told *t = observer;
+    int64_t D = t->s->run.cols;
+    t->calls++;
+    for (int64_t i = 0; i < t->s->count; i++)
+        t->expected[i] = (double)t->s->residual[i];
+    for (int64_t place = 0; place < r->items * r->slots; place++) {
+        int64_t item = place / r->slots;
+        t->unused += r->expert[place] < 0;
+        t->null += (r->flags[place] & SGM_ROUTE_NULL) != 0;
+        t->dropped += (r->flags[place] & SGM_ROUTE_DROPPED) != 0;
+        if (!sgm_routing_is_computed(r, place))
+            continue;
+        t->computed++;
+        add_expert(t->s->run.args, r->expert[place], (double)r->weight[place], t->s->x + item * D,
+                   t->expected + item * D);
+    }
+}
+
+/* Whatever the router: the output is what the record says, dropped and null assignments and unused slots add nothing, in
+ * training and in inference, and the load tells how many experts were computed. */
+static void the_record_is_what_is_done(void **state) {
+    (void)state;
+    setup s;
+    int64_t null = 0, unused = 0, dropped = 0;
+    int limited = 0;
+    for (int index = 0; set_up(&s, index); index++, tear_down(&s)) {
+        sgm_moe_args args = *(const sgm_moe_args *)s.c.args;
+        for (int capacity = 0; capacity < 2; capacity++)
+            for (int tape = 0; tape < 2; tape++) {
+                int64_t *count = calloc((size_t)args.gate->rows, sizeof *count);
+                double *probability = calloc((size_t)args.gate->rows, sizeof *probability);
+                sgm_load load = {.experts = args.gate->rows, .count = count, .probability = probability};
+                told t = {.s = &s, .expected = calloc((size_t)s.count, sizeof(double))};
+                bool limits = capacity && strcmp(args.router->plugin->plugin.name, "top_k") == 0;
+                if (limits) {
+                    set_real(&args.router->plugin->plugin, args.router->settings, "capacity_factor", 0.8);
+                    args.together = true;
+                    limited++;
+                }
+                args.observe = listen;
+                args.observer = &t;
+                args.load = &load;
+                args.rows = NULL;
+                s.run.args = &args;
+                s.run.backward = tape;
+                assert_int_equal(moe_run_on(2, &s.run, NULL), SGM_OK);
+                assert_int_equal(t.calls, 1);
+                assert_int_equal(load.computed, t.computed);
+                for (int64_t i = 0; i < s.count; i++)
+                    if (!(fabs((double)s.y[i] - t.expected[i]) < 1e-4 * (1 + fabs(t.expected[i]))))
+                        fail_msg("%s: %g, expected %g", s.c.name, (double)s.y[i], t.expected[i]);
+                null += t.null, unused += t.unused, dropped += t.dropped;
+                free(t.expected), free(count), free(probability);
+            }
+    }
+    assert_true(limited > 0 && null > 0 && unused > 0 && dropped > 0);
 }
 
 static const sgm_kernels *kernels_at(int index) {
@@ -235,7 +316,8 @@ static void load(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_the_oracle), cmocka_unit_test(any_threads), cmocka_unit_test(a_row_alone),
+        cmocka_unit_test(against_the_oracle), cmocka_unit_test(the_record_is_what_is_done),
+        cmocka_unit_test(any_threads),        cmocka_unit_test(a_row_alone),
         cmocka_unit_test(shape_errors),       cmocka_unit_test(load),
     };
     return cmocka_run_group_tests_name("moe_ffn", tests, NULL, NULL);

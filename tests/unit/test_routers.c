@@ -156,6 +156,295 @@ static void check(void **state) {
     sgm_free(normalised.settings);
 }
 
+static void expect_choice(const sgm_routing *r, const int32_t *expert, const double *weight) {
+    assert_memory_equal(r->expert, expert, (size_t)(r->items * r->slots) * sizeof *expert);
+    for (int64_t i = 0; i < r->items * r->slots; i++)
+        close_to((double)r->weight[i], weight[i], 1e-6);
+}
+
+/* p = 0.1, 0.2, 0.3, 0.4. Of two groups of two the better one each: 1 and 3, where top-2 takes 3 and 2. Weights are the
+ * softmax over all four as it is; normalised 0.2/0.6 and 0.4/0.6. */
+static void grouped_by_hand(void **state) {
+    (void)state;
+    const double logits[] = {0, 0.69314718056, 1.09861228867, 1.38629436112};
+    sgm_routing r = record_new(1, 4, 2);
+    sgm_router router = router_new("grouped");
+    fill(&r, logits);
+    route(&router, &r); /* groups: auto, as many as experts per token */
+    expect_choice(&r, (const int32_t[]){1, 3}, (const double[]){0.2, 0.4});
+    set_bool(&router.plugin->plugin, router.settings, "normalise", true);
+    route(&router, &r);
+    expect_choice(&r, (const int32_t[]){1, 3}, (const double[]){1.0 / 3, 2.0 / 3});
+    set_int64(&router.plugin->plugin, router.settings, "groups", 1);
+    set_bool(&router.plugin->plugin, router.settings, "normalise", false);
+    route(&router, &r);
+    expect_choice(&r, (const int32_t[]){3, 2}, (const double[]){0.4, 0.3});
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+static void grouped_check(void **state) {
+    (void)state;
+    sgm_router router = router_new("grouped");
+    sgm_error error;
+    assert_int_equal(router.plugin->check(router.settings, 64, 8, &error), SGM_OK);
+    assert_int_equal(router.plugin->check(router.settings, 64, 6, &error), SGM_EARGUMENT); /* 64 in 6 groups */
+    assert_int_equal(router.plugin->check(router.settings, 64, 1, &error), SGM_OK);        /* one group */
+    set_int64(&router.plugin->plugin, router.settings, "groups", 4);
+    assert_int_equal(router.plugin->check(router.settings, 64, 8, &error), SGM_OK);
+    assert_int_equal(router.plugin->check(router.settings, 62, 8, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "model.experts"));
+    assert_int_equal(router.plugin->check(router.settings, 64, 6, &error), SGM_EARGUMENT);
+    assert_int_equal(router.plugin->check(router.settings, 64, 1, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "top_k"));
+    set_bool(&router.plugin->plugin, router.settings, "normalise", true);
+    set_int64(&router.plugin->plugin, router.settings, "groups", 1);
+    assert_int_equal(router.plugin->trains(router.settings, 1, &error), SGM_EARGUMENT);
+    sgm_free(router.settings);
+}
+
+/* Largest minus smallest load of M devices that hold a group each, in assignments. */
+static int64_t spread_of_groups(const sgm_routing *r, int64_t groups) {
+    int64_t counts[64], load[64] = {0}, most, least;
+    sgm_routing_counts(r, counts);
+    for (int64_t e = 0; e < r->experts; e++)
+        load[e / (r->experts / groups)] += counts[e];
+    most = least = load[0];
+    for (int64_t g = 1; g < groups; g++) {
+        most = load[g] > most ? load[g] : most;
+        least = load[g] < least ? load[g] : least;
+    }
+    return most - least;
+}
+
+/* The claim of arXiv 2505.21411: devices are exactly even in every batch, however the router leans. Top-k's are not. */
+static void groups_are_even(void **state) {
+    (void)state;
+    enum { E = 64, K = 8, M = 8 };
+    sgm_router grouped = router_new("grouped"), top_k = make(SOFTMAX, false);
+    for (int64_t T = 1; T <= 256; T *= 16) {
+        sgm_routing r = record_new(T, E, K);
+        random_logits(&r, 17, 1);
+        for (int64_t i = 0; i < T * E; i += 3)
+            r.logits[i] += 2; /* a third of the experts is preferred */
+        route(&grouped, &r);
+        assert_int_equal(spread_of_groups(&r, M), 0);
+        assert_int_equal(spread_of_groups(&r, M / 2), 0); /* two groups a device */
+        route(&top_k, &r);
+        assert_true(spread_of_groups(&r, M) > 0);
+        record_free(&r);
+    }
+    sgm_free(grouped.settings);
+    sgm_free(top_k.settings);
+}
+
+/* Scores 0.9 0.1 | 0.6 0.5 | 0.8 0.2: the groups' two best sum to 1.0, 1.1 and 1.0. One group: the middle one, with weights
+ * 0.6/1.1 and 0.5/1.1. Two: the middle and the first, which ties with the last; of their four experts 0 and 2 are best, 0.9
+ * and 0.6 of 1.5. A bias of 0.3 on expert 5 lifts the last group to 1.3, and its weights do not show it: 0.8 and 0.2. */
+static void deepseek_by_hand(void **state) {
+    (void)state;
+    const double scores[] = {0.9, 0.1, 0.6, 0.5, 0.8, 0.2};
+    const sgm_real bias[] = {0, 0, 0, 0, 0, (sgm_real)0.3};
+    sgm_routing r = record_new(1, 6, 2);
+    sgm_router router = router_new("deepseek_v3");
+    const sgm_plugin *plugin = &router.plugin->plugin;
+    set_probabilities(&r, scores);
+    set_int64(plugin, router.settings, "groups", 3);
+    set_int64(plugin, router.settings, "groups_chosen", 1);
+    router.plugin->select(router.settings, &r, 0, 1);
+    expect_choice(&r, (const int32_t[]){2, 3}, (const double[]){0.6 / 1.1, 0.5 / 1.1});
+    set_int64(plugin, router.settings, "groups_chosen", 2);
+    set_real(plugin, router.settings, "scale", 2.5);
+    router.plugin->select(router.settings, &r, 0, 1);
+    expect_choice(&r, (const int32_t[]){0, 2}, (const double[]){2.5 * 0.9 / 1.5, 2.5 * 0.6 / 1.5});
+    set_int64(plugin, router.settings, "groups_chosen", 1);
+    set_real(plugin, router.settings, "scale", 1);
+    r.selection_bias = bias;
+    router.plugin->select(router.settings, &r, 0, 1);
+    expect_choice(&r, (const int32_t[]){4, 5}, (const double[]){0.8, 0.2});
+    set_int64(plugin, router.settings, "groups", 6); /* groups of one: its score is the expert's */
+    set_int64(plugin, router.settings, "groups_chosen", 2);
+    r.selection_bias = NULL;
+    router.plugin->select(router.settings, &r, 0, 1);
+    expect_choice(&r, (const int32_t[]){0, 4}, (const double[]){0.9 / 1.7, 0.8 / 1.7});
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+/* Of groups with NaN none is chosen before one without. */
+static void deepseek_nan_group(void **state) {
+    (void)state;
+    const double scores[] = {0.9, (double)NAN, 0.2, 0.1};
+    sgm_routing r = record_new(1, 4, 1);
+    sgm_router router = router_new("deepseek_v3");
+    set_probabilities(&r, scores);
+    set_int64(&router.plugin->plugin, router.settings, "groups", 2);
+    router.plugin->select(router.settings, &r, 0, 1); /* groups_chosen: auto, half of them */
+    assert_int_equal(r.expert[0], 2);
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+static void deepseek_check(void **state) {
+    (void)state;
+    sgm_router router = router_new("deepseek_v3");
+    const sgm_plugin *plugin = &router.plugin->plugin;
+    sgm_error error;
+    set_int64(plugin, router.settings, "groups", 8);
+    set_int64(plugin, router.settings, "groups_chosen", 4);
+    assert_int_equal(router.plugin->check(router.settings, 256, 8, &error), SGM_OK); /* its own numbers */
+    assert_int_equal(router.plugin->check(router.settings, 250, 8, &error), SGM_EARGUMENT);
+    assert_int_equal(router.plugin->check(router.settings, 8, 5, &error), SGM_EARGUMENT); /* 4 groups of one */
+    set_int64(plugin, router.settings, "groups_chosen", 9);
+    assert_int_equal(router.plugin->check(router.settings, 256, 8, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "groups_chosen"));
+    assert_int_equal(router.plugin->trains(router.settings, 1, &error), SGM_EARGUMENT);
+    assert_int_equal(router.plugin->trains(router.settings, 2, &error), SGM_OK);
+    sgm_free(router.settings);
+}
+
+/* The same token has the same experts, in every batch; another layer or seed has others; those for K are among those for
+ * K + 1; tokens spread evenly. */
+static void hash_of_tokens(void **state) {
+    (void)state;
+    enum { T = 4000, E = 10 };
+    static int32_t token[T];
+    int32_t before[T];
+    sgm_router router = router_new("hash");
+    for (int64_t K = 1; K <= 3; K++) {
+        sgm_routing r = record_new(T, E, K), other = record_new(1, E, K);
+        int64_t counts[E];
+        random_logits(&r, 3, 1);
+        for (int32_t t = 0; t < T; t++)
+            token[t] = t < T / 2 ? t : t - T / 2;
+        r.token = token;
+        route(&router, &r);
+        for (int64_t t = 0; t < T; t++) {
+            bool nested = K == 1;
+            for (int64_t k = 0; k < K; k++) {
+                assert_int_equal(r.expert[t * K + k], r.expert[t % (T / 2) * K + k]);
+                close_to((double)r.weight[t * K + k], 1.0 / (double)K, 1e-7);
+                assert_true(k == 0 || r.expert[t * K + k] > r.expert[t * K + k - 1]);
+                nested |= K > 1 && r.expert[t * K + k] == before[t];
+            }
+            assert_true(nested);
+            before[t] = K == 1 ? r.expert[t] : before[t];
+        }
+        sgm_routing_counts(&r, counts);
+        for (int e = 0; e < E; e++) /* 400 K, with a deviation of about 27 for pairs of equal tokens */
+            assert_true(counts[e] > 250 * K && counts[e] < 550 * K);
+        int same = 0;
+        other.layer = 1;
+        for (int64_t t = 0; t < 200; t++) {
+            other.token = token + t;
+            random_logits(&other, 4, 1);
+            route(&router, &other);
+            same += other.expert[0] == r.expert[t * K];
+        }
+        assert_true(same < 150);
+        record_free(&r);
+        record_free(&other);
+    }
+    sgm_free(router.settings);
+}
+
+/* Models that were trained with it depend on the function: these values, computed by a second program, must never change. */
+static void hash_is_pinned(void **state) {
+    (void)state;
+    static const int32_t tokens[] = {0, 1, 2, 77},
+                         expected[2][12] = {{2, 8, 9, 2, 3, 6, 0, 2, 9, 2, 6, 8}, {6, 8, 9, 1, 2, 7, 0, 5, 7, 4, 5, 8}};
+    static const int32_t large[] = {0, 1, 50000}, expected_large[] = {37, 45, 23, 90, 52, 91};
+    sgm_router router = router_new("hash");
+    for (int layer = 0; layer <= 3; layer += 3) {
+        sgm_routing r = record_new(4, 10, 3);
+        r.layer = layer;
+        r.token = tokens;
+        random_logits(&r, 1, 1);
+        route(&router, &r);
+        assert_memory_equal(r.expert, expected[layer / 3], sizeof expected[0]);
+        record_free(&r);
+    }
+    sgm_routing r = record_new(3, 96, 2);
+    r.layer = 1;
+    r.token = large;
+    random_logits(&r, 1, 1);
+    set_int64(&router.plugin->plugin, router.settings, "seed", 5);
+    route(&router, &r);
+    assert_memory_equal(r.expert, expected_large, sizeof expected_large);
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+/* p = 0.5, 0.3, 0.15, 0.05: 0.4 needs one expert, 0.79 two, 0.81 three, and K ends it. */
+static void top_p_by_hand(void **state) {
+    (void)state;
+    const double p[] = {0.3, 0.5, 0.05, 0.15}, shares[] = {0.4, 0.79, 0.81, 1};
+    const int32_t expert[][3] = {{1, -1, -1}, {1, 0, -1}, {1, 0, 3}, {1, 0, 3}};
+    const double weight[][3] = {{0.5, 0, 0}, {0.5, 0.3, 0}, {0.5, 0.3, 0.15}, {0.5, 0.3, 0.15}};
+    sgm_router router = router_new("top_p");
+    for (int i = 0; i < 4; i++) {
+        sgm_routing r = record_new(1, 4, 3);
+        set_probabilities(&r, p);
+        set_real(&router.plugin->plugin, router.settings, "share", shares[i]);
+        router.plugin->select(router.settings, &r, 0, 1);
+        expect_choice(&r, expert[i], weight[i]);
+        record_free(&r);
+    }
+    sgm_free(router.settings);
+}
+
+/* Experts 2 and 3 are null. p = 0.4, 0.1, 0.3, 0.2 with K = 2 chooses 0 and 2: normalised over the true ones the weights are 1
+ * and nothing. p = 0.1, 0.1, 0.5, 0.3 chooses null experts alone: nothing is computed. */
+static void null_experts_by_hand(void **state) {
+    (void)state;
+    const double p[] = {0.4, 0.1, 0.3, 0.2, 0.1, 0.1, 0.5, 0.3};
+    sgm_router raw = make(SOFTMAX, false), normalised = make(SOFTMAX, true);
+    sgm_routing r = record_new(2, 4, 2);
+    int64_t count[4] = {0};
+    double probability[4] = {0};
+    sgm_load load = {.experts = 4, .count = count, .probability = probability};
+    r.null_experts = 2;
+    set_probabilities(&r, p);
+    sgm_router_choose_alone(&normalised, &r);
+    expect_choice(&r, (const int32_t[]){0, 2, 2, 3}, (const double[]){1, 0, 0, 0});
+    const uint8_t flags[] = {0, SGM_ROUTE_NULL, SGM_ROUTE_NULL, SGM_ROUTE_NULL};
+    const int32_t position[] = {0, -1, -1, -1};
+    assert_memory_equal(r.flags, flags, sizeof flags);
+    assert_memory_equal(r.position, position, sizeof position);
+    assert_int_equal(r.assignments, 1);
+    sgm_router_choose_alone(&raw, &r);
+    expect_choice(&r, (const int32_t[]){0, 2, 2, 3}, (const double[]){0.4, 0.3, 0.5, 0.3});
+    assert_memory_equal(r.flags, flags, sizeof flags);
+    /* Load: all four assignments were chosen, one was computed. */
+    sgm_worker alone = {.threads = 1};
+    sgm_load_add(&alone, &load, &r, NULL);
+    assert_int_equal(load.tokens, 2);
+    assert_int_equal(count[0] + count[1] + count[2] + count[3], 4);
+    assert_int_equal(load.computed, 1);
+    record_free(&r);
+    sgm_free(raw.settings);
+    sgm_free(normalised.settings);
+}
+
+/* A gate whose null rows are copies of true ones gives equal logits: the lower, true expert comes first, so that such a
+ * model starts as the one it was made from. */
+static void copied_rows_tie(void **state) {
+    (void)state;
+    const double logits[] = {0.5, 1.5, -1, 0.5, 1.5, -1}; /* three true experts and their copies */
+    sgm_router raw = make(SOFTMAX, false);
+    sgm_routing r = record_new(1, 6, 3);
+    r.null_experts = 3;
+    fill(&r, logits);
+    route(&raw, &r);
+    sgm_routing_mark_null(&r, 0, 1);
+    const int32_t expert[] = {1, 4, 0};
+    const uint8_t flags[] = {0, SGM_ROUTE_NULL, 0};
+    assert_memory_equal(r.expert, expert, sizeof expert);
+    assert_memory_equal(r.flags, flags, sizeof flags);
+    record_free(&r);
+    sgm_free(raw.settings);
+}
+
 static void unknown_name(void **state) {
     (void)state;
     sgm_error error = {0};
@@ -169,8 +458,23 @@ static void unknown_name(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_hand),           cmocka_unit_test(selection_bias), cmocka_unit_test(ties_and_nan),
-        cmocka_unit_test(nan_is_not_hidden), cmocka_unit_test(gradient),       cmocka_unit_test(check),
+        cmocka_unit_test(by_hand),
+        cmocka_unit_test(selection_bias),
+        cmocka_unit_test(ties_and_nan),
+        cmocka_unit_test(nan_is_not_hidden),
+        cmocka_unit_test(gradient),
+        cmocka_unit_test(check),
+        cmocka_unit_test(grouped_by_hand),
+        cmocka_unit_test(grouped_check),
+        cmocka_unit_test(groups_are_even),
+        cmocka_unit_test(deepseek_by_hand),
+        cmocka_unit_test(deepseek_nan_group),
+        cmocka_unit_test(deepseek_check),
+        cmocka_unit_test(hash_of_tokens),
+        cmocka_unit_test(hash_is_pinned),
+        cmocka_unit_test(top_p_by_hand),
+        cmocka_unit_test(null_experts_by_hand),
+        cmocka_unit_test(copied_rows_tie),
         cmocka_unit_test(unknown_name),
     };
     return cmocka_run_group_tests_name("routers", tests, NULL, NULL);

@@ -90,15 +90,16 @@ void sgm_choose_best(const sgm_real *scores, const sgm_real *bias, int64_t first
         (void)sgm_choose_further(scores, bias, first, last, count, chosen, 0);
 }
 
-/* Does the expert of this place enter the sum that weights are divided by? */
-static inline bool is_weighed(const sgm_routing *record, int64_t place) {
-    return record->expert[place] >= 0;
+/* Does this place have a weight? With normalised ones a null expert has none: it leaves the whole to the true experts. */
+static inline bool is_weighed(const sgm_routing *record, int64_t place, bool normalise) {
+    int64_t e = record->expert[place];
+    return e >= 0 && !(normalise && e >= record->experts - record->null_experts);
 }
 
 static sgm_real sum_of_chosen(const sgm_routing *record, int64_t item, const sgm_real *p) {
     sgm_real sum = NORMALISE_FLOOR;
     for (int64_t place = item * record->slots; place < (item + 1) * record->slots; place++)
-        if (is_weighed(record, place))
+        if (is_weighed(record, place, true))
             sum += p[record->expert[place]];
     return sum;
 }
@@ -108,9 +109,8 @@ void sgm_weigh_chosen(sgm_routing *record, bool normalise, sgm_real scale, int64
         const sgm_real *p = record->probabilities + t * record->experts;
         sgm_real sum = normalise ? sum_of_chosen(record, t, p) : 1;
         for (int64_t place = t * record->slots; place < (t + 1) * record->slots; place++) {
-            bool weighed = is_weighed(record, place);
             record->flags[place] = 0;
-            record->weight[place] = weighed ? p[record->expert[place]] / sum * scale : 0;
+            record->weight[place] = is_weighed(record, place, normalise) ? p[record->expert[place]] / sum * scale : 0;
         }
     }
 }
@@ -127,19 +127,49 @@ void sgm_weigh_chosen_backward(sgm_routing *record, bool normalise, sgm_real sca
         if (normalise) {
             sum = sum_of_chosen(record, t, p);
             for (int64_t k = 0; k < slots; k++)
-                if (is_weighed(record, t * slots + k))
+                if (is_weighed(record, t * slots + k, true))
                     through_sum += d_weight[k] * (p[chosen[k]] / sum);
         }
         for (int64_t k = 0; k < slots; k++)
-            if (is_weighed(record, t * slots + k))
+            if (is_weighed(record, t * slots + k, normalise))
                 dot += (d_weight[k] - through_sum) / sum * scale * p[chosen[k]];
         for (int64_t e = 0; e < experts; e++)
             dz[e] = record->sigmoid ? p[e] * 0 : -p[e] * dot; /* p · 0, not 0: a NaN row stays NaN */
         for (int64_t k = 0; k < slots; k++) {
-            if (!is_weighed(record, t * slots + k))
+            if (!is_weighed(record, t * slots + k, normalise))
                 continue;
             sgm_real s = p[chosen[k]], dp = (d_weight[k] - through_sum) / sum * scale;
             dz[chosen[k]] += record->sigmoid ? dp * s * (1 - s) : dp * s;
         }
     }
+}
+
+/* ---- ranking --------------------------------------------------------------------------------------------------- */
+
+static inline bool is_worse(sgm_ranked a, sgm_ranked b) {
+    return a.key < b.key || (a.key == b.key && a.index > b.index);
+}
+
+/* The worst stands first; heap[i] is not better than heap[2i + 1] and heap[2i + 2]. */
+int64_t sgm_rank_offer(sgm_ranked *heap, int64_t count, int64_t most, sgm_ranked item) {
+    int64_t at;
+    if (count < most) {
+        for (at = count; at > 0 && is_worse(item, heap[(at - 1) / 2]); at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = item;
+        return count + 1;
+    }
+    if (count == 0 || !is_worse(heap[0], item))
+        return count;
+    for (at = 0;;) {
+        int64_t child = 2 * at + 1;
+        if (child + 1 < count && is_worse(heap[child + 1], heap[child]))
+            child++;
+        if (child >= count || !is_worse(heap[child], item))
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = item;
+    return count;
 }

@@ -32,9 +32,22 @@ int64_t sgm_choose_further(const sgm_real *scores, const sgm_real *bias, int64_t
                            int32_t *chosen, int64_t filled);
 
 /* Weights and flags of items [begin, end) from what is in record->expert (-1: slot unused, weight 0): the expert's own
- * probability times `scale`; with `normalise` divided by the sum over the item's chosen experts. Flags become 0. */
+ * probability times `scale`; with `normalise` divided by the sum over the item's chosen experts, null ones left out, whose
+ * weight is then 0 (AdaMoE, arXiv 2406.13233). Flags become 0. */
 void sgm_weigh_chosen(sgm_routing *record, bool normalise, sgm_real scale, int64_t begin, int64_t end);
 /* The gradient of that: d_weight → d_logits (set), the choice held constant, for record->sigmoid or softmax scores. */
 void sgm_weigh_chosen_backward(sgm_routing *record, bool normalise, sgm_real scale, int64_t begin, int64_t end);
+
+/* ---- for routers that rank many items ------------------------------------------------------------------------- */
+
+typedef struct sgm_ranked {
+    sgm_real key;
+    int32_t index;
+} sgm_ranked;
+
+/* Offer one to the `most` best so far, `count` of them in `heap` in no order; returns the new count. The higher key is
+ * better, then the lower index; keys are numbers. So the set at the end does not depend on the order of the offers.
+ * Cost O(log most). */
+int64_t sgm_rank_offer(sgm_ranked *heap, int64_t count, int64_t most, sgm_ranked item);
 
 #endif

@@ -1,0 +1,42 @@
+# Routers by name: their parameters, what they refuse, and a run with each that generates and is evaluated.
+expect 0 list routers; says "expert_choice"; says "sinkhorn"; says "hash"; says "grouped"; says "deepseek_v3"
+expect 0 list router grouped; says "groups"; says "arXiv 2505.21411"
+expect 2 plan --set router.kind=grouped router.groups=4; hints "top_k"
+expect 2 plan --set router.kind=grouped router.groups=5 model.experts_per_token=5; hints "must divide model.experts"
+expect 2 plan --set router.kind=deepseek_v3; hints "router.normalise"
+expect 2 plan --set router.kind=hash; hints "set balance to none"
+expect 0 plan --set router.kind=hash balance=none
+expect 2 plan --set model.null_experts=96; hints "leave at least one"
+expect 0 plan --set model.null_experts=48 model.experts_per_token=2 --json; json null_experts
+
+small_text
+run() { # NAME SETTING…
+    local name=$1
+    shift
+    expect 0 train "${PICO[@]}" --data text --run "$name" --steps 4 --set train.eval_every=0 train.final_eval_tokens=512 \
+        train.sample_tokens=4 "$@"
+    expect 0 inspect "$name"; says "router"
+    expect 0 generate --model "$name" --prompt "In the" --tokens 4 --kernels ref
+    expect 0 eval --model "$name" --data text/plain/*.txt --limit 200 --json; json loss_nats_per_token
+}
+run groups router.kind=grouped model.experts_per_token=2
+run deepseek router.kind=deepseek_v3 router.groups=4 router.groups_chosen=2 model.experts_per_token=2 balance=loss_free_bias
+run capacity router.capacity_factor=1.25
+run choice router.kind=expert_choice
+run sinkhorn router.kind=sinkhorn
+run hash router.kind=hash balance=none
+run top_p router.kind=top_p model.experts_per_token=3
+
+# Null experts: fewer weights, refused by GGUF, counted.
+run null model.null_experts=4 model.experts_per_token=2 router.normalise=true
+expect 0 inspect null; says "of them null    4"
+expect 0 inspect null --json; json null_experts total_parameters
+expect 3 quantize --model null --type q8_0 --out null.gguf; hints "model folder"
+[ ! -e null.gguf ] || fail "a refused conversion left a file"
+expect 0 stats --model null --data text/plain/*.txt --limit 300 --json; json layers.0.experts_computed_per_token
+python3 - "$out" <<'PY' || fail "the computed experts are not what the load says"
+import json, sys
+for layer in json.load(open(sys.argv[1]))["layers"]:
+    load, computed = layer["load"], layer["experts_computed_per_token"]
+    assert abs(computed - sum(load[:4]) / layer["tokens"]) < 1e-9 and 0 < computed < 2, (load, computed)
+PY
