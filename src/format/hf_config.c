@@ -312,7 +312,7 @@ sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_err
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     size_t keys = json_object_size(root);
     json_decref(root);
-    size_t wanted = qwen ? 33 : config->settings.null_experts > 0 ? 38 : 37;
+    size_t wanted = (qwen ? 33u : 37u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u);
     *json = text && keys == wanted ? sgm_format("%s\n", text) : NULL;
     free(text);
     return *json ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for config.json");

@@ -266,6 +266,15 @@ static void null_experts_come_back(void **state) {
     sgm_free(text);
 }
 
+/* A deviation of the embeddings' own is written and read. */
+static void embedding_deviation_comes_back(void **state) {
+    (void)state;
+    sgm_model_info info;
+    const char *path = make_model("spread", (const char *const[]){"model.embedding_init_std=0.25", NULL});
+    assert_int_equal(sgm_model_inspect(path, &info, NULL), SGM_OK);
+    assert_true(info.settings.embedding_init_std == 0.25);
+}
+
 /* Settings that count in training alone do not make another model of it. */
 static void capacity_stays_qwen3_moe(void **state) {
     (void)state;
@@ -425,6 +434,7 @@ int main(void) {
         cmocka_unit_test(saves_and_loads),
         cmocka_unit_test(router_settings_come_back),
         cmocka_unit_test(null_experts_come_back),
+        cmocka_unit_test(embedding_deviation_comes_back),
         cmocka_unit_test(capacity_stays_qwen3_moe),
         cmocka_unit_test(refuses_wrong_configs),
         cmocka_unit_test(reads_other_writers),
