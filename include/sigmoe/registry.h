@@ -3,7 +3,7 @@
  *
  * One idea is one file, one const struct and one line in its folder's list.h. Each plug-in declares its parameters once;
  * that table drives configuration files, --set, --help, `sigmoe list`, checkpoint metadata and the range checks.
- * Registries: "router", "balance", "sparsity", "optimizer", "schedule", "op", "kernel", "type" (storage types of weights), "preset". */
+ * Registries: "router", "balance", "sparsity", "placement", "cache", "optimizer", "schedule", "op", "kernel", "type" (storage types of weights), "preset". */
 #ifndef SIGMOE_REGISTRY_H
 #define SIGMOE_REGISTRY_H
 

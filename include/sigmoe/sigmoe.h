@@ -10,6 +10,7 @@
 #include "sigmoe/error.h"
 #include "sigmoe/machine.h"
 #include "sigmoe/model.h"
+#include "sigmoe/placement.h"
 #include "sigmoe/registry.h"
 #include "sigmoe/session.h"
 #include "sigmoe/stats.h"

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The three registries of this folder: routers, balancers, sparsity schedules, each made from its list.h. */
+/* The registries of this folder: routers, balancers, sparsity schedules, placement methods, cache policies, each made from its
+ * list.h. */
 #include <stdio.h>
 #include <string.h>
 
 #include "moe/balance/balance.h"
+#include "moe/cache/cache.h"
+#include "moe/placement/placement.h"
 #include "moe/router/router.h"
 #include "moe/sparsity/sparsity.h"
 
@@ -16,6 +19,12 @@
 #define SGM_SPARSITY(symbol) extern const sgm_sparsity_plugin symbol;
 #include "moe/sparsity/list.h"
 #undef SGM_SPARSITY
+#define SGM_PLACEMENT(symbol) extern const sgm_placement_plugin symbol;
+#include "moe/placement/list.h"
+#undef SGM_PLACEMENT
+#define SGM_CACHE(symbol) extern const sgm_cache_plugin symbol;
+#include "moe/cache/list.h"
+#undef SGM_CACHE
 
 static const sgm_router_plugin *const routers[] = {
 #define SGM_ROUTER(symbol) &symbol,
@@ -32,9 +41,19 @@ static const sgm_sparsity_plugin *const sparsities[] = {
 #include "moe/sparsity/list.h"
 #undef SGM_SPARSITY
 };
+static const sgm_placement_plugin *const placements[] = {
+#define SGM_PLACEMENT(symbol) &symbol,
+#include "moe/placement/list.h"
+#undef SGM_PLACEMENT
+};
+static const sgm_cache_plugin *const caches[] = {
+#define SGM_CACHE(symbol) &symbol,
+#include "moe/cache/list.h"
+#undef SGM_CACHE
+};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-enum { NAMES = COUNT(routers) + COUNT(balancers) + COUNT(sparsities) };
+enum { NAMES = COUNT(routers) + COUNT(balancers) + COUNT(sparsities) + COUNT(placements) + COUNT(caches) };
 
 /* `what` does not exist: the error, with the nearest name that does (or all of them) as the hint. */
 static void say_unknown(const char *what, const char *name, const char *const *names, sgm_error *error) {
@@ -69,3 +88,5 @@ static void say_unknown(const char *what, const char *name, const char *const *n
 REGISTRY(sgm_router_plugin, routers, "router", sgm_router_at, sgm_router_find)
 REGISTRY(sgm_balance_plugin, balancers, "balancer", sgm_balance_at, sgm_balance_find)
 REGISTRY(sgm_sparsity_plugin, sparsities, "sparsity schedule", sgm_sparsity_at, sgm_sparsity_find)
+REGISTRY(sgm_placement_plugin, placements, "placement method", sgm_placement_at, sgm_placement_find)
+REGISTRY(sgm_cache_plugin, caches, "cache policy", sgm_cache_at, sgm_cache_find)

@@ -6,6 +6,8 @@
 
 #include "kernel/kernels.h"
 #include "moe/balance/balance.h"
+#include "moe/cache/cache.h"
+#include "moe/placement/placement.h"
 #include "moe/router/router.h"
 #include "moe/sparsity/sparsity.h"
 #include "op/ops.h"
@@ -50,6 +52,14 @@ static const sgm_plugin *sparsity(size_t index) {
     const sgm_sparsity_plugin *plugin = sgm_sparsity_at(index);
     return plugin ? &plugin->plugin : NULL;
 }
+static const sgm_plugin *placement(size_t index) {
+    const sgm_placement_plugin *plugin = sgm_placement_at(index);
+    return plugin ? &plugin->plugin : NULL;
+}
+static const sgm_plugin *cache(size_t index) {
+    const sgm_cache_plugin *plugin = sgm_cache_at(index);
+    return plugin ? &plugin->plugin : NULL;
+}
 static const sgm_plugin *optimizer(size_t index) {
     const sgm_optimizer_plugin *plugin = sgm_optimizer_at(index);
     return plugin ? &plugin->plugin : NULL;
@@ -75,8 +85,9 @@ static const struct {
     const char *name;
     const sgm_plugin *(*at)(size_t index);
 } registries[] = {
-    {"router", router}, {"balance", balance}, {"sparsity", sparsity}, {"optimizer", optimizer},  {"schedule", schedule},
-    {"op", op},         {"kernel", kernel},   {"type", type},         {"preset", sgm_preset_at},
+    {"router", router},     {"balance", balance},     {"sparsity", sparsity},    {"optimizer", optimizer},
+    {"schedule", schedule}, {"placement", placement}, {"cache", cache},          {"op", op},
+    {"kernel", kernel},     {"type", type},           {"preset", sgm_preset_at},
 };
 enum { REGISTRIES = sizeof registries / sizeof registries[0] };
 

@@ -171,13 +171,13 @@ static void schedules_fit_model_and_router(void **state) {
 
 static void registries_are_complete(void **state) {
     (void)state;
-    static const char *const names[] = {"router", "balance", "sparsity", "optimizer", "schedule",
-                                        "op",     "kernel",  "type",     "preset"};
-    for (size_t i = 0; i < 9; i++)
+    static const char *const names[] = {"router", "balance", "sparsity", "optimizer", "schedule", "placement",
+                                        "cache",  "op",      "kernel",   "type",      "preset"};
+    for (size_t i = 0; i < 11; i++)
         assert_string_equal(sgm_registry_name(i), names[i]);
-    assert_null(sgm_registry_name(9));
+    assert_null(sgm_registry_name(11));
     assert_null(sgm_registry_get("nothing", 0));
-    for (size_t i = 0; i < 9; i++) {
+    for (size_t i = 0; i < 11; i++) {
         size_t count = 0;
         for (const sgm_plugin *plugin; (plugin = sgm_registry_get(names[i], count)); count++) {
             assert_true(plugin->name[0] && plugin->summary[0]);
