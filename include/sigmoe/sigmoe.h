@@ -15,6 +15,7 @@
 #include "sigmoe/session.h"
 #include "sigmoe/stats.h"
 #include "sigmoe/text.h"
+#include "sigmoe/trace.h"
 #include "sigmoe/train.h"
 
 #endif

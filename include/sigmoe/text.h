@@ -56,6 +56,8 @@ sgm_status sgm_tokenizer_encode(const sgm_tokenizer *tokenizer, const char *text
                                 int32_t *ids, size_t capacity, size_t *count, sgm_error *error);
 /* The bytes of one token (borrowed; not NUL-terminated; may be part of a character). NULL for an unused id. */
 const char *sgm_tokenizer_bytes_of(const sgm_tokenizer *tokenizer, int32_t id, size_t *size);
+/* Of the bytes of every token and of which is end-of-text: equal where token numbers mean the same, however it is stored. */
+uint64_t sgm_tokenizer_hash(const sgm_tokenizer *tokenizer);
 bool sgm_tokenizer_is_special(const sgm_tokenizer *tokenizer, int32_t id);
 /* Concatenate tokens' bytes: heap string, NUL-terminated, size in *size; free with sgm_text_free (config.h). */
 sgm_status sgm_tokenizer_decode(const sgm_tokenizer *tokenizer, const int32_t *ids, size_t count, bool specials,

@@ -119,8 +119,7 @@ typedef struct source_list {
     size_t count, capacity;
 } source_list;
 
-/* A name cut and cleaned so that it can be a domain. `ending`: without its last ending (a file's name). */
-static void domain_from_name(const char *name, bool ending, char out[SGM_SHARD_DOMAIN_BYTES]) {
+void sgm_domain_from_name(const char *name, bool ending, char out[SGM_SHARD_DOMAIN_BYTES]) {
     const char *dot = ending ? strrchr(name, '.') : NULL;
     size_t length = dot && dot != name ? (size_t)(dot - name) : strlen(name);
     if (length >= SGM_SHARD_DOMAIN_BYTES)
@@ -199,7 +198,7 @@ static sgm_status check_same_domain(const char *path, char *const *names, size_t
     for (size_t i = 0; i < at; i++) {
         if (names[i][0] == '.')
             continue;
-        domain_from_name(names[i], false, other);
+        sgm_domain_from_name(names[i], false, other);
         if (strcmp(other, domain) != 0)
             continue;
         char *inner = sgm_path_join(path, names[i]);
@@ -224,7 +223,7 @@ static sgm_status add_folder(source_list *list, const char *path, const char *li
             continue;
         char domain[SGM_SHARD_DOMAIN_BYTES], *inner = sgm_path_join(path, names[i]);
         bool folder = inner && sgm_path_is_folder(inner);
-        domain_from_name(names[i], !folder, domain);
+        sgm_domain_from_name(names[i], !folder, domain);
         if (!inner)
             status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the list of sources");
         else if (!folder)
@@ -283,7 +282,7 @@ static sgm_status add_path(source_list *list, const char *path, sgm_error *error
     if (!sgm_path_is_folder(path)) {
         const char *slash = strrchr(path, '/');
         char domain[SGM_SHARD_DOMAIN_BYTES];
-        domain_from_name(slash ? slash + 1 : path, true, domain);
+        sgm_domain_from_name(slash ? slash + 1 : path, true, domain);
         return add_source(list, domain, path, NULL, NULL, error);
     }
     char *corpus = sgm_path_join(path, "corpus"), *licences = sgm_path_join(path, "licences");

@@ -3,6 +3,7 @@
 #ifndef SGM_DATA_DOCUMENTS_H
 #define SGM_DATA_DOCUMENTS_H
 
+#include "data/shard.h"
 #include "sigmoe/data.h"
 
 /* The separator line that plain paths and shipped corpora use. */
@@ -26,5 +27,8 @@ sgm_status sgm_text_visit(const char *text, size_t size, const char *separator, 
 /* The longest prefix of at most `limit` bytes that ends behind a newline; without one, before a whole character.
  * At least 1 for size >= 1 and limit >= 1. */
 size_t sgm_text_cut(const char *text, size_t size, size_t limit);
+
+/* A name cut and cleaned so that it can be a domain. `ending`: without its last ending (a file's name). */
+void sgm_domain_from_name(const char *name, bool ending, char out[SGM_SHARD_DOMAIN_BYTES]);
 
 #endif

@@ -14,9 +14,10 @@
 #include "base/memory.h"
 #include "data/documents.h"
 #include "data/loader.h"
-#include "eval/route_trace.h"
+#include "eval/traced.h"
 #include "infer/engine.h"
 #include "model/model_gguf.h"
+#include "model/model_identity.h"
 
 enum { BATCH_ROWS = 512 };
 
@@ -25,6 +26,7 @@ typedef struct evaluator {
     int64_t rows_most, limit;
     int64_t context;
     int32_t *tokens, *positions, *targets; /* (rows_most) */
+    int64_t *domains;                      /* (rows_most) of the trace */
     sgm_segment *segments;                 /* (rows_most) */
     float *row_loss;                       /* (rows_most) */
     sgm_kv_pool pool;            /* keys and values that are rounded: pages of one layer, used by each in turn */
@@ -33,17 +35,17 @@ typedef struct evaluator {
     int64_t page_count;          /* of the batch being filled */
     int64_t rows, segment_count; /* of the batch being filled */
     char *values;
-    sgm_load *load;         /* (L), arrays behind */
-    sgm_route_trace *trace; /* NULL: routes are not kept */
+    sgm_load *load;              /* (L), arrays behind */
+    sgm_trace_recorder recorder; /* its writer NULL: routes are not kept */
+    int64_t domain;              /* of the document at hand */
     double nats;
     int64_t scored, bytes;
 } evaluator;
 
 /* ---- one batch ----------------------------------------------------------------------------------------------------- */
 
-static void observe(void *observer, const sgm_routing *record) {
-    evaluator *e = observer;
-    sgm_route_trace_record(e->trace, e->targets, record);
+static int64_t domain_of(const void *context, int64_t row) {
+    return ((const evaluator *)context)->domains[row];
 }
 
 static void walk_loss(sgm_walk *walk, evaluator *e) {
@@ -55,9 +57,9 @@ static void walk_loss(sgm_walk *walk, evaluator *e) {
                      .segment_count = e->segment_count};
     sgm_pass pass = {
         .experts_per_token = e->engine->experts_per_token, .load = e->load, .loss_scale = 1, .row_loss = e->row_loss};
-    if (e->trace) {
-        pass.observe = observe;
-        pass.observer = e;
+    if (e->recorder.writer) {
+        pass.observe = sgm_trace_record;
+        pass.observer = &e->recorder;
     }
     sgm_transformer_loss(walk, e->engine->model, &rows, &pass);
 }
@@ -71,9 +73,6 @@ static void run(sgm_worker *worker, void *argument) {
 static sgm_status flush(evaluator *e, sgm_error *error) {
     if (e->rows == 0)
         return SGM_OK;
-    sgm_status status = e->trace ? sgm_route_trace_begin(e->trace, e->targets, e->rows, error) : SGM_OK;
-    if (status)
-        return status;
     sgm_team_run(e->engine->team, run, e);
     for (int64_t i = 0; i < e->rows; i++)
         if (e->targets[i] >= 0)
@@ -120,6 +119,7 @@ static sgm_status add_document(evaluator *e, const int32_t *tokens, int64_t coun
             e->tokens[e->rows] = tokens[r];
             e->positions[e->rows] = (int32_t)(r - begin);
             e->targets[e->rows] = counts ? tokens[r + 1] : -1;
+            e->domains[e->rows] = e->domain;
             e->scored += counts;
         }
     }
@@ -230,14 +230,22 @@ static sgm_status add_heldout(evaluator *e, const sgm_corpus *corpus, size_t dom
     return status;
 }
 
+/* The documents that follow are of this domain. */
+static sgm_status set_domain(evaluator *e, const char *name, sgm_error *error) {
+    return e->recorder.writer ? sgm_trace_domain(e->recorder.writer, name, &e->domain, error) : SGM_OK;
+}
+
 static sgm_status add_corpus(evaluator *e, const char *path, sgm_error *error) {
     sgm_corpus *corpus;
     sgm_status status = sgm_corpus_open(path, &corpus, error);
     if (status)
         return status;
     status = same_tokenizer(e, corpus, path, error);
-    for (size_t d = 0; !status && d < sgm_corpus_domains(corpus); d++)
-        status = add_heldout(e, corpus, d, error);
+    for (size_t d = 0; !status && d < sgm_corpus_domains(corpus); d++) {
+        status = set_domain(e, sgm_corpus_domain(corpus, d), error);
+        if (!status)
+            status = add_heldout(e, corpus, d, error);
+    }
     sgm_corpus_close(corpus);
     return status;
 }
@@ -245,7 +253,13 @@ static sgm_status add_corpus(evaluator *e, const char *path, sgm_error *error) {
 static sgm_status add_path(evaluator *e, const char *path, sgm_error *error) {
     if (!sgm_path_exists(path))
         return sgm_fail(error, SGM_ENOTFOUND, "give text files or a data folder", "there is no file %s", path);
-    return sgm_path_is_folder(path) ? add_corpus(e, path, error) : add_text(e, path, error);
+    if (sgm_path_is_folder(path))
+        return add_corpus(e, path, error);
+    char domain[SGM_SHARD_DOMAIN_BYTES];
+    const char *slash = strrchr(path, '/');
+    sgm_domain_from_name(slash ? slash + 1 : path, true, domain);
+    sgm_status status = set_domain(e, domain, error);
+    return status ? status : add_text(e, path, error);
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------------------- */
@@ -287,6 +301,7 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     e->tokens = sgm_alloc(rows * sizeof *e->tokens);
     e->positions = sgm_alloc(rows * sizeof *e->positions);
     e->targets = sgm_alloc(rows * sizeof *e->targets);
+    e->domains = sgm_alloc(rows * sizeof *e->domains);
     e->segments = sgm_alloc(rows * sizeof *e->segments);
     e->row_loss = sgm_alloc(rows * sizeof *e->row_loss);
     e->load = sgm_alloc(layers * sizeof *e->load);
@@ -294,8 +309,8 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     double *probability = sgm_alloc(layers * experts * sizeof *probability);
     if (e->load)
         e->load[0] = (sgm_load){.count = count, .probability = probability}; /* owned from here on */
-    if (!e->load || !count || !probability || !e->tokens || !e->positions || !e->targets || !e->segments ||
-        !e->row_loss) {
+    if (!e->load || !count || !probability || !e->tokens || !e->positions || !e->targets || !e->domains ||
+        !e->segments || !e->row_loss) {
         if (!e->load) {
             sgm_free(count);
             sgm_free(probability);
@@ -325,6 +340,7 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
 }
 
 static void release(evaluator *e) {
+    sgm_trace_recorder_fini(&e->recorder);
     if (e->load) {
         sgm_free(e->load[0].count);
         sgm_free(e->load[0].probability);
@@ -333,6 +349,7 @@ static void release(evaluator *e) {
     sgm_free(e->tokens);
     sgm_free(e->positions);
     sgm_free(e->targets);
+    sgm_free(e->domains);
     sgm_free(e->segments);
     sgm_free(e->row_loss);
     sgm_kv_pool_fini(&e->pool);
@@ -340,6 +357,23 @@ static void release(evaluator *e) {
     sgm_free(e->pages);
     sgm_free(e->values);
     sgm_engine_close(e->engine);
+}
+
+void sgm_layer_stats_of(const sgm_load *load, sgm_layer_stats *stats) {
+    sgm_load_summary sum;
+    sgm_load_summarise(load, &sum);
+    *stats = (sgm_layer_stats){
+        .tokens = sum.tokens,
+        .dead_experts = sum.dead_experts,
+        .min_over_mean = sum.min_over_mean,
+        .max_over_mean = sum.max_over_mean,
+        .max_violation = sum.max_violation,
+        .entropy_over_log_e = sum.entropy_over_log_e,
+        .probability_entropy_over_log_e = sum.probability_entropy_over_log_e,
+        .coefficient_of_variation = sum.coefficient_of_variation,
+        .correlation = sum.correlation,
+        .noise_floor = sum.noise_floor,
+    };
 }
 
 /* `path`: the first that was named. */
@@ -359,23 +393,8 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
         return no_memory(error);
     }
     memcpy(out->load, e->load[0].count, numbers * sizeof *out->load);
-    for (int64_t l = 0; l < s->layers; l++) {
-        sgm_load_summary sum;
-        sgm_load_summarise(&e->load[l], &sum);
-        out->layer[l] = (sgm_layer_stats){
-            .tokens = sum.tokens,
-            .dead_experts = sum.dead_experts,
-            .min_over_mean = sum.min_over_mean,
-            .max_over_mean = sum.max_over_mean,
-            .max_violation = sum.max_violation,
-            .entropy_over_log_e = sum.entropy_over_log_e,
-            .probability_entropy_over_log_e = sum.probability_entropy_over_log_e,
-            .coefficient_of_variation = sum.coefficient_of_variation,
-            .correlation = sum.correlation,
-            .noise_floor = sum.noise_floor,
-            .experts_computed_per_token = sum.computed_per_token,
-        };
-    }
+    for (int64_t l = 0; l < s->layers; l++)
+        sgm_layer_stats_of(&e->load[l], &out->layer[l]);
     return SGM_OK;
 }
 
@@ -384,24 +403,56 @@ sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, co
     return sgm_evaluate_traced(model, options, paths, count, token_limit, NULL, evaluation, error);
 }
 
+sgm_status sgm_trace_target_create(const sgm_trace_target *target, const sgm_trace_info *about,
+                                   sgm_trace_writer **writer, sgm_error *error) {
+    return target->path ? sgm_trace_create(target->path, about, writer, error)
+                        : sgm_trace_create_in(target->memory, about, writer, error);
+}
+
+static sgm_status begin_trace(evaluator *e, const sgm_trace_target *target, sgm_error *error) {
+    const sgm_engine *engine = e->engine;
+    sgm_trace_info about;
+    sgm_trace_writer *writer;
+    int64_t *expert_bytes = sgm_alloc((size_t)engine->model->settings.layers * sizeof *expert_bytes);
+    if (!expert_bytes)
+        return no_memory(error);
+    sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
+                    expert_bytes, &about);
+    about.source = SGM_TRACE_EVAL;
+    about.step = engine->info.step;
+    sgm_status status = sgm_trace_target_create(target, &about, &writer, error);
+    sgm_free(expert_bytes);
+    if (status)
+        return status;
+    sgm_trace_recorder_begin(&e->recorder, writer, about.layers, about.experts);
+    e->recorder.tokens = e->tokens;
+    e->recorder.targets = e->targets;
+    e->recorder.domain_of = domain_of;
+    e->recorder.context = e;
+    return SGM_OK;
+}
+
 sgm_status sgm_evaluate_traced(const char *model, const sgm_engine_options *options, const char *const *paths,
-                               size_t count, int64_t token_limit, sgm_route_trace *trace, sgm_evaluation *evaluation,
-                               sgm_error *error) {
+                               size_t count, int64_t token_limit, const sgm_trace_target *target,
+                               sgm_evaluation *evaluation, sgm_error *error) {
     *evaluation = (sgm_evaluation){0};
     if (count == 0 || token_limit < 0)
         return sgm_fail(error, SGM_EARGUMENT, "give text files or a data folder, and a limit of 0 or more",
                         count ? "the token limit is negative" : "there is nothing to evaluate: no file was named");
-    evaluator e = {.limit = token_limit, .trace = trace};
+    evaluator e = {.limit = token_limit};
     sgm_status status = prepare(&e, model, options, error);
-    if (!status && trace)
-        status = sgm_route_trace_init(trace, e.engine->model->settings.layers, e.engine->model->settings.experts,
-                                      e.engine->experts_per_token, error);
+    if (!status && target)
+        status = begin_trace(&e, target, error);
     for (size_t i = 0; !status && i < count && !(token_limit && e.scored >= token_limit); i++)
         status = add_path(&e, paths[i], error);
     if (!status)
         status = flush(&e, error);
     if (!status)
         status = report(&e, paths[0], evaluation, error);
+    if (!status && target)
+        status = sgm_trace_recorder_end(&e.recorder, NULL, error);
+    if (status)
+        sgm_evaluation_free(evaluation);
     release(&e);
     return status;
 }

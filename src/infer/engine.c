@@ -34,7 +34,10 @@ typedef struct step {
 static void walk_model(sgm_walk *walk, const step *s) {
     const sgm_engine *engine = s->engine;
     const sgm_model *model = engine->model;
-    sgm_pass pass = {.experts_per_token = engine->experts_per_token, .load = engine->load};
+    sgm_pass pass = {.experts_per_token = engine->experts_per_token,
+                     .load = engine->load,
+                     .observe = engine->observe,
+                     .observer = engine->observer};
     int64_t D = model->settings.width, V = model->settings.vocabulary, begin, end;
     sgm_tensor hidden = sgm_transformer_hidden(walk, model, &s->rows, &pass);
     if (walk->status)

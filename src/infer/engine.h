@@ -18,6 +18,9 @@ struct sgm_engine {
     sgm_kv_pool pool;
     int64_t batch_tokens;
     sgm_load *load; /* (L) accumulators of every step's routing, borrowed; NULL: nobody counts */
+    void (*observe)(void *observer,
+                    const sgm_routing *record); /* of every layer of every step (op/ops.h); NULL: nobody */
+    void *observer;
 
     /* The step's memory, made once. */
     sgm_walk *walks; /* one per thread */

@@ -17,7 +17,8 @@ static const char *const left_out[] = {"data.micro_batch_tokens", "data.folder",
                                        "train.threads",           "train.kernels",       "train.checkpoint_every",
                                        "train.keep_checkpoints",  "train.eval_every",    "train.eval_tokens",
                                        "train.final_eval_tokens", "train.load_every",    "train.max_skipped_steps",
-                                       "train.sample_tokens",     "train.sample_prompt", "train.recompute"};
+                                       "train.sample_tokens",     "train.sample_prompt", "train.recompute",
+                                       "train.trace_every"};
 
 static bool is_left_out(const char *key) {
     for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)

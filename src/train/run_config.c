@@ -67,6 +67,8 @@ static const sgm_param train_params[] = {
      "steps that may be skipped in a row, for a loss or gradient that is not finite, before the run stops"},
     {"load_every", SGM_PARAM_INT, TRAIN(load_every), "auto", 1, 1e12, true, NULL, "steps",
      "steps between rows of expert load in run.sqlite; auto: a thousandth of the run"},
+    {"trace_every", SGM_PARAM_INT, TRAIN(trace_every), "0", 0, 1e12, false, NULL, "steps",
+     "steps between traces of how the global batch was routed (traces/ in the run folder); 0: none"},
     {"sample_tokens", SGM_PARAM_INT, TRAIN(sample_tokens), "48", 0, 1e6, false, NULL, "tokens",
      "length of the text the model writes at each evaluation; 0: none"},
     {"sample_prompt", SGM_PARAM_TEXT, TRAIN(sample_prompt), "", 1, 0, false, NULL, "", "what that text begins with"},

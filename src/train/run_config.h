@@ -29,7 +29,7 @@ typedef struct sgm_train_settings {
     int64_t checkpoint_every, keep_checkpoints;
     int64_t eval_every, eval_tokens, final_eval_tokens;
     double clip;
-    int64_t max_skipped_steps, load_every, sample_tokens;
+    int64_t max_skipped_steps, load_every, trace_every, sample_tokens;
     char *sample_prompt;
 } sgm_train_settings;
 

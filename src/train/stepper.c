@@ -44,6 +44,7 @@ static void count_pass(sgm_worker *worker, step_work *work) {
     sgm_stepper *stepper = work->stepper;
     sgm_pass pass = work->pass;
     pass.load = NULL;
+    pass.observe = NULL;
     for (int64_t i = 0; i < stepper->micro_batches; i++) {
         if (worker->thread == 0) {
             if (i == 0)
@@ -169,6 +170,10 @@ static void set_experts_per_token(sgm_stepper *stepper, int64_t step) {
             settings->model.experts_per_token, step, settings->train.steps);
 }
 
+void sgm_stepper_plan_experts(sgm_stepper *stepper) {
+    set_experts_per_token(stepper, stepper->step);
+}
+
 void sgm_stepper_seek(sgm_stepper *stepper, int64_t step, int64_t tokens, int64_t updates, int64_t skipped_in_row) {
     stepper->step = step;
     stepper->tokens = tokens;
@@ -200,6 +205,8 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
                  .load = stepper->load,
                  .together = true,
                  .recompute = stepper->recompute,
+                 .observe = stepper->observe,
+                 .observer = stepper->observer,
                  .loss_scale = targets > 0 ? 1 / (double)targets : 0,
                  .row_loss = stepper->row_loss},
     };

@@ -37,7 +37,9 @@ typedef struct sgm_stepper {
     float *row_loss;      /* (micro_rows) */
     double *block_square; /* one per block of the gradient */
     int64_t blocks;
-    uint64_t memory_bytes; /* all of it, the model included */
+    uint64_t memory_bytes;                                      /* all of it, the model included */
+    void (*observe)(void *observer, const sgm_routing *record); /* of a step's records (op/ops.h); NULL: nobody */
+    void *observer;
 
     /* position */
     int64_t step, tokens; /* done so far */
@@ -59,6 +61,9 @@ void sgm_stepper_free(sgm_stepper *stepper);
 
 /* Go to a position that a checkpoint holds. */
 void sgm_stepper_seek(sgm_stepper *stepper, int64_t step, int64_t tokens, int64_t updates, int64_t skipped_in_row);
+
+/* Set experts_per_token to those of the next step, which sets them itself too: for who wants to know before. */
+void sgm_stepper_plan_experts(sgm_stepper *stepper);
 
 /* One step on the loader's next global batch (NULL: on what stands in stepper->batch). Cannot fail: a loss or gradient that
  * is not finite is a skipped step. */

@@ -302,6 +302,7 @@ void sgm_trainer_close(sgm_trainer *trainer) {
     sgm_run_log_close(trainer->log, NULL);
     if (trainer->log_file >= 0)
         close(trainer->log_file);
+    sgm_trace_recorder_fini(&trainer->trace);
     sgm_evaluator_free(&trainer->evaluator);
     sgm_stepper_free(trainer->stepper);
     sgm_loader_free(trainer->loader);

@@ -4,6 +4,7 @@
 #define SGM_TRAIN_TRAINER_H
 
 #include "base/file.h"
+#include "routing/trace.h"
 #include "sigmoe/data.h"
 #include "sigmoe/train.h"
 #include "train/checkpoint.h"
@@ -48,6 +49,7 @@ struct sgm_trainer {
     double flops_per_token, peak_flops; /* NaN: not measured */
     double seconds_per_step;            /* moving average, for the time left */
     bool log_failed;
+    sgm_trace_recorder trace;
 };
 
 /* A line for the caller, log.txt, or both. */
@@ -62,6 +64,11 @@ sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error);
 void sgm_evaluator_free(sgm_evaluator *evaluator);
 sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *error);
 sgm_status sgm_trainer_sample(sgm_trainer *trainer, sgm_error *error);
+
+/* trainer_trace.c: around a step. begin: is this step traced (train.trace_every, and its file could be made)? What fails
+ * is noted, and the run goes on. */
+bool sgm_trainer_trace_begin(sgm_trainer *trainer);
+void sgm_trainer_trace_end(sgm_trainer *trainer);
 
 /* trainer_summary.c: RUN/summary.json. */
 sgm_status sgm_trainer_summary(sgm_trainer *trainer, sgm_error *error);

@@ -116,11 +116,14 @@ sgm_status sgm_trainer_step(sgm_trainer *trainer, sgm_step_report *report, sgm_e
     if (trainer->stepper->step >= trainer->settings->train.steps)
         return sgm_fail(error, SGM_EARGUMENT, "raise --steps to go on",
                         "the run is complete: all %" PRId64 " steps are done", trainer->settings->train.steps);
+    bool traced = sgm_trainer_trace_begin(trainer);
     double begun = now();
     sgm_stepper_step(trainer->stepper, trainer->loader);
     sgm_step_report local;
     report = report ? report : &local;
     fill_report(trainer, now() - begun, report);
+    if (traced)
+        sgm_trainer_trace_end(trainer);
     record(trainer, report);
     tell_switch(trainer);
     if (report->skipped)

@@ -8,7 +8,8 @@
 
 #include <cmocka.h>
 
-#include "eval/route_trace.h"
+#include "eval/traced.h"
+#include "infer/engine.h"
 #include "model/model_folder.h"
 #include "sigmoe/data.h"
 #include "sigmoe/stats.h"
@@ -218,25 +219,79 @@ static void make_turned(void) {
     sgm_free(per_token);
 }
 
+/* What went in is end-of-text and the text but for its last byte. */
 static void routes_are_kept(void **state) {
     (void)state;
     sgm_evaluation e;
-    sgm_route_trace trace;
-    const char *path = in_folder("text");
-    assert_int_equal(sgm_evaluate_traced(in_folder("model"), &options, &path, 1, 0, &trace, &e, NULL), SGM_OK);
-    assert_int_equal(trace.tokens, 100);
+    sgm_trace *trace;
+    sgm_trace_block block;
+    sgm_trace_stats stats;
+    const char *path = in_folder("text"), *model = in_folder("model");
+    char file[256];
+    snprintf(file, sizeof file, "%s", in_folder("text.trace"));
+    assert_int_equal(sgm_trace_evaluate(model, &options, &path, 1, 0, file, &e, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_open(file, &trace, NULL), SGM_OK);
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    assert_true(about->complete && about->tokens == 100 && about->blocks == 1 && about->source == SGM_TRACE_EVAL);
+    assert_string_equal(about->domain[0], "text");
+    assert_int_equal(sgm_trace_read(trace, 0, &block, NULL), SGM_OK);
     for (int i = 0; i < 100; i++)
-        assert_int_equal(trace.token[i], text[i]);
-    int64_t load[16] = {0};
-    for (int i = 0; i < 100; i++)
-        for (int slot = 0; slot < 4; slot++) {
-            int32_t expert = trace.expert[4 * i + slot];
-            assert_true(expert >= 0 && expert < 8);
-            load[slot / 2 * 8 + expert]++;
-        }
-    assert_memory_equal(load, e.load, sizeof load);
-    sgm_route_trace_fini(&trace);
+        assert_int_equal(block.token[i], i ? text[i - 1] : END);
+    /* The same load and the same numbers as the evaluation's own. */
+    assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+    assert_memory_equal(stats.all.load, e.load, 16 * sizeof *e.load);
+    for (int l = 0; l < 2; l++) {
+        const sgm_layer_stats *a = &stats.all.layer[l], *b = &e.layer[l];
+        assert_int_equal(a->tokens, b->tokens);
+        assert_true(a->max_violation == b->max_violation && a->entropy_over_log_e == b->entropy_over_log_e);
+        assert_true(fabs(a->probability_entropy_over_log_e - b->probability_entropy_over_log_e) < 1e-12);
+        assert_true(fabs(a->correlation - b->correlation) < 1e-9 && a->noise_floor == b->noise_floor);
+        assert_int_equal(stats.all.computed[l], 200);
+    }
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
     sgm_evaluation_free(&e);
+}
+
+static sgm_trace *generated(sgm_engine *engine, const int32_t *prompt, int64_t count, int64_t tokens,
+                            const char *name) {
+    const sgm_generate_options how = {.sampler = {.top_p = 1}, .tokens = tokens, .ignore_end_of_text = true};
+    sgm_trace *trace;
+    sgm_error error = {0};
+    int64_t traced;
+    if (sgm_trace_generate(engine, prompt, count, &how, in_folder(name), &traced, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(traced, count + (tokens ? tokens - 1 : 0));
+    assert_int_equal(sgm_trace_open(in_folder(name), &trace, &error), SGM_OK);
+    return trace;
+}
+
+/* Written one by one or read at once, tokens take the same way. */
+static void generation_is_traced(void **state) {
+    (void)state;
+    sgm_engine *engine;
+    const int32_t prompt[4] = {END, 'a', 'b', 'c'};
+    int32_t all[11];
+    sgm_trace_block block;
+    assert_int_equal(sgm_engine_open(in_folder("model"), &options, &engine, NULL), SGM_OK);
+    sgm_trace *spoken = generated(engine, prompt, 4, 8, "spoken.trace");
+    const sgm_trace_info *about = sgm_trace_about(spoken);
+    assert_true(about->source == SGM_TRACE_GENERATE && about->domains == 2);
+    assert_int_equal(sgm_trace_read(spoken, 0, &block, NULL), SGM_OK);
+    for (int i = 0; i < 11; i++) {
+        all[i] = block.token[i];
+        assert_int_equal(block.domain[i], i >= 4);
+    }
+    assert_memory_equal(all, prompt, sizeof prompt);
+    sgm_trace *read = generated(engine, all, 11, 0, "read.trace");
+    sgm_trace_comparison c;
+    assert_int_equal(sgm_trace_compare(spoken, read, &c, NULL), SGM_OK);
+    assert_true(c.tokens == 11 && c.assignments_changed == 0 && c.weights_changed == 0);
+    sgm_trace_comparison_free(&c);
+    sgm_trace_close(spoken);
+    sgm_trace_close(read);
+    assert_null(engine->observe);
+    sgm_engine_close(engine);
 }
 
 static void models_are_compared(void **state) {
@@ -314,6 +369,7 @@ int main(void) {
         cmocka_unit_test(a_separator_parts_documents),
         cmocka_unit_test(reads_the_heldout_split),
         cmocka_unit_test(routes_are_kept),
+        cmocka_unit_test(generation_is_traced),
         cmocka_unit_test(models_are_compared),
         cmocka_unit_test(errors_are_clear),
     };

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a trace shows: the load of every expert, of all tokens and by domain, and how much the domains differ in it. */
+#include <math.h>
+#include <string.h>
+
+#include "base/elementary.h"
+#include "base/memory.h"
+#include "eval/traced.h"
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory for the statistics of a trace");
+}
+
+/* ---- counting --------------------------------------------------------------------------------------------------- */
+
+static sgm_status load_new(const sgm_trace_info *about, sgm_trace_load *load, sgm_error *error) {
+    size_t layers = (size_t)about->layers;
+    load->layer = sgm_alloc(layers * sizeof *load->layer);
+    load->load = sgm_alloc(layers * (size_t)about->experts * sizeof *load->load);
+    load->computed = sgm_alloc(layers * sizeof *load->computed);
+    return load->layer && load->load && load->computed ? SGM_OK : no_memory(error);
+}
+
+static void load_free(sgm_trace_load *load) {
+    sgm_free(load->layer);
+    sgm_free(load->load);
+    sgm_free(load->computed);
+    *load = (sgm_trace_load){0};
+}
+
+static void count_block(const sgm_trace_block *block, int64_t layers, int64_t experts, sgm_trace_load *domains) {
+    for (int64_t t = 0; t < block->tokens; t++)
+        domains[block->domain[t]].tokens++;
+    for (int64_t l = 0; l < layers; l++)
+        for (int64_t t = 0; t < block->tokens; t++) {
+            sgm_trace_load *of = &domains[block->domain[t]];
+            int64_t begin = block->first[l] + t * block->slots[l];
+            for (int64_t place = begin; place < begin + block->slots[l]; place++) {
+                if (block->expert[place] == SGM_TRACE_UNUSED)
+                    continue;
+                of->load[l * experts + block->expert[place]]++;
+                of->computed[l] += block->flags[place] == 0;
+            }
+        }
+}
+
+/* The fields of every layer. `probability` (L, E) sums; NULL: not known. */
+static void summarise(sgm_trace_load *load, int64_t layers, int64_t experts, const double *probability,
+                      const double *none) {
+    for (int64_t l = 0; l < layers; l++) {
+        sgm_layer_stats *stats = &load->layer[l];
+        /* sgm_load only reads from here on */
+        sgm_load of = {.tokens = load->tokens,
+                       .experts = experts,
+                       .count = load->load + l * experts,
+                       .probability = (double *)(uintptr_t)(probability ? probability + l * experts : none)};
+        sgm_layer_stats_of(&of, stats);
+        if (!probability)
+            stats->probability_entropy_over_log_e = stats->correlation = (double)NAN;
+    }
+}
+
+/* ---- how much domains differ ------------------------------------------------------------------------------------ */
+
+static double entropy(const double *share, int64_t experts) {
+    double sum = 0;
+    for (int64_t e = 0; e < experts; e++)
+        if (share[e] > 0)
+            sum -= share[e] * sgm_log64(share[e]);
+    return sum;
+}
+
+/* JS = H(mean of the shares) − mean of H(share); the noise follows from the bias −(E − 1)/2n of an entropy that is taken
+ * from n counts (Miller and Madow). `share`, `mean`: (E) scratch. */
+static void divergence(const sgm_trace_stats *stats, int64_t layer, double *share, double *mean, double *js,
+                       double *noise) {
+    int64_t E = stats->experts, present = 0;
+    double entropies = 0, inverse = 0;
+    memset(mean, 0, (size_t)E * sizeof *mean);
+    for (size_t d = 0; d < stats->domains; d++) {
+        const int64_t *load = stats->domain[d].load + layer * E;
+        int64_t total = 0;
+        for (int64_t e = 0; e < E; e++)
+            total += load[e];
+        if (total == 0)
+            continue;
+        for (int64_t e = 0; e < E; e++) {
+            share[e] = (double)load[e] / (double)total;
+            mean[e] += share[e];
+        }
+        entropies += entropy(share, E);
+        inverse += 1 / (double)total;
+        present++;
+    }
+    *js = *noise = 0;
+    if (present < 2)
+        return;
+    double D = (double)present;
+    for (int64_t e = 0; e < E; e++)
+        mean[e] /= D;
+    *js = entropy(mean, E) - entropies / D;
+    *js = *js > 0 ? *js : 0; /* rounding */
+    *noise = (double)(E - 1) * (1 - 1 / D) * inverse / (2 * D);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
+
+/* Domains add up to all. *sums (L, E): Σ over the domains; NULL where the trace has none. */
+static sgm_status add_up(const sgm_trace *trace, sgm_trace_stats *stats, double **sums, sgm_error *error) {
+    int64_t L = stats->layers, E = stats->experts;
+    *sums = sgm_alloc((size_t)(L * E) * sizeof **sums);
+    if (!*sums)
+        return no_memory(error);
+    bool known = stats->domains > 0;
+    for (size_t d = 0; d < stats->domains; d++) {
+        const double *own = sgm_trace_probability(trace, d);
+        known = known && own;
+        stats->all.tokens += stats->domain[d].tokens;
+        for (int64_t i = 0; i < L * E; i++) {
+            stats->all.load[i] += stats->domain[d].load[i];
+            (*sums)[i] += own ? own[i] : 0;
+        }
+        for (int64_t l = 0; l < L; l++)
+            stats->all.computed[l] += stats->domain[d].computed[l];
+    }
+    if (!known) {
+        sgm_free(*sums);
+        *sums = NULL;
+    }
+    return SGM_OK;
+}
+
+static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double *scratch, sgm_error *error) {
+    int64_t L = stats->layers, E = stats->experts;
+    double *sums;
+    sgm_status status = add_up(trace, stats, &sums, error);
+    if (status)
+        return status;
+    memset(scratch, 0, (size_t)E * sizeof *scratch);
+    summarise(&stats->all, L, E, sums, scratch);
+    for (size_t d = 0; d < stats->domains; d++)
+        summarise(&stats->domain[d], L, E, sgm_trace_probability(trace, d), scratch);
+    sgm_free(sums);
+    for (int64_t l = 0; l < L; l++)
+        divergence(stats, l, scratch, scratch + E, &stats->domain_divergence_nats[l],
+                   &stats->domain_divergence_noise_nats[l]);
+    return SGM_OK;
+}
+
+static sgm_status make_room(const sgm_trace_info *about, sgm_trace_stats *stats, sgm_error *error) {
+    uint64_t numbers = (uint64_t)about->layers * (uint64_t)about->experts * (about->domains + 2) * sizeof(int64_t);
+    sgm_status status = sgm_memory_check(numbers, "the load of every domain", error);
+    if (status)
+        return status;
+    stats->layers = about->layers;
+    stats->experts = about->experts;
+    stats->domain_divergence_nats = sgm_alloc((size_t)about->layers * sizeof(double));
+    stats->domain_divergence_noise_nats = sgm_alloc((size_t)about->layers * sizeof(double));
+    stats->domain = sgm_alloc((about->domains + 1) * sizeof *stats->domain);
+    if (!stats->domain_divergence_nats || !stats->domain_divergence_noise_nats || !stats->domain)
+        return no_memory(error);
+    stats->domains = about->domains;
+    status = load_new(about, &stats->all, error);
+    for (size_t d = 0; !status && d < about->domains; d++)
+        status = load_new(about, &stats->domain[d], error);
+    return status;
+}
+
+sgm_status sgm_trace_summarise(sgm_trace *trace, sgm_trace_stats *stats, sgm_error *error) {
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    *stats = (sgm_trace_stats){0};
+    if (about->tokens == 0)
+        return sgm_fail(error, SGM_EFORMAT, "trace a longer text", "there is no token in the trace");
+    sgm_status status = make_room(about, stats, error);
+    for (int64_t b = 0; !status && b < about->blocks; b++) {
+        sgm_trace_block block;
+        status = sgm_trace_read(trace, b, &block, error);
+        if (!status)
+            count_block(&block, about->layers, about->experts, stats->domain);
+    }
+    double *scratch = status ? NULL : sgm_alloc(2 * (size_t)about->experts * sizeof *scratch);
+    if (!status)
+        status = scratch ? finish(trace, stats, scratch, error) : no_memory(error);
+    sgm_free(scratch);
+    if (status)
+        sgm_trace_stats_free(stats);
+    return status;
+}
+
+void sgm_trace_stats_free(sgm_trace_stats *stats) {
+    load_free(&stats->all);
+    for (size_t d = 0; d < stats->domains; d++)
+        load_free(&stats->domain[d]);
+    sgm_free(stats->domain);
+    sgm_free(stats->domain_divergence_nats);
+    sgm_free(stats->domain_divergence_noise_nats);
+    *stats = (sgm_trace_stats){0};
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a trace says about the model that routed: hashes, shape, bytes of an expert. */
+#include "model/model_identity.h"
+
+#include <string.h>
+
+#include "base/file.h"
+
+static size_t stored_bytes(const sgm_weight *weight) {
+    return weight->data ? (size_t)(weight->rows * weight->cols) * sizeof *weight->data
+                        : (size_t)weight->stored.rows * weight->stored.stride;
+}
+
+/* A sum over weights, so that their order (a file's own) does not matter. */
+uint64_t sgm_model_hash(const sgm_model *model, const sgm_real *selection_bias) {
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < model->weight_count; i++) {
+        const sgm_weight *weight = &model->weights[i];
+        uint64_t pair[2] = {
+            sgm_checksum(weight->name, strlen(weight->name)),
+            sgm_checksum(weight->data ? (const void *)weight->data : weight->stored.data, stored_bytes(weight))};
+        sum += sgm_checksum(pair, sizeof pair);
+    }
+    if (selection_bias)
+        sum += sgm_checksum(selection_bias,
+                            (size_t)(model->settings.layers * model->settings.experts) * sizeof *selection_bias);
+    return sum;
+}
+
+static int64_t mean_expert_bytes(const sgm_model *model, int64_t layer) {
+    int64_t experts = model->settings.experts;
+    size_t bytes = 0;
+    for (int64_t i = 0; i < 3 * experts; i++)
+        bytes += stored_bytes(&model->layers[layer].expert_weights[i]);
+    return (int64_t)bytes / experts;
+}
+
+void sgm_model_about(const sgm_model *model, const sgm_real *selection_bias, const sgm_tokenizer *tokenizer,
+                     const int64_t *experts_per_token, int64_t *expert_bytes, sgm_trace_info *about) {
+    for (int64_t l = 0; l < model->settings.layers; l++)
+        expert_bytes[l] = mean_expert_bytes(model, l);
+    *about = (sgm_trace_info){.step = -1,
+                              .model_hash = sgm_model_hash(model, selection_bias),
+                              .tokenizer_hash = tokenizer ? sgm_tokenizer_hash(tokenizer) : 0,
+                              .vocabulary = model->settings.vocabulary,
+                              .layers = model->settings.layers,
+                              .experts = model->settings.experts,
+                              .experts_per_token = experts_per_token,
+                              .expert_bytes = expert_bytes};
+}

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The trace format: what is written is read, cut and damaged files, newer ones; the recorder; what stats and comparisons make of
+ * traces whose numbers were worked by hand. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/rng.h"
+#include "routing/trace.h"
+
+static char folder[64];
+
+static int set_up(void **state) {
+    (void)state;
+    strcpy(folder, "/tmp/sigmoe-trace-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    return sgm_folder_remove(folder, NULL) ? -1 : 0;
+}
+
+static const char *in_folder(const char *name) {
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+/* ---- a small trace: 2 layers, 4 experts, 1 and 2 a token, 3 tokens of one domain ---- */
+
+enum { V = 10, E = 4, L = 2 };
+static const int64_t per_token[L] = {1, 2}, expert_bytes[L] = {100, 200};
+static const sgm_trace_info small_about = {.source = SGM_TRACE_EVAL,
+                                           .step = 7,
+                                           .model_hash = 0x1122334455667788,
+                                           .tokenizer_hash = 0x99,
+                                           .vocabulary = V,
+                                           .layers = L,
+                                           .experts = E,
+                                           .null_experts = 1,
+                                           .experts_per_token = per_token,
+                                           .expert_bytes = expert_bytes};
+static const int32_t small_expert[3][3] = {{0, 1, 2}, {3, 2, -1}, {1, 0, 3}};
+static const float small_weight[3][3] = {{0.5F, 0.25F, 0.125F}, {1, 0.75F, 9}, {0.1F, 0.2F, 0.3F}};
+static const uint8_t small_flags[3][3] = {{0, 0, SGM_TRACE_DROPPED}, {SGM_TRACE_NULL, 0, 1}, {0, 0, SGM_TRACE_NULL}};
+
+static void add_small(sgm_trace_writer *writer) {
+    int64_t domain;
+    assert_int_equal(sgm_trace_domain(writer, "prose", &domain, NULL), SGM_OK);
+    assert_int_equal(domain, 0);
+    for (int t = 0; t < 3; t++) {
+        const sgm_trace_token token = {.token = 3 * t,
+                                       .domain = domain,
+                                       .slots = per_token,
+                                       .expert = small_expert[t],
+                                       .weight = small_weight[t],
+                                       .flags = small_flags[t]};
+        assert_int_equal(sgm_trace_add(writer, &token, NULL), SGM_OK);
+    }
+}
+
+static sgm_buffer small_trace(void) {
+    sgm_buffer bytes = {0};
+    sgm_trace_writer *writer;
+    int64_t tokens;
+    assert_int_equal(sgm_trace_create_in(&bytes, &small_about, &writer, NULL), SGM_OK);
+    add_small(writer);
+    assert_int_equal(sgm_trace_commit(writer, &tokens, NULL), SGM_OK);
+    assert_int_equal(tokens, 3);
+    return bytes;
+}
+
+static void check_small(sgm_trace *trace) {
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    assert_int_equal(about->source, SGM_TRACE_EVAL);
+    assert_int_equal(about->step, 7);
+    assert_true(about->model_hash == 0x1122334455667788 && about->tokenizer_hash == 0x99);
+    assert_true(about->vocabulary == V && about->layers == L && about->experts == E && about->null_experts == 1);
+    assert_true(about->experts_per_token[0] == 1 && about->experts_per_token[1] == 2);
+    assert_true(about->expert_bytes[0] == 100 && about->expert_bytes[1] == 200);
+    assert_true(about->tokens == 3 && about->blocks == 1 && about->domains == 1);
+    assert_string_equal(about->domain[0], "prose");
+    assert_null(sgm_trace_probability(trace, 0)); /* nobody gave any */
+    sgm_trace_block block;
+    assert_int_equal(sgm_trace_read(trace, 0, &block, NULL), SGM_OK);
+    assert_int_equal(block.tokens, 3);
+    assert_true(block.slots[0] == 1 && block.slots[1] == 2);
+    assert_true(block.first[0] == 0 && block.first[1] == 3 && block.first[2] == 9);
+    /* Layer by layer; what an unused slot held besides is not kept. */
+    const uint16_t none = SGM_TRACE_UNUSED, expert[9] = {0, 3, 1, 1, 2, 2, none, 0, 3};
+    const float weight[9] = {0.5F, 1, 0.1F, 0.25F, 0.125F, 0.75F, 0, 0.2F, 0.3F};
+    const uint8_t flags[9] = {0, SGM_TRACE_NULL, 0, 0, SGM_TRACE_DROPPED, 0, 0, 0, SGM_TRACE_NULL};
+    assert_memory_equal(block.expert, expert, sizeof expert);
+    assert_memory_equal(block.weight, weight, sizeof weight);
+    assert_memory_equal(block.flags, flags, sizeof flags);
+    for (int t = 0; t < 3; t++)
+        assert_true(block.token[t] == 3 * t && block.domain[t] == 0);
+}
+
+/* header 128 + 16 + 8 + 8 = 160; domain 16 + 64 + 8 = 88; tokens 16 + 8 (slots) + 16 + 8 + 24 (9 experts) + 40 + 16 + 8 = 136;
+ * end 16 + 16 + 8 = 40 */
+static void is_what_the_page_says(void **state) {
+    (void)state;
+    sgm_buffer bytes = small_trace();
+    const unsigned char *at = (const unsigned char *)bytes.data;
+    assert_int_equal(bytes.size, 160 + 88 + 136 + 40);
+    assert_memory_equal(at, "SGMTRACE\4\3\2\1\1\0\0\0", 16);
+    assert_int_equal(at[32], 160);
+    assert_int_equal(at[56], 7);
+    assert_memory_equal(at + 40, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+    assert_true(at[64] == 1 && at[68] == L && at[72] == E && at[76] == 1 && at[80] == V);
+    assert_true(at[128] == 100 && at[136] == 200 && at[144] == 1 && at[146] == 2);
+    assert_true(at[160] == SGM_TRACE_DOMAIN && at[248] == SGM_TRACE_TOKENS && at[384] == SGM_TRACE_END);
+    assert_string_equal((const char *)at + 176, "prose");
+    assert_true(at[252] == 3 && at[256] == 136 && at[388] == 1 && at[400] == 3);
+    sgm_trace *trace;
+    assert_int_equal(sgm_trace_parse(bytes.data, bytes.size, "small", &trace, NULL), SGM_OK);
+    assert_true(sgm_trace_about(trace)->complete);
+    check_small(trace);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+}
+
+static void a_file_is_the_same(void **state) {
+    (void)state;
+    sgm_trace_writer *writer;
+    sgm_trace *trace;
+    char *data;
+    size_t size;
+    sgm_buffer bytes = small_trace();
+    assert_int_equal(sgm_trace_create(in_folder("small.trace"), &small_about, &writer, NULL), SGM_OK);
+    add_small(writer);
+    assert_int_equal(sgm_trace_commit(writer, NULL, NULL), SGM_OK);
+    assert_int_equal(sgm_file_read(in_folder("small.trace"), 1 << 20, &data, &size, NULL), SGM_OK);
+    assert_int_equal(size, bytes.size);
+    assert_memory_equal(data, bytes.data, size);
+    sgm_free(data);
+    sgm_buffer_free(&bytes);
+    assert_true(sgm_trace_is_one(in_folder("small.trace")));
+    assert_int_equal(sgm_trace_open(in_folder("small.trace"), &trace, NULL), SGM_OK);
+    check_small(trace);
+    sgm_trace_close(trace);
+    /* Abandoned: nothing is left. */
+    assert_int_equal(sgm_trace_create(in_folder("gone.trace"), &small_about, &writer, NULL), SGM_OK);
+    add_small(writer);
+    sgm_trace_abandon(writer);
+    char **names;
+    size_t count;
+    assert_int_equal(sgm_folder_list(folder, &names, &count, NULL), SGM_OK);
+    assert_int_equal(count, 1);
+    sgm_free(names);
+    sgm_error error = {0};
+    assert_int_equal(sgm_trace_open(in_folder("gone.trace"), &trace, &error), SGM_ENOTFOUND);
+    assert_false(sgm_trace_is_one(in_folder("gone.trace")));
+    assert_int_equal(sgm_file_write(in_folder("text"), "no trace, but text that is longer than a header. ", 49, NULL),
+                     0);
+    assert_int_equal(sgm_trace_open(in_folder("text"), &trace, &error), SGM_EFORMAT);
+    assert_false(sgm_trace_is_one(in_folder("text")));
+}
+
+/* Cut at every byte: what whole blocks there are is read; in the header, it is no trace. */
+static void cut_files_are_read(void **state) {
+    (void)state;
+    sgm_buffer bytes = small_trace();
+    for (size_t size = 0; size < bytes.size; size++) {
+        sgm_trace *trace;
+        sgm_error error = {0};
+        char *copy = malloc(size + 1); /* of its own size, so that a reader that goes further is seen */
+        assert_non_null(copy);
+        memcpy(copy, bytes.data, size);
+        sgm_status status = sgm_trace_parse(copy, size, "cut", &trace, &error);
+        assert_int_equal(status, size < 160 ? SGM_EFORMAT : SGM_OK);
+        if (!status) {
+            const sgm_trace_info *about = sgm_trace_about(trace);
+            assert_false(about->complete);
+            assert_int_equal(about->domains, size >= 248);
+            assert_int_equal(about->tokens, size >= 384 ? 3 : 0);
+            if (size >= 384)
+                check_small(trace);
+        }
+        sgm_trace_close(trace);
+        free(copy);
+    }
+    sgm_buffer_free(&bytes);
+}
+
+/* Every byte is under a checksum: a flipped one is an error, or (where it makes a block longer than the file) the end is missing. */
+static void damage_is_seen(void **state) {
+    (void)state;
+    sgm_buffer bytes = small_trace();
+    for (size_t i = 0; i < bytes.size; i++) {
+        sgm_trace *trace;
+        sgm_trace_block block;
+        sgm_error error = {0};
+        bytes.data[i] = (char)(bytes.data[i] ^ 0x55);
+        sgm_status status = sgm_trace_parse(bytes.data, bytes.size, "bent", &trace, &error);
+        if (!status && sgm_trace_about(trace)->complete)
+            status = sgm_trace_read(trace, 0, &block, &error);
+        else if (!status)
+            status = SGM_EFORMAT;
+        assert_true(status == SGM_EFORMAT || status == SGM_EUNSUPPORTED);
+        sgm_trace_close(trace);
+        bytes.data[i] = (char)(bytes.data[i] ^ 0x55);
+    }
+    sgm_buffer_free(&bytes);
+}
+
+/* Change a byte of the header and put its checksum right. */
+static sgm_status with_byte(size_t at, char value, sgm_error *error) {
+    sgm_buffer bytes = small_trace();
+    bytes.data[at] = value;
+    uint64_t sum = sgm_checksum(bytes.data, 152);
+    memcpy(bytes.data + 152, &sum, sizeof sum);
+    sgm_trace *trace;
+    sgm_status status = sgm_trace_parse(bytes.data, bytes.size, "other", &trace, error);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+    return status;
+}
+
+static void newer_ones_are_refused(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    assert_int_equal(with_byte(SGM_TRACE_AT_VERSION, 2, &error), SGM_EUNSUPPORTED);
+    assert_non_null(strstr(error.message, "version 2"));
+    assert_int_equal(with_byte(SGM_TRACE_AT_REQUIRED, 4, &error), SGM_EUNSUPPORTED);
+    assert_non_null(strstr(error.message, "0x4"));
+    assert_int_equal(with_byte(SGM_TRACE_AT_OPTIONAL, 4, &error), SGM_OK); /* what readers may ignore */
+    assert_int_equal(with_byte(SGM_TRACE_AT_ORDER, 1, &error), SGM_EFORMAT);
+    assert_int_equal(with_byte(SGM_TRACE_AT_SOURCE, 3, &error), SGM_EFORMAT);
+    assert_int_equal(with_byte(SGM_TRACE_AT_NULL, 4, &error), SGM_EFORMAT);
+    assert_int_equal(with_byte(SGM_TRACE_AT_VOCABULARY, 0, &error), SGM_EFORMAT);
+    assert_int_equal(with_byte(144, 5, &error), SGM_EFORMAT); /* 5 of 4 experts a token */
+    /* A smaller vocabulary: found when the block is read. */
+    sgm_buffer bytes = small_trace();
+    bytes.data[SGM_TRACE_AT_VOCABULARY] = 6;
+    uint64_t sum = sgm_checksum(bytes.data, 152);
+    memcpy(bytes.data + 152, &sum, sizeof sum);
+    sgm_trace *trace;
+    sgm_trace_block block;
+    assert_int_equal(sgm_trace_parse(bytes.data, bytes.size, "other", &trace, &error), SGM_OK);
+    assert_int_equal(sgm_trace_read(trace, 0, &block, &error), SGM_EFORMAT);
+    assert_int_equal(sgm_trace_read(trace, 1, &block, &error), SGM_EARGUMENT);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+}
+
+static void bad_input_is_refused(void **state) {
+    (void)state;
+    sgm_buffer bytes = {0};
+    sgm_trace_writer *writer;
+    sgm_error error = {0};
+    sgm_trace_info about = small_about;
+    const int64_t many[L] = {1, 5};
+    about.experts = 65535;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_EARGUMENT);
+    about = small_about;
+    about.experts_per_token = many;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_EARGUMENT);
+    assert_null(writer);
+    assert_int_equal(sgm_trace_create(in_folder("no/such.trace"), &small_about, &writer, &error), SGM_EIO);
+    const struct {
+        int32_t token;
+        int64_t domain;
+        int32_t expert;
+    } wrong[] = {{V, 0, 0}, {-1, 0, 0}, {0, 1, 0}, {0, -1, 0}, {0, 0, E}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        int64_t domain;
+        const int32_t expert[3] = {0, 1, wrong[i].expert};
+        sgm_trace_token token = {.token = wrong[i].token,
+                                 .domain = wrong[i].domain,
+                                 .slots = per_token,
+                                 .expert = expert,
+                                 .weight = small_weight[0]};
+        assert_int_equal(sgm_trace_create_in(&bytes, &small_about, &writer, &error), SGM_OK);
+        assert_int_equal(sgm_trace_domain(writer, "a", &domain, &error), SGM_OK);
+        assert_int_equal(sgm_trace_domain(writer, "", &domain, &error), SGM_EARGUMENT);
+        assert_int_equal(sgm_trace_add(writer, &token, &error), SGM_EARGUMENT);
+        assert_int_equal(sgm_trace_domain(writer, "b", &domain, &error), SGM_EARGUMENT); /* it stays failed */
+        assert_int_equal(sgm_trace_commit(writer, NULL, &error), SGM_EARGUMENT);
+    }
+    sgm_buffer_free(&bytes);
+}
+
+/* A writer that is killed leaves whole blocks. */
+static void a_killed_writer_leaves_whole_blocks(void **state) {
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        sgm_trace_writer *writer;
+        int64_t domain;
+        if (sgm_trace_create(in_folder("killed.trace"), &small_about, &writer, NULL) ||
+            sgm_trace_domain(writer, "prose", &domain, NULL))
+            _exit(1);
+        for (int t = 0; t < 200000; t++) {
+            const sgm_trace_token token = {
+                .token = t % V, .slots = per_token, .expert = small_expert[0], .weight = small_weight[0]};
+            if (sgm_trace_add(writer, &token, NULL))
+                _exit(1);
+        }
+        _exit(0); /* as SIGKILL would: nothing is finished */
+    }
+    int status;
+    assert_true(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    char **names;
+    size_t count, found = 0;
+    assert_int_equal(sgm_folder_list(folder, &names, &count, NULL), SGM_OK);
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(names[i], "killed.trace", 12) != 0)
+            continue;
+        sgm_trace *trace;
+        found++;
+        assert_non_null(strstr(names[i], ".partial-"));
+        assert_int_equal(sgm_trace_open(in_folder(names[i]), &trace, NULL), SGM_OK);
+        const sgm_trace_info *about = sgm_trace_about(trace);
+        assert_false(about->complete);
+        assert_true(about->tokens > 0 && about->tokens % SGM_TRACE_BLOCK_TOKENS == 0);
+        for (int64_t b = 0; b < about->blocks; b++) {
+            sgm_trace_block block;
+            assert_int_equal(sgm_trace_read(trace, b, &block, NULL), SGM_OK);
+            for (int64_t t = 0; t < block.tokens; t++)
+                assert_int_equal(block.token[t], (b * SGM_TRACE_BLOCK_TOKENS + t) % V);
+        }
+        sgm_trace_close(trace);
+    }
+    assert_int_equal(found, 1);
+    sgm_free(names);
+}
+
+/* ---- the recorder ---- */
+
+enum { ROWS = 2500 };
+
+static int64_t third_domain(const void *context, int64_t row) {
+    return (*(const int64_t *)context + row) % 3;
+}
+
+/* A routing of ROWS rows, shown in batches of `batch`; with 3 slots in some batches, of which the last is not used. */
+static sgm_buffer recorded(int64_t batch, bool wide) {
+    static int32_t tokens[ROWS], targets[ROWS];
+    sgm_buffer bytes = {0};
+    sgm_trace_writer *writer;
+    int64_t domain, first = 0, kept = 0;
+    assert_int_equal(sgm_trace_create_in(&bytes, &small_about, &writer, NULL), SGM_OK);
+    for (int d = 0; d < 3; d++)
+        assert_int_equal(sgm_trace_domain(writer, (const char *[]){"a", "b", "c"}[d], &domain, NULL), SGM_OK);
+    sgm_trace_recorder recorder = {0};
+    sgm_trace_recorder_begin(&recorder, writer, L, E);
+    recorder.domain_of = third_domain;
+    recorder.context = &first;
+    for (; first < ROWS; first += batch) {
+        int64_t rows = ROWS - first < batch ? ROWS - first : batch;
+        for (int64_t i = 0; i < rows; i++) {
+            tokens[i] = (int32_t)((first + i) % V);
+            targets[i] = (first + i) % 5 ? 1 : -1;
+            kept += targets[i] >= 0;
+        }
+        recorder.tokens = tokens;
+        recorder.targets = targets;
+        for (int32_t l = 0; l < L; l++) {
+            int64_t slots = wide ? 3 : per_token[l];
+            sgm_routing record;
+            void *block = sgm_alloc(sgm_routing_bytes(rows, E, slots));
+            sgm_routing_place(&record, block, rows, E, slots);
+            record.layer = l;
+            for (int64_t i = 0; i < rows; i++) {
+                for (int64_t k = 0; k < slots; k++) {
+                    uint64_t at = (uint64_t)((first + i) * 8 + l * 4 + k);
+                    bool used = k < per_token[l];
+                    record.expert[i * slots + k] = used ? (int32_t)(at * 7 % E) : -1;
+                    record.weight[i * slots + k] = (sgm_real)sgm_rng_normal_at(1, 2, at);
+                    record.flags[i * slots + k] = 0;
+                }
+                for (int64_t e = 0; e < E; e++)
+                    record.probabilities[i * E + e] = (sgm_real)((first + i + e) % 4) / 8;
+            }
+            sgm_trace_record(&recorder, &record);
+            sgm_free(block);
+        }
+    }
+    int64_t written;
+    assert_int_equal(sgm_trace_recorder_end(&recorder, &written, NULL), SGM_OK);
+    assert_int_equal(written, kept);
+    sgm_trace_recorder_fini(&recorder);
+    return bytes;
+}
+
+static void batches_do_not_show(void **state) {
+    (void)state;
+    sgm_buffer whole = recorded(ROWS, false);
+    for (int i = 0; i < 3; i++) {
+        sgm_buffer cut = recorded((const int64_t[]){1, 37, 1024}[i], i == 1);
+        assert_int_equal(cut.size, whole.size);
+        assert_memory_equal(cut.data, whole.data, whole.size);
+        sgm_buffer_free(&cut);
+    }
+    sgm_trace *trace;
+    sgm_trace_block block;
+    assert_int_equal(sgm_trace_parse(whole.data, whole.size, "recorded", &trace, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_about(trace)->tokens, 2000); /* four rows of five count */
+    assert_int_equal(sgm_trace_about(trace)->blocks, 2);
+    assert_int_equal(sgm_trace_read(trace, 1, &block, NULL), SGM_OK);
+    assert_int_equal(block.tokens, 2000 - 1024);
+    assert_true(block.slots[0] == 1 && block.slots[1] == 2);
+    /* Token 1025 − 1 of those that count is row 1024 · 5 / 4 + 1 = 1281. */
+    assert_int_equal(block.token[0], 1281 % V);
+    assert_int_equal(block.domain[0], 1281 % 3);
+    assert_int_equal(block.expert[0], 1281 * 8 * 7 % E);
+    assert_true(block.weight[0] == (float)sgm_rng_normal_at(1, 2, 1281 * 8));
+    /* Probabilities of domain 1, expert 2, layer 0: rows 1, 4, 7, … that are no multiples of 5. */
+    double sum = 0;
+    for (int row = 1; row < ROWS; row += 3)
+        sum += row % 5 ? (row + 2) % 4 / 8.0 : 0;
+    assert_true(sgm_trace_probability(trace, 1)[2] == sum);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&whole);
+}
+
+/* ---- stats ---- */
+
+/* Tokens with one expert in each of two layers, of two domains: experts by (layer, domain, token). */
+static sgm_trace *pairs(sgm_buffer *bytes, const int32_t *first, const int32_t *second, int64_t tokens,
+                        const int64_t *domains) {
+    const int64_t one[L] = {1, 1};
+    sgm_trace_info about = small_about;
+    about.experts_per_token = one;
+    about.null_experts = 0;
+    sgm_trace_writer *writer;
+    sgm_trace *trace;
+    int64_t domain;
+    assert_int_equal(sgm_trace_create_in(bytes, &about, &writer, NULL), SGM_OK);
+    for (int d = 0; d < 3; d++) /* the third has no tokens */
+        assert_int_equal(sgm_trace_domain(writer, (const char *[]){"a", "b", "none"}[d], &domain, NULL), SGM_OK);
+    for (int64_t t = 0; t < tokens; t++) {
+        const int32_t expert[L] = {first[t], second[t]};
+        const float weight[L] = {0.5F, (float)first[t]};
+        const sgm_trace_token token = {
+            .token = (int32_t)(t % V), .domain = domains[t], .slots = one, .expert = expert, .weight = weight};
+        assert_int_equal(sgm_trace_add(writer, &token, NULL), SGM_OK);
+    }
+    assert_int_equal(sgm_trace_commit(writer, NULL, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_parse(bytes->data, bytes->size, "pairs", &trace, NULL), SGM_OK);
+    return trace;
+}
+
+/* Domain a: four tokens, b: two. Layer 0: a goes to expert 0, b to expert 1: divergence ln 2. Layer 1: a to 0 0 1 1, b to 0 0: the
+ * mean of (1/2, 1/2) and (1, 0) is (3/4, 1/4) with entropy 0.5623351446, less half of ln 2: 0.2157615543.
+ * Noise: (4 − 1)(1 − 1/2)(1/4 + 1/2) / 4 = 0.28125. */
+static void domains_differ(void **state) {
+    (void)state;
+    const int32_t first[6] = {0, 0, 0, 0, 1, 1}, second[6] = {0, 0, 1, 1, 0, 0};
+    const int64_t domains[6] = {0, 0, 0, 0, 1, 1};
+    sgm_buffer bytes = {0};
+    sgm_trace *trace = pairs(&bytes, first, second, 6, domains);
+    sgm_trace_stats stats;
+    assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+    assert_true(fabs(stats.domain_divergence_nats[0] - 0.6931471806) < 1e-9);
+    assert_true(fabs(stats.domain_divergence_nats[1] - 0.2157615543) < 1e-9);
+    assert_true(fabs(stats.domain_divergence_noise_nats[0] - 0.28125) < 1e-12);
+    assert_true(stats.all.tokens == 6 && stats.domain[0].tokens == 4 && stats.domain[1].tokens == 2);
+    const int64_t load[8] = {4, 2, 0, 0, 4, 2, 0, 0};
+    assert_memory_equal(stats.all.load, load, sizeof load);
+    assert_true(stats.all.layer[0].max_over_mean == 4 / 1.5 && stats.all.layer[0].dead_experts == 2);
+    assert_true(stats.domain[1].layer[0].max_over_mean == 4 && stats.domain[1].layer[0].tokens == 2);
+    assert_true(isnan(stats.all.layer[0].correlation)); /* no probabilities in it */
+    assert_int_equal(stats.all.computed[0], 6);
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+}
+
+/* Domains that are alike diverge by the noise, on average. */
+static void noise_is_what_chance_shows(void **state) {
+    (void)state;
+    enum { TOKENS = 300, REPEATS = 200 };
+    static int32_t expert[TOKENS];
+    static int64_t domains[TOKENS];
+    double found = 0, noise = 0;
+    for (uint64_t r = 0; r < REPEATS; r++) {
+        sgm_rng rng = sgm_rng_at(3, r, 0);
+        for (int t = 0; t < TOKENS; t++) {
+            expert[t] = (int32_t)sgm_rng_below(&rng, E);
+            domains[t] = t < 200;
+        }
+        sgm_buffer bytes = {0};
+        sgm_trace *trace = pairs(&bytes, expert, expert, TOKENS, domains);
+        sgm_trace_stats stats;
+        assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+        found += stats.domain_divergence_nats[0] / REPEATS;
+        noise = stats.domain_divergence_noise_nats[0];
+        sgm_trace_stats_free(&stats);
+        sgm_trace_close(trace);
+        sgm_buffer_free(&bytes);
+    }
+    assert_true(fabs(found / noise - 1) < 0.2);
+}
+
+/* Layer 0: of four tokens one moves from expert 1 to 2; layer 1: two swap, so the load stays. Tokens 1 and 2 and 3 change. */
+static void traces_are_compared(void **state) {
+    (void)state;
+    const int32_t first[4] = {0, 1, 2, 3}, moved[4] = {0, 2, 2, 3}, second[4] = {0, 1, 2, 3}, swapped[4] = {0, 1, 3, 2};
+    const int64_t domains[4] = {0, 0, 1, 1};
+    sgm_buffer bytes[3] = {{0}};
+    sgm_trace *a = pairs(&bytes[0], first, second, 4, domains), *b = pairs(&bytes[1], moved, swapped, 4, domains);
+    sgm_trace *shorter = pairs(&bytes[2], first, second, 3, domains);
+    sgm_trace_comparison c;
+    sgm_error error = {0};
+    assert_int_equal(sgm_trace_compare(a, b, &c, &error), SGM_OK);
+    assert_true(c.tokens == 4 && c.layers == 2);
+    assert_true(c.layer_changed[0] == 0.25 && c.layer_changed[1] == 0.5 && c.assignments_changed == 3.0 / 8);
+    assert_true(c.tokens_changed == 0.75);
+    assert_true(c.load_difference[0] == 0.25 && c.load_difference[1] == 0);
+    /* Of the five assignments both made, that of token 1 in layer 1 has another weight (it is the expert of layer 0). */
+    assert_true(c.weights_changed == 0.2);
+    sgm_trace_comparison_free(&c);
+    assert_int_equal(sgm_trace_compare(a, shorter, &c, &error), SGM_EARGUMENT);
+    assert_null(c.layer_changed);
+    assert_int_equal(sgm_trace_compare(a, a, &c, &error), SGM_EARGUMENT);
+    sgm_buffer small = small_trace();
+    sgm_trace *other;
+    assert_int_equal(sgm_trace_parse(small.data, small.size, "small", &other, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_compare(a, other, &c, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "experts per token"));
+    sgm_trace_close(other);
+    sgm_buffer_free(&small);
+    sgm_trace_close(a);
+    sgm_trace_close(b);
+    sgm_trace_close(shorter);
+    for (int i = 0; i < 3; i++)
+        sgm_buffer_free(&bytes[i]);
+}
+
+/* Null and dropped assignments are in the load, and not among those that cost a row. */
+static void computed_assignments_are_told(void **state) {
+    (void)state;
+    sgm_buffer bytes = small_trace();
+    sgm_trace *trace;
+    sgm_trace_stats stats;
+    assert_int_equal(sgm_trace_parse(bytes.data, bytes.size, "small", &trace, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+    const int64_t load[8] = {1, 1, 0, 1, 1, 1, 2, 1};
+    assert_memory_equal(stats.all.load, load, sizeof load);
+    assert_true(stats.all.computed[0] == 2 && stats.all.computed[1] == 3);
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(is_what_the_page_says),
+        cmocka_unit_test(a_file_is_the_same),
+        cmocka_unit_test(cut_files_are_read),
+        cmocka_unit_test(damage_is_seen),
+        cmocka_unit_test(newer_ones_are_refused),
+        cmocka_unit_test(bad_input_is_refused),
+        cmocka_unit_test(a_killed_writer_leaves_whole_blocks),
+        cmocka_unit_test(batches_do_not_show),
+        cmocka_unit_test(domains_differ),
+        cmocka_unit_test(noise_is_what_chance_shows),
+        cmocka_unit_test(traces_are_compared),
+        cmocka_unit_test(computed_assignments_are_told),
+    };
+    return cmocka_run_group_tests_name("trace", tests, set_up, tear_down);
+}

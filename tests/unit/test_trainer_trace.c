@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Traces of training steps: they change nothing, do not depend on threads or micro-batches, and inference with the weights of the
+ * step routes its tokens the same way, weights included. */
+#include <math.h>
+
+#include "infer/engine.h"
+#include "model/model_identity.h"
+#include "unit/trainer_fixture.h"
+
+enum { TRACE_STEP = 8, CONTEXT = 64 };
+
+/* Two balancers, one of which is a bias on selection that moves every step, and two experts a token. */
+static const char *const with_traces[] = {"train.trace_every=4",       "model.context=64",
+                                          "model.experts_per_token=2", "balance=load_balance_loss,loss_free_bias",
+                                          "balance.1.rate=0.02",       "train.checkpoint_every=1",
+                                          "train.keep_checkpoints=20", NULL};
+
+static char *trace_path(const char *run, int step) {
+    char name[64];
+    snprintf(name, sizeof name, "traces/step-%06d.trace", step);
+    return join(path(run), name);
+}
+
+static sgm_trace *open_trace(const char *file) {
+    sgm_trace *trace;
+    sgm_error error = {0};
+    if (sgm_trace_open(file, &trace, &error))
+        fail_msg("%s", error.message);
+    return trace;
+}
+
+/* ---- they are there and change nothing ---- */
+
+static void steps_are_traced(void **state) {
+    (void)state;
+    train("traced", with_traces);
+    const char *without[16];
+    size_t n = 0;
+    for (size_t i = 1; with_traces[i]; i++)
+        without[n++] = with_traces[i];
+    without[n] = NULL;
+    train("plain", without);
+    same_checkpoint("traced", "plain", 12);
+    assert_false(sgm_path_exists(join(path("plain"), "traces")));
+    char **names;
+    size_t count;
+    assert_int_equal(sgm_folder_list(join(path("traced"), "traces"), &names, &count, NULL), SGM_OK);
+    assert_int_equal(count, 3); /* steps 4, 8 and 12 */
+    sgm_free(names);
+    sgm_trace *trace = open_trace(trace_path("traced", TRACE_STEP));
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    assert_true(about->complete && about->source == SGM_TRACE_TRAIN && about->step == TRACE_STEP);
+    assert_true(about->tokens == 256 && about->layers == 2 && about->experts == 8);
+    assert_int_equal(about->domains, 2);
+    assert_string_equal(about->domain[0], "sea");
+    assert_string_equal(about->domain[1], "land");
+    assert_int_equal(about->expert_bytes[0], 3 * 64 * 32 * 4); /* pico: width 64, experts of 32, f32 */
+    /* Its load is the one that was logged for that step. */
+    sgm_trace_stats stats;
+    assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+    for (int l = 0; l < 2; l++) {
+        char sql[128];
+        snprintf(sql, sizeof sql, "SELECT max_over_mean FROM load WHERE step = 8 AND layer = %d", l);
+        assert_true(fabs(query("traced", sql) - stats.all.layer[l].max_over_mean) < 1e-9);
+        snprintf(sql, sizeof sql, "SELECT probability_entropy_over_log_e FROM load WHERE step = 8 AND layer = %d", l);
+        assert_true(fabs(query("traced", sql) - stats.all.layer[l].probability_entropy_over_log_e) < 1e-9);
+    }
+    assert_int_equal(stats.domain[0].tokens % CONTEXT, 0); /* windows are of one domain */
+    assert_int_equal(stats.domain[0].tokens + stats.domain[1].tokens, 256);
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
+    remove_run("plain");
+}
+
+static void threads_and_micro_batches_do_not_show(void **state) {
+    (void)state;
+    const char *settings[16];
+    size_t n = 0;
+    for (; with_traces[n]; n++)
+        settings[n] = with_traces[n];
+    settings[n++] = "data.micro_batch_tokens=64";
+    settings[n++] = "train.threads=3";
+    settings[n++] = "train.recompute=layer";
+    settings[n] = NULL;
+    train("cut", settings);
+    for (int step = 4; step <= 12; step += 4)
+        same_file(trace_path("traced", step), trace_path("cut", step));
+    remove_run("cut");
+}
+
+/* ---- inference routes alike ---- */
+
+/* The global batch of a step, made again: a trainer that resumes there has the loader's position. */
+static sgm_packed *batch_of(sgm_trainer *trainer, int64_t tokens) {
+    sgm_packed *packed;
+    assert_int_equal(sgm_packed_new(tokens, CONTEXT, &packed, NULL), SGM_OK);
+    sgm_loader_next(trainer->loader, tokens / CONTEXT, packed);
+    return packed;
+}
+
+typedef struct fed {
+    const sgm_packed *batch;
+    int64_t row; /* of the batch that the engine's row 0 is */
+} fed;
+
+static int64_t domain_of(const void *context, int64_t row) {
+    const fed *f = context;
+    return f->batch->domain[(f->row + row) / CONTEXT];
+}
+
+/* Feed the batch to an engine document by document, `piece` tokens at a time, and trace it with `about`'s source and step. */
+static sgm_status infer(sgm_engine *engine, const sgm_packed *batch, int64_t piece, const sgm_trace_info *like,
+                        const char *file, sgm_error *error) {
+    int64_t expert_bytes[2];
+    sgm_trace_info about;
+    sgm_trace_writer *writer;
+    sgm_trace_recorder recorder = {0};
+    fed f = {.batch = batch};
+    sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
+                    expert_bytes, &about);
+    about.source = like->source;
+    about.step = like->step;
+    assert_int_equal(sgm_trace_create(file, &about, &writer, error), SGM_OK);
+    for (size_t d = 0; d < like->domains; d++) {
+        int64_t index;
+        assert_int_equal(sgm_trace_domain(writer, like->domain[d], &index, error), SGM_OK);
+    }
+    sgm_trace_recorder_begin(&recorder, writer, about.layers, about.experts);
+    recorder.tokens = engine->tokens;
+    recorder.domain_of = domain_of;
+    recorder.context = &f;
+    engine->observe = sgm_trace_record;
+    engine->observer = &recorder;
+    sgm_status status = SGM_OK;
+    for (int64_t s = 0; !status && s < batch->rows.segment_count; s++) {
+        const sgm_segment *segment = &batch->segments[s];
+        sgm_session *session;
+        assert_int_equal(sgm_session_new(engine, &session, error), SGM_OK);
+        for (int64_t at = 0; !status && at < segment->rows; at += piece) {
+            f.row = segment->row + at;
+            status = sgm_session_feed(session, batch->tokens + f.row,
+                                      segment->rows - at < piece ? segment->rows - at : piece, NULL, error);
+        }
+        sgm_session_free(session);
+    }
+    engine->observe = NULL;
+    if (!status)
+        status = sgm_trace_recorder_end(&recorder, NULL, error);
+    sgm_trace_recorder_fini(&recorder);
+    return status;
+}
+
+/* Step 8 is routed by the weights of checkpoint 7. The two files are the same, byte for byte: tokens, domains, experts, weights,
+ * sums of probabilities, and the hash of the model. */
+static void inference_routes_alike(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    sgm_trace *trained = open_trace(trace_path("traced", TRACE_STEP));
+    assert_int_equal(unlink(join(path("traced"), "checkpoints/latest")), 0);
+    char latest[64];
+    for (int step = TRACE_STEP; step <= 12; step++) { /* so that resuming goes on at 7 */
+        snprintf(latest, sizeof latest, "checkpoints/step-%06d", step);
+        assert_int_equal(sgm_folder_remove(join(path("traced"), latest), NULL), SGM_OK);
+    }
+    sgm_trainer *trainer = resume("traced", 0);
+    assert_int_equal(trainer->stepper->step, TRACE_STEP - 1);
+    sgm_packed *batch = batch_of(trainer, 256);
+    for (int i = 0; i < 3; i++) {
+        const int64_t pieces[] = {CONTEXT, 1, 7};
+        sgm_engine *engine;
+        const sgm_engine_options options = {.threads = 1 + i, .kernels = "ref"};
+        if (sgm_engine_open(join(path("traced"), "checkpoints/step-000007"), &options, &engine, &error))
+            fail_msg("%s", error.message);
+        if (infer(engine, batch, pieces[i], sgm_trace_about(trained), path("inferred.trace"), &error))
+            fail_msg("%s", error.message);
+        same_file(trace_path("traced", TRACE_STEP), path("inferred.trace"));
+        sgm_engine_close(engine);
+    }
+    sgm_trace *inferred = open_trace(path("inferred.trace"));
+    sgm_trace_comparison c;
+    assert_int_equal(sgm_trace_compare(trained, inferred, &c, &error), SGM_OK);
+    assert_true(c.tokens == 256 && c.tokens_changed == 0 && c.weights_changed == 0);
+    sgm_trace_comparison_free(&c);
+    sgm_trace_close(inferred);
+    sgm_trace_close(trained);
+    sgm_packed_free(batch);
+    sgm_trainer_close(trainer);
+}
+
+/* A trace that cannot be written is told, and the run goes on. */
+static void failures_are_told(void **state) {
+    (void)state;
+    sgm_trainer *trainer = start("stuck", with_traces);
+    assert_int_equal(sgm_file_write(join(path("stuck"), "traces"), "", 0, NULL),
+                     SGM_OK); /* a file where the folder goes */
+    finish(trainer);
+    assert_non_null(strstr(notes, "the trace of step 4 was not written"));
+    remove_run("stuck");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_are_traced),
+        cmocka_unit_test(threads_and_micro_batches_do_not_show),
+        cmocka_unit_test(inference_routes_alike),
+        cmocka_unit_test(failures_are_told),
+    };
+    return cmocka_run_group_tests_name("trainer_trace", tests, setup, teardown);
+}
