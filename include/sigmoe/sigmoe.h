@@ -12,6 +12,7 @@
 #include "sigmoe/model.h"
 #include "sigmoe/placement.h"
 #include "sigmoe/registry.h"
+#include "sigmoe/replay.h"
 #include "sigmoe/session.h"
 #include "sigmoe/stats.h"
 #include "sigmoe/text.h"
