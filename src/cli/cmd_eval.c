@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "cli_imbalance.h"
+#include "stats.h"
 
 /* `comparison`: where `stats --against` was asked for, NULL otherwise; then the model's own numbers are in it. */
 static int evaluate(const cli_args *args, const char *against, sgm_evaluation *evaluation, sgm_comparison *comparison) {
@@ -25,9 +26,10 @@ static int evaluate(const cli_args *args, const char *against, sgm_evaluation *e
     return status ? cli_fail(&error) : CLI_DONE;
 }
 
-#define EVALUATION_FLAGS                                                                                               \
-    {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, run folder (its latest) or GGUF file"},      \
-        {"data", CLI_MANY, "FILE…", NULL, 0, 0, true, "text files, or a data folder (its held-out split)"},            \
+/* `needed`: --model and --data have to be there. */
+#define EVALUATION_FLAGS(needed)                                                                                       \
+    {"model", CLI_TEXT, "M", NULL, 0, 0, needed, "model folder, checkpoint, run folder (its latest) or GGUF file"},    \
+        {"data", CLI_MANY, "FILE…", NULL, 0, 0, needed, "text files, or a data folder (its held-out split)"},          \
         {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens; 0: all"},                       \
         {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},               \
         {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},                    \
@@ -37,11 +39,11 @@ static int evaluate(const cli_args *args, const char *against, sgm_evaluation *e
         0                                                                                                              \
     }
 
-static const cli_flag eval_flags[] = {EVALUATION_FLAGS};
+static const cli_flag eval_flags[] = {EVALUATION_FLAGS(true)};
 static const cli_flag stats_flags[] = {
     {"against", CLI_TEXT, "M", NULL, 0, 0, false, "a second model of the same shape: how many routes differ"},
     {"groups", CLI_INTEGER, "G", "0", 0, 1 << 20, false, "imbalance between G devices of as many experts; 0: none"},
-    EVALUATION_FLAGS};
+    EVALUATION_FLAGS(false)};
 
 static int run_eval(const cli_args *args) {
     sgm_evaluation e = {0};
@@ -74,25 +76,10 @@ const cli_command cli_eval = {
     .run = run_eval,
 };
 
-static json_t *layer_json(const sgm_evaluation *e, int64_t layer) {
-    const sgm_layer_stats *s = &e->layer[layer];
-    json_t *load = json_array();
-    for (int64_t i = 0; i < e->experts; i++)
-        json_array_append_new(load, json_integer(e->load[layer * e->experts + i]));
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
-                     "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
-                     cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
-                     (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
-                     "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
-                     "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
-                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor),
-                     "experts_computed_per_token", cli_json_real(s->experts_computed_per_token), "load", load);
-}
-
 static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
     json_t *layers = json_array();
     for (int64_t l = 0; l < e->layers; l++) {
-        json_t *layer = layer_json(e, l);
+        json_t *layer = cli_layer_json(&e->layer[l], e->load + l * e->experts, e->experts, l);
         if (against)
             json_object_set_new(layer, "assignments_changed", cli_json_real(c->layer_changed[l]));
         json_array_append_new(layers, layer);
@@ -114,19 +101,15 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
 static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
     printf("%s a layer on %s; even load: min and max 1.00, entropy 1.000\n\n", cli_counted(e->experts, "expert").text,
            cli_counted(e->tokens, "token").text);
-    printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation%s\n",
-           against ? "  changed" : "");
+    cli_layer_heading();
+    printf("%s\n", against ? "  changed" : "");
     for (int64_t l = 0; l < e->layers; l++) {
-        const sgm_layer_stats *s = &e->layer[l];
-        printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f  %12.3f  %11.2f", (long long)l,
-               (long long)s->dead_experts, s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor,
-               s->entropy_over_log_e, s->probability_entropy_over_log_e, s->correlation);
+        cli_layer_line(&e->layer[l], l);
         if (against)
             printf("  %5.2f %%", 100 * c->layer_changed[l]);
         putchar('\n');
     }
-    printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
-           "here.\n");
+    cli_layer_footing();
     if (against)
         printf("\nagainst %s: %.2f %% of the assignments of tokens to experts differ, %.2f %% of the tokens in one or\n"
                "more layers. Bits per byte %.4f, there %.4f.\n",
@@ -135,6 +118,12 @@ static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const 
 }
 
 static int run_stats(const cli_args *args) {
+    if (cli_operand_count(args))
+        return cli_stats_traces(args);
+    for (int i = 0; i < 2; i++)
+        if (!cli_given(args, i ? "data" : "model"))
+            return cli_usage("`sigmoe stats --help` shows an example", "sigmoe stats: --%s is missing, or a trace",
+                             i ? "data FILE…" : "model M");
     const char *against = cli_text(args, "against");
     sgm_evaluation e = {0};
     sgm_comparison c = {0};
@@ -159,15 +148,21 @@ static int run_stats(const cli_args *args) {
 const cli_command cli_stats = {
     .name = "stats",
     .group = "study",
-    .summary = "how evenly each layer's experts work on a text, and how routes differ between models",
+    .summary = "how evenly each layer's experts work on a text or in a trace, and how routes differ",
+    .operands = "[TRACE [TRACE]]",
+    .max_operands = 2,
     .flags = stats_flags,
     .details =
         "entropy of f: of the share of tokens each expert got, over log E; of p: of the mean router probability.\n"
         "A layer whose violation is near its noise is as even as chance allows.\n"
         "With --groups: how far the most loaded of G devices is from the least, and what chance would show.\n"
-        "With --against: the share of assignments of tokens to experts that differ between the two models.",
+        "With --against: the share of assignments of tokens to experts that differ between the two models.\n"
+        "Of a TRACE instead of a model also by domain, with the Jensen-Shannon divergence between the domains' loads, "
+        "in\n"
+        "nats, beside what so few tokens would show of domains that are alike. Of two traces: how they differ.",
     .example =
         "sigmoe stats --model runs/demo --data runs/demo/data\nsigmoe stats --model runs/demo --data book.txt --json\n"
-        "sigmoe stats --model small.gguf --against runs/demo --data runs/demo/data",
+        "sigmoe stats --model small.gguf --against runs/demo --data runs/demo/data\n"
+        "sigmoe stats demo.trace\nsigmoe stats before.trace after.trace",
     .run = run_stats,
 };

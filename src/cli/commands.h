@@ -9,6 +9,7 @@ extern const cli_command cli_tokenizer_train, cli_tokenizer_encode, cli_tokenize
 extern const cli_command cli_data_build, cli_data_fetch, cli_data_info, cli_data_text;
 extern const cli_command cli_init, cli_train, cli_generate, cli_eval, cli_inspect, cli_stats, cli_report;
 extern const cli_command cli_bench;
+extern const cli_command cli_trace, cli_replay, cli_place;
 extern const cli_command cli_quantize;
 extern const cli_command cli_list, cli_plan, cli_doctor;
 

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sigmoe stats of traces, and the table of layers that it shares with stats of models. */
+#include <math.h>
+
+#include "stats.h"
+
+/* ---- a layer ------------------------------------------------------------------------------------------------------ */
+
+json_t *cli_layer_json(const sgm_layer_stats *s, const int64_t *load, int64_t experts, int64_t layer) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < experts; i++)
+        json_array_append_new(list, json_integer(load[i]));
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
+                     "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
+                     cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
+                     (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
+                     "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
+                     "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
+                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", list);
+}
+
+void cli_layer_heading(void) {
+    printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation");
+}
+
+/* A number, or a dash where there is none. */
+static void print_known(int width, int digits, double value) {
+    if (isfinite(value))
+        printf("  %*.*f", width, digits, value);
+    else
+        printf("  %*s", width, "-");
+}
+
+void cli_layer_line(const sgm_layer_stats *s, int64_t layer) {
+    printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f", (long long)layer, (long long)s->dead_experts,
+           s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor, s->entropy_over_log_e);
+    print_known(12, 3, s->probability_entropy_over_log_e);
+    print_known(11, 2, s->correlation);
+}
+
+void cli_layer_footing(void) {
+    printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
+           "here.\n");
+}
+
+/* ---- one trace ---------------------------------------------------------------------------------------------------- */
+
+static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stats) {
+    json_t *layers = json_array();
+    for (int64_t l = 0; l < stats->layers; l++) {
+        json_t *layer = cli_layer_json(&load->layer[l], load->load + l * stats->experts, stats->experts, l);
+        double tokens = (double)(load->tokens ? load->tokens : 1);
+        json_object_set_new(layer, "expert_computations_per_token", cli_json_real((double)load->computed[l] / tokens));
+        json_array_append_new(layers, layer);
+    }
+    return layers;
+}
+
+static json_t *stats_json(const char *path, const sgm_trace_info *about, const sgm_trace_stats *stats) {
+    char model[17], tokenizer[17];
+    json_t *domains = json_array(), *layers = load_json(&stats->all, stats);
+    for (int64_t l = 0; l < stats->layers; l++) {
+        json_t *layer = json_array_get(layers, (size_t)l);
+        json_object_set_new(layer, "domain_divergence_nats", cli_json_real(stats->domain_divergence_nats[l]));
+        json_object_set_new(layer, "domain_divergence_noise_nats",
+                            cli_json_real(stats->domain_divergence_noise_nats[l]));
+    }
+    for (size_t d = 0; d < stats->domains; d++)
+        json_array_append_new(domains, json_pack("{s:s, s:I, s:o}", "domain", about->domain[d], "tokens",
+                                                 (json_int_t)stats->domain[d].tokens, "layers",
+                                                 load_json(&stats->domain[d], stats)));
+    snprintf(model, sizeof model, "%016llx", (unsigned long long)about->model_hash);
+    snprintf(tokenizer, sizeof tokenizer, "%016llx", (unsigned long long)about->tokenizer_hash);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:I, s:I, s:o, s:o}", "trace", path, "source",
+                     cli_trace_source(about->source), "step", (json_int_t)about->step, "model_hash", model,
+                     "tokenizer_hash", tokenizer, "complete", about->complete, "tokens", (json_int_t)about->tokens,
+                     "experts", (json_int_t)about->experts, "layers", layers, "domains", domains);
+}
+
+static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {
+    printf("%s a layer on %s (%s", cli_counted(about->experts, "expert").text, cli_counted(about->tokens, "token").text,
+           cli_trace_source(about->source));
+    if (about->step >= 0)
+        printf(", step %lld", (long long)about->step);
+    printf("); even load: min and max 1.00, entropy 1.000\n\n");
+    cli_layer_heading();
+    printf("  domains differ  noise\n");
+    for (int64_t l = 0; l < stats->layers; l++) {
+        cli_layer_line(&stats->all.layer[l], l);
+        printf("  %14.4f  %.4f\n", stats->domain_divergence_nats[l], stats->domain_divergence_noise_nats[l]);
+    }
+    cli_layer_footing();
+    printf(
+        "domains differ: divergence between the loads of the domains, in nats; noise: of domains that are alike.\n\n");
+    for (size_t d = 0; d < stats->domains; d++) {
+        char name[64];
+        double entropy = 0;
+        snprintf(name, sizeof name, "%s", about->domain[d]);
+        for (int64_t l = 0; l < stats->layers; l++)
+            entropy += stats->domain[d].layer[l].entropy_over_log_e / (double)stats->layers;
+        printf("domain %-16s %12s, entropy of f %.3f on average\n", cli_clean(name),
+               cli_counted(stats->domain[d].tokens, "token").text, entropy);
+    }
+}
+
+static void warn_incomplete(const char *path, const sgm_trace_info *about) {
+    char text[512];
+    snprintf(text, sizeof text, "%s has no end: its writer was interrupted; what is whole of it is read", path);
+    if (!about->complete)
+        cli_warning(text);
+}
+
+static int one_trace(const cli_args *args) {
+    const char *path = cli_operand(args, 0);
+    sgm_trace *trace;
+    sgm_trace_stats stats = {0};
+    sgm_error error = {0};
+    sgm_status status = sgm_trace_open(path, &trace, &error);
+    if (!status) {
+        warn_incomplete(path, sgm_trace_about(trace));
+        status = sgm_trace_summarise(trace, &stats, &error);
+    }
+    int code = CLI_DONE;
+    if (status)
+        code = cli_fail(&error);
+    else if (cli_switch(args, "json"))
+        code = cli_json_print(stats_json(path, sgm_trace_about(trace), &stats));
+    else
+        print_stats(sgm_trace_about(trace), &stats);
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
+    return code;
+}
+
+/* ---- two traces --------------------------------------------------------------------------------------------------- */
+
+typedef struct pair {
+    sgm_trace *trace[2];
+    sgm_trace_stats stats[2];
+    sgm_trace_comparison found;
+} pair;
+
+static sgm_status compare(const cli_args *args, pair *p, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t i = 0; !status && i < 2; i++) {
+        status = sgm_trace_open(cli_operand(args, i), &p->trace[i], error);
+        if (!status)
+            warn_incomplete(cli_operand(args, i), sgm_trace_about(p->trace[i]));
+    }
+    if (!status)
+        status = sgm_trace_compare(p->trace[0], p->trace[1], &p->found, error);
+    for (size_t i = 0; !status && i < 2; i++)
+        status = sgm_trace_summarise(p->trace[i], &p->stats[i], error);
+    return status;
+}
+
+static json_t *comparison_json(const cli_args *args, const pair *p) {
+    const sgm_trace_comparison *c = &p->found;
+    json_t *layers = json_array();
+    for (int64_t l = 0; l < c->layers; l++)
+        json_array_append_new(
+            layers,
+            json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)l, "assignments_changed",
+                      cli_json_real(c->layer_changed[l]), "load_difference", cli_json_real(c->load_difference[l]),
+                      "max_violation", cli_json_real(p->stats[0].all.layer[l].max_violation), "against_max_violation",
+                      cli_json_real(p->stats[1].all.layer[l].max_violation), "domain_divergence_nats",
+                      cli_json_real(p->stats[0].domain_divergence_nats[l]), "against_domain_divergence_nats",
+                      cli_json_real(p->stats[1].domain_divergence_nats[l])));
+    return json_pack(
+        "{s:s, s:s, s:b, s:I, s:o, s:o, s:o, s:o}", "trace", cli_operand(args, 0), "against", cli_operand(args, 1),
+        "same_model", sgm_trace_about(p->trace[0])->model_hash == sgm_trace_about(p->trace[1])->model_hash, "tokens",
+        (json_int_t)c->tokens, "assignments_changed", cli_json_real(c->assignments_changed), "tokens_changed",
+        cli_json_real(c->tokens_changed), "weights_changed", cli_json_real(c->weights_changed), "layers", layers);
+}
+
+static void print_comparison(const pair *p) {
+    const sgm_trace_comparison *c = &p->found;
+    printf("%s; %.2f %% of the assignments differ, %.2f %% of the tokens in one or more layers,\n"
+           "%.2f %% of the weights of the assignments that both made\n\n",
+           cli_counted(c->tokens, "token").text, 100 * c->assignments_changed, 100 * c->tokens_changed,
+           100 * c->weights_changed);
+    printf("layer   changed  load moved  violation   there  domains differ   there\n");
+    for (int64_t l = 0; l < c->layers; l++)
+        printf("%5lld  %6.2f %%    %6.2f %%  %9.2f  %6.2f  %14.4f  %6.4f\n", (long long)l, 100 * c->layer_changed[l],
+               100 * c->load_difference[l], p->stats[0].all.layer[l].max_violation,
+               p->stats[1].all.layer[l].max_violation, p->stats[0].domain_divergence_nats[l],
+               p->stats[1].domain_divergence_nats[l]);
+    printf("\nload moved: half the sum of the differences of the experts' shares.\n");
+}
+
+static int two_traces(const cli_args *args) {
+    pair p = {0};
+    sgm_error error = {0};
+    int code = CLI_DONE;
+    if (compare(args, &p, &error))
+        code = cli_fail(&error);
+    else if (cli_switch(args, "json"))
+        code = cli_json_print(comparison_json(args, &p));
+    else
+        print_comparison(&p);
+    sgm_trace_comparison_free(&p.found);
+    for (int i = 0; i < 2; i++) {
+        sgm_trace_stats_free(&p.stats[i]);
+        sgm_trace_close(p.trace[i]);
+    }
+    return code;
+}
+
+int cli_stats_traces(const cli_args *args) {
+    static const char *const of_models[] = {"model", "data", "against", "limit", "threads", "kernels", "kv-type", NULL};
+    for (const char *const *flag = of_models; *flag; flag++)
+        if (cli_given(args, *flag))
+            return cli_usage("leave it out, or the trace", "sigmoe stats: --%s means nothing with a trace", *flag);
+    int code = cli_check_files(cli_operands(args), cli_operand_count(args));
+    if (code != CLI_DONE)
+        return code;
+    return cli_operand_count(args) == 1 ? one_trace(args) : two_traces(args);
+}
