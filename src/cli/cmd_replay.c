@@ -107,8 +107,9 @@ static void print_table(const cli_args *args, const outcome *outcomes, size_t co
                isfinite(r->bytes_read_per_token) ? cli_bytes_label(r->bytes_read_per_token).text : "-", 100 * least,
                100 * most);
     }
-    printf("\n%s are first uses of an expert, which no cache avoids. lowest, highest layer: the layers' hit rates.\n",
-           cli_counted(first->first_uses, "miss").text);
+    printf("\nOf the misses %s are first uses of an expert, which no cache avoids. lowest, highest layer: hit rates of "
+           "layers.\n",
+           cli_grouped(first->first_uses).text);
 }
 
 static int run_all(const cli_args *args, const sgm_replay *replay, const char *named) {

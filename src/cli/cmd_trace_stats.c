@@ -95,6 +95,8 @@ static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stat
     for (size_t d = 0; d < stats->domains; d++) {
         char name[64];
         double entropy = 0;
+        if (stats->domain[d].tokens == 0)
+            continue;
         snprintf(name, sizeof name, "%s", about->domain[d]);
         for (int64_t l = 0; l < stats->layers; l++)
             entropy += stats->domain[d].layer[l].entropy_over_log_e / (double)stats->layers;

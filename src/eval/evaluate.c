@@ -241,7 +241,7 @@ static sgm_status add_corpus(evaluator *e, const char *path, sgm_error *error) {
     if (status)
         return status;
     status = same_tokenizer(e, corpus, path, error);
-    for (size_t d = 0; !status && d < sgm_corpus_domains(corpus); d++) {
+    for (size_t d = 0; !status && d < sgm_corpus_domains(corpus) && !(e->limit && e->scored >= e->limit); d++) {
         status = set_domain(e, sgm_corpus_domain(corpus, d), error);
         if (!status)
             status = add_heldout(e, corpus, d, error);

@@ -71,7 +71,7 @@ static double entropy(const double *share, int64_t experts) {
 }
 
 /* JS = H(mean of the shares) − mean of H(share); the noise follows from the bias −(E − 1)/2n of an entropy that is taken
- * from n counts (Miller and Madow). `share`, `mean`: (E) scratch. */
+ * from n counts, with E the experts that anybody used (Miller and Madow). `share`, `mean`: (E) scratch. */
 static void divergence(const sgm_trace_stats *stats, int64_t layer, double *share, double *mean, double *js,
                        double *noise) {
     int64_t E = stats->experts, present = 0;
@@ -96,11 +96,14 @@ static void divergence(const sgm_trace_stats *stats, int64_t layer, double *shar
     if (present < 2)
         return;
     double D = (double)present;
-    for (int64_t e = 0; e < E; e++)
+    int64_t used = 0;
+    for (int64_t e = 0; e < E; e++) {
         mean[e] /= D;
+        used += mean[e] > 0;
+    }
     *js = entropy(mean, E) - entropies / D;
     *js = *js > 0 ? *js : 0; /* rounding */
-    *noise = (double)(E - 1) * (1 - 1 / D) * inverse / (2 * D);
+    *noise = (double)(used - 1) * (1 - 1 / D) * inverse / (2 * D);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
