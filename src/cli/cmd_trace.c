@@ -125,6 +125,10 @@ static int run(const cli_args *args) {
         if (cli_given(args, *flag))
             return cli_usage("leave it out", "sigmoe trace: --%s means nothing with --%s", *flag,
                              prompt ? "prompt" : "data");
+    const char *out = cli_text(args, "out");
+    struct stat about;
+    if (stat(out, &about) == 0 && S_ISREG(about.st_mode) && !sgm_trace_is_one(out))
+        return cli_usage("give another name, or remove the file", "sigmoe trace: %s is there and is no trace", out);
     cli_note_threads(args);
     return prompt ? trace_prompt(args) : trace_data(args);
 }
@@ -156,7 +160,8 @@ const cli_command cli_trace = {
     .details =
         "A training run traces itself: --set train.trace_every=N writes RUN/traces/step-NNNNNN.trace.\n"
         "Of a generation the domains are \"prompt\" and \"generated\"; of text files their names, of a data folder\n"
-        "its own. What a killed program leaves, FILE.partial-…, can be read up to its last whole block.",
+        "its own. An --out that is there is replaced if it is a trace. What a killed program leaves,\n"
+        "FILE.partial-…, can be read up to its last whole block.",
     .example = "sigmoe trace --model runs/demo --data runs/demo/data --out demo.trace\n"
                "sigmoe trace --model runs/demo --prompt \"In the beginning\" --tokens 200 --out spoken.trace",
     .run = run,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* RUN/traces/step-NNNNNN.trace: how a step's global batch was routed, every train.trace_every steps. The step itself is the
- * same to the byte: its records are only looked at. */
+ * same to the byte: its records are only looked at. A step that is traced allocates, the others do not. */
 #include <inttypes.h>
 
 #include "base/memory.h"

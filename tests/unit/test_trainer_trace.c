@@ -187,6 +187,25 @@ static void inference_routes_alike(void **state) {
     sgm_trainer_close(trainer);
 }
 
+/* The header says what the step that follows will do, at a switch of sparsity too. */
+static void the_number_of_experts_is_the_steps(void **state) {
+    (void)state;
+    train("sparse", (const char *[]){"train.trace_every=6", "sparsity.kind=progressive", "sparsity.layers=4,2",
+                                     "sparsity.switch=0.5", NULL});
+    for (int step = 6; step <= 12; step += 6) { /* of 12: 6 is the last before the switch */
+        sgm_trace *trace = open_trace(trace_path("sparse", step));
+        sgm_trace_block block;
+        assert_int_equal(sgm_trace_read(trace, 0, &block, NULL), SGM_OK);
+        for (int l = 0; l < 2; l++) {
+            int64_t k = step == 6 ? 4 - 2 * l : 1;
+            assert_int_equal(sgm_trace_about(trace)->experts_per_token[l], k);
+            assert_int_equal(block.slots[l], k);
+        }
+        sgm_trace_close(trace);
+    }
+    remove_run("sparse");
+}
+
 /* A trace that cannot be written is told, and the run goes on. */
 static void failures_are_told(void **state) {
     (void)state;
@@ -200,9 +219,8 @@ static void failures_are_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_are_traced),
-        cmocka_unit_test(threads_and_micro_batches_do_not_show),
-        cmocka_unit_test(inference_routes_alike),
+        cmocka_unit_test(steps_are_traced),       cmocka_unit_test(threads_and_micro_batches_do_not_show),
+        cmocka_unit_test(inference_routes_alike), cmocka_unit_test(the_number_of_experts_is_the_steps),
         cmocka_unit_test(failures_are_told),
     };
     return cmocka_run_group_tests_name("trainer_trace", tests, setup, teardown);

@@ -8,7 +8,7 @@ expect 0 stats r/traces/step-000006.trace; says "domains differ"; says "domain "
 
 # An evaluation: the same figures as without a trace.
 expect 0 trace --model r --data r/data --limit 500 --kernels ref --threads 1 --out e.trace --json
-json path source model_hash tokens layers experts domains.1 bytes bits_per_byte
+json path source model_hash tokens layers experts domains.0 bytes bits_per_byte
 [ "$(field tokens)" = 500 ] || fail "tokens: $(field tokens)"
 expect 0 stats e.trace --json; one=$(field layers.1.load) entropy=$(field layers.1.entropy_over_log_e)
 expect 0 stats --model r --data r/data --limit 500 --kernels ref --threads 1 --json
@@ -22,6 +22,16 @@ expect 0 stats before.trace e.trace --json; json weights_changed layers.0.assign
 [ "$(field same_model)" = False ] || fail "two checkpoints, one hash"
 expect 0 stats before.trace e.trace; says "of the assignments differ"
 expect 2 stats e.trace r/traces/step-000006.trace; hints "not of the same tokens"
+
+# The same model in 4 bits: another hash, fewer bytes an expert, routes that can be compared.
+expect 0 quantize --model r --type q4_0 --out small.gguf
+expect 0 trace --model small.gguf --data r/data --limit 500 --kernels ref --out small.trace
+expect 0 stats small.trace e.trace --json; json tokens_changed
+[ "$(field same_model)" = False ] || fail "two storage types, one hash"
+expect 0 replay --trace e.trace --cache 4 --policy lru --json; full=$(field policies.0.bytes_read_per_token)
+expect 0 replay --trace small.trace --cache 4 --policy lru --json
+python3 -c "import sys; sys.exit(not float(sys.argv[1]) < 0.3 * float(sys.argv[2]))" "$(field policies.0.bytes_read_per_token)" "$full" ||
+    fail "4 bits read $(field policies.0.bytes_read_per_token) bytes a token, f32 $full"
 
 # A generation.
 expect 0 trace --model r --prompt "The " --tokens 5 --temperature 0 --out g.trace --json
@@ -79,4 +89,6 @@ expect 2 stats; hints "--model M is missing, or a trace"
 expect 2 stats --model r; hints "--data FILE… is missing"
 expect 2 stats e.trace --model r; hints "--model means nothing with a trace"
 expect 2 trace --model r --data r/data --out r; hints "it is a folder"
+cp r/config.yaml mine; expect 2 trace --model r --data r/data --out mine; hints "is no trace"
+cmp mine r/config.yaml || fail "a file that is no trace was touched"
 [ ! -e x.trace ] || fail "a refused command left a file"
