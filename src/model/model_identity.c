@@ -28,7 +28,7 @@ uint64_t sgm_model_hash(const sgm_model *model, const sgm_real *selection_bias) 
 }
 
 static int64_t mean_expert_bytes(const sgm_model *model, int64_t layer) {
-    int64_t experts = model->settings.experts;
+    int64_t experts = model->layers[layer].bank.experts; /* null ones have no weights and are not among them */
     size_t bytes = 0;
     for (int64_t i = 0; i < 3 * experts; i++)
         bytes += stored_bytes(&model->layers[layer].expert_weights[i]);
@@ -45,6 +45,7 @@ void sgm_model_about(const sgm_model *model, const sgm_real *selection_bias, con
                               .vocabulary = model->settings.vocabulary,
                               .layers = model->settings.layers,
                               .experts = model->settings.experts,
+                              .null_experts = model->settings.experts - model->layers[0].bank.experts,
                               .experts_per_token = experts_per_token,
                               .expert_bytes = expert_bytes};
 }
