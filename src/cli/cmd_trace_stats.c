@@ -50,7 +50,7 @@ static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stat
     for (int64_t l = 0; l < stats->layers; l++) {
         json_t *layer = cli_layer_json(&load->layer[l], load->load + l * stats->experts, stats->experts, l);
         double tokens = (double)(load->tokens ? load->tokens : 1);
-        json_object_set_new(layer, "expert_computations_per_token", cli_json_real((double)load->computed[l] / tokens));
+        json_object_set_new(layer, "experts_computed_per_token", cli_json_real((double)load->computed[l] / tokens));
         json_array_append_new(layers, layer);
     }
     return layers;
