@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The loader: packed training windows, and evaluation windows. See loader.h.
  *
- * Nothing random is stored. Which domain window n comes from is number n of one stream; the order of an epoch is a
+ * Nothing random is stored. Which domain window n (or micro-batch n) comes from is number n of one stream; the order of an epoch is a
  * keyed permutation of 0 … documents-1 (a Feistel network that walks past values outside the range), so "the i-th
  * document of epoch e" is a function and resuming means setting integers. */
 #include "data/loader.h"
@@ -25,7 +25,8 @@ struct sgm_loader {
     const sgm_corpus *corpus;
     int64_t context;
     uint64_t seed, mixture_stream;
-    int64_t window;            /* windows drawn so far */
+    int64_t window; /* windows drawn so far */
+    int64_t step_windows, group_windows;
     size_t domain_count, last; /* last: the last domain with a share, where rounding must end */
     domain_stream *domains;
 };
@@ -158,8 +159,17 @@ static sgm_status set_shares(sgm_loader *loader, const char *mixture, double *we
     return SGM_OK;
 }
 
+/* The number of the draw that decides the next window's domain: the window's own, or its micro-batch's. */
+static int64_t draw_number(const sgm_loader *loader) {
+    if (loader->group_windows == 0)
+        return loader->window;
+    int64_t groups = (loader->step_windows + loader->group_windows - 1) / loader->group_windows;
+    return loader->window / loader->step_windows * groups +
+           loader->window % loader->step_windows / loader->group_windows;
+}
+
 static size_t draw_domain(const sgm_loader *loader) {
-    sgm_rng rng = sgm_rng_at(loader->seed, loader->mixture_stream, 2 * (uint64_t)loader->window);
+    sgm_rng rng = sgm_rng_at(loader->seed, loader->mixture_stream, 2 * (uint64_t)draw_number(loader));
     double u = sgm_rng_uniform(&rng);
     for (size_t d = 0; d < loader->last; d++)
         if (u < loader->domains[d].share)
@@ -173,6 +183,10 @@ sgm_status sgm_loader_new(const sgm_corpus *corpus, const sgm_loader_options *op
     if (options->context < 1)
         return sgm_fail(error, SGM_EARGUMENT, "give a context of at least 1 token", "a context of %lld is not usable",
                         (long long)options->context);
+    if (options->group_windows < 0 || options->step_windows < options->group_windows)
+        return sgm_fail(error, SGM_EARGUMENT, "a micro-batch is a part of a step",
+                        "micro-batches of %lld windows in steps of %lld", (long long)options->group_windows,
+                        (long long)options->step_windows);
     size_t count = sgm_corpus_domains(corpus);
     sgm_loader *loader = sgm_alloc(sizeof *loader);
     double *weights = sgm_alloc(count * sizeof *weights);
@@ -186,6 +200,8 @@ sgm_status sgm_loader_new(const sgm_corpus *corpus, const sgm_loader_options *op
     loader->corpus = corpus;
     loader->context = options->context;
     loader->seed = options->seed;
+    loader->step_windows = options->step_windows;
+    loader->group_windows = options->group_windows;
     loader->mixture_stream = sgm_rng_stream("mixture", 0);
     loader->domain_count = count;
     for (size_t d = 0; d < count; d++) {

@@ -3,8 +3,8 @@
  *
  * A window is `context` tokens of one domain: documents one behind the other, each cut at the window's end and
  * continued in the domain's next window as a new segment. The domain of window n is drawn by weight from a
- * counter-based generator; within a domain documents come in an order shuffled per epoch. The whole position is
- * sgm_loader_position: a few integers per domain, stored in checkpoints. */
+ * counter-based generator, or one domain for all windows of a micro-batch; within a domain documents come in an order
+ * shuffled per epoch. The whole position is sgm_loader_position: a few integers per domain, stored in checkpoints. */
 #ifndef SGM_DATA_LOADER_H
 #define SGM_DATA_LOADER_H
 
@@ -17,6 +17,9 @@ typedef struct sgm_loader_options {
     int64_t context;
     uint64_t seed;
     const char *mixture; /* "prose=2,code=1" weights; NULL or "": by training tokens. Unknown domain: error */
+    /* Windows of a step and of a micro-batch, where a micro-batch holds one domain alone (the last of a step may be
+     * shorter); 0: every window draws its own. */
+    int64_t step_windows, group_windows;
 } sgm_loader_options;
 sgm_status sgm_loader_new(const sgm_corpus *corpus, const sgm_loader_options *options, sgm_loader **loader,
                           sgm_error *error);

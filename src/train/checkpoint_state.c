@@ -44,11 +44,18 @@ static json_t *hexadecimal(uint64_t value) {
     return json_sprintf("%016" PRIx64, value);
 }
 
+/* The split into micro-batches changes no number, unless each of them gets a domain of its own. */
+static bool decides(const sgm_config *config, const char *key) {
+    const char *grouped = sgm_config_get(config, "data.one_domain_per_micro_batch");
+    return !is_left_out(key) ||
+           (strcmp(key, "data.micro_batch_tokens") == 0 && grouped && strcmp(grouped, "true") == 0);
+}
+
 static json_t *describe_config(const sgm_config *config) {
     json_t *object = json_object();
     for (size_t i = 0; i < sgm_config_count(config); i++) {
         const char *key = sgm_config_key(config, i);
-        if (!is_left_out(key))
+        if (decides(config, key))
             json_object_set_new(object, key, json_string(sgm_config_get(config, key)));
     }
     return object;

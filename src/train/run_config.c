@@ -24,6 +24,8 @@ static const sgm_param data_params[] = {
      "tokens computed at once; auto: all of a step, at most 8192"},
     {"mixture", SGM_PARAM_TEXT, DATA(mixture), "", 1, 0, false, NULL, "",
      "weights of the domains, e.g. prose=2,code=1; empty: by size"},
+    {"one_domain_per_micro_batch", SGM_PARAM_BOOL, DATA(one_domain_per_micro_batch), "false", 1, 0, false, NULL, "",
+     "draw a domain for each micro-batch instead of each window: text as it comes when groups of machines read apart"},
     {"tokenizer", SGM_PARAM_TEXT, DATA(tokenizer), "", 1, 0, false, NULL, "",
      "a tokenizer.json, or `bytes`; empty: train one on the text"},
     {"folder", SGM_PARAM_TEXT, DATA(folder), "", 1, 0, false, NULL, "",

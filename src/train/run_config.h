@@ -16,7 +16,7 @@ typedef struct sgm_data_settings {
     int64_t tokens_per_step, micro_batch_tokens;
     char *mixture, *tokenizer, *folder;
     double heldout_share;
-    bool deduplicate;
+    bool one_domain_per_micro_batch, deduplicate;
     int64_t document_bytes;
 } sgm_data_settings;
 

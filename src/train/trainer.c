@@ -111,9 +111,14 @@ static sgm_status open_corpus(sgm_trainer *trainer, sgm_error *error) {
         sgm_trainer_note(trainer,
                          "the tokenizer has %" PRId64 " tokens: %" PRId64 " of the model's vocabulary stay unused",
                          tokens, vocabulary - tokens);
+    const sgm_data_settings *data = &trainer->settings->data;
     sgm_loader_options options = {.context = trainer->settings->model.context,
                                   .seed = (uint64_t)trainer->settings->train.seed,
-                                  .mixture = trainer->settings->data.mixture};
+                                  .mixture = data->mixture};
+    if (data->one_domain_per_micro_batch) {
+        options.step_windows = data->tokens_per_step / options.context;
+        options.group_windows = data->micro_batch_tokens / options.context;
+    }
     return sgm_loader_new(trainer->corpus, &options, &trainer->loader, error);
 }
 

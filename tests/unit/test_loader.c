@@ -234,6 +234,57 @@ static void mixture_weights_hold(void **state) {
     }
 }
 
+/* Steps of 7 windows in micro-batches of 3, 3 and 1: each is of one domain, steps do not share one, both domains come with
+ * their weights, and the stream can be taken up between two steps. With groups of one window it is the plain stream. */
+static void one_domain_a_micro_batch(void **state) {
+    (void)state;
+    enum { STEPS = 300, WINDOWS = 7, GROUP = 3 };
+    sgm_loader_options options = {
+        .context = CONTEXT, .seed = 5, .mixture = "prose=1,code=1", .step_windows = WINDOWS, .group_windows = GROUP};
+    sgm_loader *loader, *again, *plain = loader_of(5, "prose=1,code=1");
+    assert_int_equal(sgm_loader_new(corpus, &options, &loader, NULL), SGM_OK);
+    assert_int_equal(sgm_loader_new(corpus, &options, &again, NULL), SGM_OK);
+    sgm_packed *packed = packed_of(WINDOWS), *other = packed_of(WINDOWS);
+    int64_t position[7], prose = 0, changes = 0;
+    assert_int_equal(sgm_loader_position_count(loader), 7);
+    for (int step = 0; step < STEPS; step++) {
+        if (step == STEPS / 2) {
+            sgm_loader_position_get(loader, position);
+            assert_int_equal(sgm_loader_position_put(again, position, 7, NULL), SGM_OK);
+        }
+        sgm_loader_next(loader, WINDOWS, packed);
+        for (int w = 0; w < WINDOWS; w++) {
+            if (w % GROUP)
+                assert_int_equal(packed->domain[w], packed->domain[w - 1]);
+            else
+                prose += packed->domain[w] == 0;
+        }
+        changes += packed->domain[0] != packed->domain[GROUP];
+        if (step >= STEPS / 2) {
+            sgm_loader_next(again, WINDOWS, other);
+            assert_memory_equal(packed->tokens, other->tokens, WINDOWS * CONTEXT * sizeof(int32_t));
+        }
+    }
+    assert_in_range(prose, 3 * STEPS / 2 - 75, 3 * STEPS / 2 + 75); /* of 900 draws: 450, five deviations of 15 */
+    assert_in_range(changes, STEPS / 2 - 45, STEPS / 2 + 45);       /* of 300: 150, five of 8.7 */
+    sgm_loader_free(again);
+    options.group_windows = 1;
+    assert_int_equal(sgm_loader_new(corpus, &options, &again, NULL), SGM_OK);
+    for (int step = 0; step < 5; step++) {
+        sgm_loader_next(again, WINDOWS, packed);
+        sgm_loader_next(plain, WINDOWS, other);
+        assert_memory_equal(packed->tokens, other->tokens, WINDOWS * CONTEXT * sizeof(int32_t));
+    }
+    sgm_loader *none;
+    options.group_windows = WINDOWS + 1;
+    assert_int_equal(sgm_loader_new(corpus, &options, &none, NULL), SGM_EARGUMENT);
+    sgm_packed_free(packed);
+    sgm_packed_free(other);
+    sgm_loader_free(loader);
+    sgm_loader_free(again);
+    sgm_loader_free(plain);
+}
+
 static void slices_are_the_batch(void **state) {
     (void)state;
     sgm_loader *loader = loader_of(2, NULL);
@@ -289,13 +340,10 @@ static void evaluation_scores_each_token_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_token_once_an_epoch),
-        cmocka_unit_test(segments_follow_documents),
-        cmocka_unit_test(resumes_anywhere),
-        cmocka_unit_test(wrong_positions_change_nothing),
-        cmocka_unit_test(mixture_weights_hold),
-        cmocka_unit_test(slices_are_the_batch),
-        cmocka_unit_test(evaluation_scores_each_token_once),
+        cmocka_unit_test(every_token_once_an_epoch), cmocka_unit_test(segments_follow_documents),
+        cmocka_unit_test(resumes_anywhere),          cmocka_unit_test(wrong_positions_change_nothing),
+        cmocka_unit_test(mixture_weights_hold),      cmocka_unit_test(one_domain_a_micro_batch),
+        cmocka_unit_test(slices_are_the_batch),      cmocka_unit_test(evaluation_scores_each_token_once),
     };
     return cmocka_run_group_tests(tests, make_corpus, drop_corpus);
 }
