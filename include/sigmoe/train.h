@@ -70,6 +70,10 @@ sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const
 /* Train to the end, saving as configured. `*stop` is polled between steps and in evaluations: non-zero → save, return
  * SGM_EINTERRUPTED. An evaluation that was broken off is made by the run that goes on. */
 sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_error *error);
+/* The same, but at most `steps` steps of it, so that several runs can take turns; no save between turns but those
+ * configured. *done: the run is complete, its last evaluation and summary too. */
+sgm_status sgm_trainer_advance(sgm_trainer *trainer, int64_t steps, const volatile int *stop, bool *done,
+                               sgm_error *error);
 sgm_status sgm_trainer_step(sgm_trainer *trainer, sgm_step_report *report, sgm_error *error); /* one step */
 sgm_status sgm_trainer_save(sgm_trainer *trainer, sgm_error *error);
 void sgm_trainer_close(sgm_trainer *trainer);

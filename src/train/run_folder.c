@@ -71,8 +71,8 @@ static sgm_status choose_tokenizer(const sgm_run_settings *settings, const char 
     return status;
 }
 
-static sgm_status build_data(const sgm_run_settings *settings, const char *const *data, size_t data_count,
-                             const char *folder, const volatile int *stop, sgm_error *error) {
+sgm_status sgm_run_folder_build_data(const sgm_run_settings *settings, const char *const *data, size_t data_count,
+                                     const char *folder, const volatile int *stop, sgm_error *error) {
     sgm_data_source *sources = NULL;
     size_t found = 0;
     char *tokenizer = NULL, *target = sgm_path_join(folder, "data");
@@ -207,7 +207,7 @@ sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *con
     sgm_status status = sgm_work_folder_take(folder, lock, error);
     if (!status) {
         if (!settings->data.folder[0])
-            status = build_data(settings, data, data_count, folder, stop, error);
+            status = sgm_run_folder_build_data(settings, data, data_count, folder, stop, error);
         if (!status)
             status = write_config(settings, folder, error);
         if (!status && (status = sgm_folder_rename(folder, run, error)) == SGM_EEXISTS)

@@ -76,6 +76,10 @@ sgm_status sgm_trainer_summary(sgm_trainer *trainer, sgm_error *error);
 /* run_folder.c. Write where the data come from into `data.folder`: the one data folder that was named, as an absolute path,
  * or "" for text that is still to be tokenised. Before the config is bound: its values are borrowed from then on. */
 sgm_status sgm_run_folder_bind_data(sgm_config *config, const char *const *data, size_t data_count, sgm_error *error);
+/* run_folder.c. Tokenise text into FOLDER/data, which is there whole afterwards or not at all, with the tokenizer that the
+ * settings name or a new one. */
+sgm_status sgm_run_folder_build_data(const sgm_run_settings *settings, const char *const *data, size_t data_count,
+                                     const char *folder, const volatile int *stop, sgm_error *error);
 /* run_folder.c. Make RUN with its config.yaml and, where text was given, its data, in one rename: it is there whole or
  * not at all; `stop` as in sgm_data_build. `lock` is held on return. The settings' config gets data.folder. */
 sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *const *data, size_t data_count,

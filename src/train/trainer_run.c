@@ -248,13 +248,14 @@ static void make_up_evaluation(sgm_trainer *trainer) {
         evaluate(trainer, train->eval_tokens);
 }
 
-static sgm_status run_to_the_end(sgm_trainer *trainer, sgm_error *error) {
+/* Until step `last` is done, and all that belongs to the end where that is the run's last. */
+static sgm_status run_until(sgm_trainer *trainer, int64_t last, bool *done, sgm_error *error) {
     const sgm_train_settings *train = &trainer->settings->train;
     const sgm_stepper *stepper = trainer->stepper;
     if (isnan(trainer->peak_flops))
         trainer->peak_flops = measure_peak(train);
     make_up_evaluation(trainer);
-    while (stepper->step < train->steps) {
+    while (stepper->step < last) {
         if (sgm_trainer_stopped(trainer)) {
             sgm_status status = sgm_trainer_save(trainer, error);
             return status ? status
@@ -276,12 +277,22 @@ static sgm_status run_to_the_end(sgm_trainer *trainer, sgm_error *error) {
         if (due(stepper->step, train->checkpoint_every) && (status = save_on_the_way(trainer, error)))
             return status;
     }
-    return finish(trainer, error);
+    *done = last == train->steps;
+    return *done ? finish(trainer, error) : SGM_OK;
+}
+
+sgm_status sgm_trainer_advance(sgm_trainer *trainer, int64_t steps, const volatile int *stop, bool *done,
+                               sgm_error *error) {
+    int64_t left = trainer->settings->train.steps - trainer->stepper->step;
+    trainer->stop = stop;
+    *done = false;
+    sgm_status status = run_until(trainer, trainer->stepper->step + (steps < left ? steps : left), done, error);
+    trainer->stop = NULL;
+    *done = *done && !status;
+    return status;
 }
 
 sgm_status sgm_trainer_run(sgm_trainer *trainer, const volatile int *stop, sgm_error *error) {
-    trainer->stop = stop;
-    sgm_status status = run_to_the_end(trainer, error);
-    trainer->stop = NULL;
-    return status;
+    bool done;
+    return sgm_trainer_advance(trainer, trainer->settings->train.steps, stop, &done, error);
 }

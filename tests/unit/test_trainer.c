@@ -148,6 +148,33 @@ static void killing_at_any_moment_changes_nothing(void **state) {
     remove_run("killed");
 }
 
+/* Turns of 3 and of 5 steps: the bytes and rows of runs that went through alone. */
+static void runs_can_take_turns(void **state) {
+    (void)state;
+    const char *settings[] = {"train.eval_every=3", NULL}, *other[] = {"train.eval_every=3", "train.seed=2", NULL};
+    train("alone", settings);
+    train("alone-2", other);
+    sgm_trainer *trainers[] = {start("turns", settings), start("turns-2", other)};
+    const int64_t steps[] = {3, 5};
+    bool done[2] = {false, false};
+    int turns = 0;
+    for (; !done[0] || !done[1]; turns++)
+        for (int i = 0; i < 2; i++)
+            if (!done[i])
+                assert_int_equal(sgm_trainer_advance(trainers[i], steps[i], NULL, &done[i], NULL), SGM_OK);
+    assert_int_equal(turns, 4); /* 12 steps by 3; by 5 it takes 3 turns */
+    sgm_trainer_close(trainers[0]);
+    sgm_trainer_close(trainers[1]);
+    same_checkpoint("alone", "turns", 12);
+    same_checkpoint("alone-2", "turns-2", 12);
+    assert_true(query("turns", "SELECT count(DISTINCT step) FROM evals") == 4);
+    assert_true(query("turns", "SELECT sum(loss) FROM evals") == query("alone", "SELECT sum(loss) FROM evals"));
+    assert_true(sgm_path_exists(join(path("turns-2"), "summary.json")));
+    const char *names[] = {"alone", "alone-2", "turns", "turns-2"};
+    for (int i = 0; i < 4; i++)
+        remove_run(names[i]);
+}
+
 static void a_run_can_be_made_longer(void **state) {
     (void)state;
     const char *settings[] = {"schedule.kind=constant", "schedule.warmup_steps=2", NULL},
@@ -553,6 +580,7 @@ int main(void) {
         cmocka_unit_test(threads_and_micro_batches_change_nothing),
         cmocka_unit_test(resuming_continues_bit_for_bit),
         cmocka_unit_test(killing_at_any_moment_changes_nothing),
+        cmocka_unit_test(runs_can_take_turns),
         cmocka_unit_test(a_run_can_be_made_longer),
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(a_loss_that_is_not_finite_is_skipped),
