@@ -9,32 +9,13 @@
 
 #include "base/file.h"
 #include "base/text_print.h"
-#include "base/utf8.h"
 #include "sigmoe/machine.h"
 #include "sigmoe/train.h"
 #include "train/report.h"
 
 enum { MOST_CONFIG_BYTES = 1 << 20 };
 
-/* ---- text ----------------------------------------------------------------------------------------------------- */
-
-void sgm_page_text(sgm_page *page, const char *text, size_t size) {
-    for (size_t i = 0; i < size;) {
-        size_t length = sgm_utf8_length(text + i, size - i);
-        unsigned char c = (unsigned char)text[i];
-        if (length == 0 || (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
-            PUT(page, "&#xfffd;");
-        else if (c == '&' || c == '<' || c == '>' || c == '"')
-            PUT(page, "&#%d;", c);
-        else
-            PUT(page, "%.*s", (int)length, text + i);
-        i += length ? length : 1;
-    }
-}
-
-static void put_string(sgm_page *page, const char *text) {
-    sgm_page_text(page, text, strlen(text));
-}
+/* ---- tiles ---------------------------------------------------------------------------------------------------- */
 
 static void put_tile(sgm_page *page, const char *what, const char *format, double value) {
     char text[48];
@@ -63,19 +44,14 @@ static const sgm_report_evals *overall(const sgm_report_data *data) {
 }
 
 static void write_head(sgm_page *page, const sgm_report_data *data, const char *name) {
-    PUT(page, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-              "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
-              "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-              "'unsafe-inline'\">\n<title>");
-    put_string(page, name);
-    PUT(page, " · sigmoe</title>\n<style>%s", sgm_report_style);
+    sgm_page_begin(page, name);
     for (size_t i = 0; i < data->snapshots; i++)
         PUT(page,
             "#t%zu:checked~.m%zu{display:block}#t%zu:checked~.times .l%zu{background:var(--ink);color:var(--bg);"
             "border-color:var(--ink)}#t%zu:focus-visible~.times .l%zu{outline:2px solid var(--c0)}\n",
             i, i, i, i, i, i);
     PUT(page, "</style></head><body><main>\n<header><h1>");
-    put_string(page, name);
+    sgm_page_string(page, name);
     PUT(page, "</h1><p>a training run of sigmoe %s</p></header>\n", sgm_version());
 }
 
@@ -327,7 +303,7 @@ static void write_samples(sgm_page *page, const sgm_report_data *data) {
     for (size_t i = 0; i < data->samples; i++) {
         const sgm_report_sample *s = &data->sample[i];
         PUT(page, "<div class=\"card\"><h3>step %lld</h3><pre><b>", (long long)s->step);
-        put_string(page, s->prompt);
+        sgm_page_string(page, s->prompt);
         PUT(page, "</b>");
         sgm_page_text(page, s->text, s->text_size);
         PUT(page, "</pre></div>\n");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The pieces of a run's HTML page: what is read from run.sqlite, the page being written, and its drawings.
+/* The pieces of a run's HTML page, which a lab's is made of too: what is read from run.sqlite, the page being written, and
+ * its drawings.
  *
  * The page fetches nothing and holds no script: drawings are inline SVG coloured by CSS variables, so that light and
  * dark both work, and choosing a point in time is a set of radio buttons. */
@@ -57,7 +58,7 @@ typedef struct sgm_report_data {
 sgm_status sgm_report_read(const char *path, sgm_report_data *data, sgm_error *error);
 void sgm_report_data_free(sgm_report_data *data);
 
-/* ---- the page -------------------------------------------------------------------------------------------------- */
+/* ---- the page (report_page.c) ---------------------------------------------------------------------------------- */
 
 /* Text that grows; the first failure (no memory) sticks. */
 typedef struct sgm_page {
@@ -71,8 +72,12 @@ typedef struct sgm_page {
             (page)->status = sgm_buffer_print(&(page)->buffer, __VA_ARGS__);                                           \
     } while (0)
 
+/* The head of a page with that title, up to and with the report's rules of style; what follows may add rules, and then
+ * closes style and head. */
+void sgm_page_begin(sgm_page *page, const char *title);
 /* Text with &, <, >, " escaped; bytes that are not UTF-8 and control characters become U+FFFD. */
 void sgm_page_text(sgm_page *page, const char *text, size_t size);
+void sgm_page_string(sgm_page *page, const char *text);
 
 /* ---- drawings (report_svg.c, report_map.c) ------------------------------------------------------------------------
  */
@@ -81,15 +86,25 @@ typedef struct sgm_svg_series {
     const double *x, *y; /* NaN y: a gap */
     size_t count;
     const char *label; /* NULL: none */
-    int colour;        /* 0… categorical; with `depth` ≥ 0 ignored */
+    int colour;        /* 0… categorical, from 8 on dashed, from 16 on dotted; with `depth` ≥ 0 ignored */
     double depth;      /* 0…1: colour by layer depth; negative: categorical */
     bool faint, points;
 } sgm_svg_series;
 
+/* A pale area behind the lines: a spread. */
+typedef struct sgm_svg_band {
+    const double *x, *low, *high; /* NaN: a gap */
+    size_t count;
+    int colour;
+} sgm_svg_band;
+
 typedef struct sgm_svg_chart {
     const char *title, *note; /* note: a line under the title; may be NULL */
+    const char *x_name;       /* NULL: "step" */
     const sgm_svg_series *series;
     size_t count;
+    const sgm_svg_band *bands;
+    size_t band_count;
     double x_min, x_max;
     double y_low, y_high; /* include these; NaN: whatever the data needs */
     bool log_y;

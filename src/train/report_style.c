@@ -37,6 +37,7 @@ const char sgm_report_style[] =
     ".grid{stroke:var(--line);fill:none}.axis{stroke:var(--dim);fill:none}"
     ".tick{fill:var(--dim);font-size:12px;font-variant-numeric:tabular-nums}"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.faint{stroke-width:1;opacity:.35}"
+    ".dash{stroke-dasharray:7 4}.dot{stroke-dasharray:1.5 4}.band{opacity:.16}"
     ".label{font-size:12px;font-weight:600}.value{font-weight:400;fill:var(--dim)}"
     ".h0{fill:var(--h0)}.h1{fill:var(--h1)}.h2{fill:var(--h2)}.h3{fill:var(--h3)}.h4{fill:var(--h4)}"
     ".h5{fill:var(--h5)}.h6{fill:var(--h6)}.h7{fill:var(--h7)}.h8{fill:var(--h8)}"

@@ -8,7 +8,17 @@
 #include "train/report.h"
 
 /* Geometry in the units of the viewBox; a chart is half the page wide. */
-enum { WIDTH = 560, HEIGHT = 300, LEFT = 56, RIGHT = 136, TOP = 14, BOTTOM = 34, LABEL_GAP = 14, MOST_LABELS = 16 };
+enum {
+    WIDTH = 560,
+    HEIGHT = 300,
+    LEFT = 56,
+    RIGHT = 136,
+    TOP = 14,
+    BOTTOM = 34,
+    LABEL_GAP = 14,
+    MOST_LABELS = 16,
+    COLOURS = 8
+};
 
 typedef struct frame {
     double x_min, x_max, y_min, y_max;
@@ -50,6 +60,13 @@ static frame find_frame(const sgm_svg_chart *chart) {
             f.y_min = fmin(f.y_min, y);
             f.y_max = fmax(f.y_max, y);
         }
+    for (size_t b = 0; b < chart->band_count; b++)
+        for (size_t i = 0; i < chart->bands[b].count; i++)
+            if (isfinite(chart->bands[b].low[i]) && isfinite(chart->bands[b].high[i]) &&
+                (!f.log_y || chart->bands[b].low[i] > 0)) {
+                f.y_min = fmin(f.y_min, chart->bands[b].low[i]);
+                f.y_max = fmax(f.y_max, chart->bands[b].high[i]);
+            }
     if (!isfinite(f.y_min)) {
         f.y_min = f.log_y ? 0.1 : 0;
         f.y_max = 1;
@@ -87,7 +104,7 @@ static void number(char *text, size_t room, double value) {
     }
 }
 
-static void write_axes(sgm_page *page, const frame *f) {
+static void write_axes(sgm_page *page, const frame *f, const char *x_name) {
     double ticks[12];
     char text[32];
     size_t count;
@@ -122,8 +139,8 @@ static void write_axes(sgm_page *page, const frame *f) {
             "text-anchor=\"middle\">%s</text>\n",
             x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 17, text);
     }
-    PUT(page, "<path class=\"axis\" d=\"M%d %dH%d\"/><text class=\"tick\" x=\"%d\" y=\"%d\">step</text>\n", LEFT,
-        HEIGHT - BOTTOM, WIDTH - RIGHT, WIDTH - RIGHT + 22, HEIGHT - BOTTOM + 17);
+    PUT(page, "<path class=\"axis\" d=\"M%d %dH%d\"/><text class=\"tick\" x=\"%d\" y=\"%d\">%s</text>\n", LEFT,
+        HEIGHT - BOTTOM, WIDTH - RIGHT, WIDTH - RIGHT + 22, HEIGHT - BOTTOM + 17, x_name);
 }
 
 /* Colour of a series: one of eight, or mixed along the layer scale. */
@@ -131,15 +148,36 @@ static void colour(char *text, size_t room, const sgm_svg_series *series) {
     if (series->depth >= 0)
         sgm_text_print(text, room, "color-mix(in oklab,var(--deep) %.0f%%,var(--shallow))", 100 * series->depth);
     else
-        snprintf(text, room, "var(--c%d)", series->colour % 8);
+        snprintf(text, room, "var(--c%d)", series->colour % COLOURS);
 }
 
-static void write_line(sgm_page *page, const frame *f, const sgm_svg_series *series) {
+/* There along the high side, back along the low one. Points where either is missing are left out. */
+static void write_band(sgm_page *page, const frame *f, const sgm_svg_band *band) {
+    bool pen = false;
+    PUT(page, "<path class=\"band\" style=\"fill:var(--c%d)\" d=\"", band->colour % COLOURS);
+    for (size_t i = 0; i < 2 * band->count; i++) {
+        size_t at = i < band->count ? i : 2 * band->count - 1 - i;
+        double y = i < band->count ? band->high[at] : band->low[at];
+        if (!isfinite(band->low[at]) || !isfinite(band->high[at]) || (f->log_y && y <= 0))
+            continue;
+        PUT(page, "%c%.1f %.1f", pen ? 'L' : 'M', scale_x(f, band->x[at]), scale_y(f, y));
+        pen = true;
+    }
+    PUT(page, "\"/>\n");
+}
+
+static void write_line(sgm_page *page, const frame *f, const sgm_svg_series *series, const char *x_name) {
     char stroke[96];
     colour(stroke, sizeof stroke, series);
     size_t drawn = 0;
     bool pen = false;
-    PUT(page, "<path class=\"line%s\" style=\"stroke:%s\" d=\"", series->faint ? " faint" : "", stroke);
+    /* What comes after the last colour begins again with dashes. */
+    int round = series->depth >= 0 ? 0 : series->colour / COLOURS;
+    PUT(page, "<path class=\"line%s%s\" style=\"stroke:%s\" d=\"", series->faint ? " faint" : "",
+        round == 0   ? ""
+        : round == 1 ? " dash"
+                     : " dot",
+        stroke);
     for (size_t i = 0; i < series->count; i++) {
         double y = series->y[i];
         if (!isfinite(y) || !isfinite(series->x[i]) || (f->log_y && y <= 0)) {
@@ -158,8 +196,8 @@ static void write_line(sgm_page *page, const frame *f, const sgm_svg_series *ser
             char value[32];
             number(value, sizeof value, series->y[i]);
             PUT(page,
-                "<circle style=\"fill:%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"><title>step %.0f: %s</title></circle>\n",
-                stroke, scale_x(f, series->x[i]), scale_y(f, series->y[i]), series->count > 40 ? "1.6" : "2.6",
+                "<circle style=\"fill:%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"><title>%s %.6g: %s</title></circle>\n",
+                stroke, scale_x(f, series->x[i]), scale_y(f, series->y[i]), series->count > 40 ? "1.6" : "2.6", x_name,
                 series->x[i], value);
         }
 }
@@ -208,9 +246,12 @@ void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart) {
     if (chart->note)
         PUT(page, "<span>%s</span>", chart->note);
     PUT(page, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", WIDTH, HEIGHT, chart->title);
-    write_axes(page, &f);
+    const char *x_name = chart->x_name ? chart->x_name : "step";
+    write_axes(page, &f, x_name);
+    for (size_t b = 0; b < chart->band_count; b++)
+        write_band(page, &f, &chart->bands[b]);
     for (size_t s = 0; s < chart->count; s++)
-        write_line(page, &f, &chart->series[s]);
+        write_line(page, &f, &chart->series[s], x_name);
     write_labels(page, chart, &f);
     if (chart->depth_key) {
         int x = WIDTH - RIGHT + 12;
