@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A lab at work: what its parts share. */
+#ifndef SGM_LAB_LAB_H
+#define SGM_LAB_LAB_H
+
+#include "base/file.h"
+#include "lab/experiment.h"
+#include "lab/plan.h"
+#include "train/trainer.h"
+
+typedef struct sgm_lab {
+    const char *folder;
+    const sgm_lab_options *options;
+    sgm_lab_events events;
+    const volatile int *stop;
+    sgm_lock *lock;
+    sgm_lab_plan plan;
+    sgm_experiment *experiment;
+    size_t *arm; /* indices of the arms at work now */
+    size_t arms;
+    char *data; /* the data folder that all read */
+} sgm_lab;
+
+void sgm_lab_note(const sgm_lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool sgm_lab_stopped(const sgm_lab *lab);
+/* The configuration of arm `index` of the experiment with a seed and so many steps. */
+sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
+                          sgm_error *error);
+
+/* lab_data.c: FOLDER/data from the text there is, or the data folder that was named; lab->data. */
+sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error);
+/* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
+ * arm. SGM_EARGUMENT: fewer than ten. */
+sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);
+/* lab_turns.c: every arm at work with this seed, in turns, to the end. *failed: the first error of an arm whose run could
+ * not go on, code SGM_OK if there was none. */
+sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm_error *error);
+
+#endif

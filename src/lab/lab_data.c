@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The data of a lab: tokenised once, read by every run. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "lab/lab.h"
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the data of a lab");
+}
+
+/* A path of the experiment's file is seen from where the file is. */
+static char *beside(const char *file, const char *path, size_t size) {
+    const char *slash = strrchr(file, '/');
+    return *path == '/' || !slash ? sgm_format("%.*s", (int)size, path)
+                                  : sgm_format("%.*s/%.*s", (int)(slash - file), file, (int)size, path);
+}
+
+/* The experiment's own list of paths; heap texts. */
+static sgm_status own_paths(const sgm_experiment *experiment, char ***paths, size_t *count, sgm_error *error) {
+    const char *at = experiment->frame.data;
+    *paths = sgm_alloc((strlen(at) + 1) * sizeof **paths);
+    if (!*paths)
+        return no_memory(error);
+    while (*at) {
+        size_t size = strcspn(at, ",");
+        if (size && !((*paths)[(*count)++] = beside(experiment->path, at, size)))
+            return no_memory(error);
+        at += size + (at[size] == ',');
+    }
+    return SGM_OK;
+}
+
+/* From text into FOLDER/data, or where a data folder is. */
+static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_error *error) {
+    sgm_config *config = NULL;
+    sgm_run_settings *settings = NULL;
+    sgm_status status = sgm_config_copy(lab->experiment->arms[0].config, &config, error);
+    if (!status)
+        status = sgm_run_folder_bind_data(config, data, count, error);
+    const char *ready = status ? "" : sgm_config_get(config, "data.folder");
+    if (!status && *ready) {
+        lab->data = sgm_strdup(ready);
+    } else if (!status) {
+        sgm_lab_note(lab, "tokenising the text once for all arms");
+        status = sgm_run_settings_new(config, &settings, error);
+        if (!status)
+            status = sgm_run_folder_build_data(settings, data, count, lab->folder, lab->stop, error);
+        lab->data = status ? NULL : sgm_path_join(lab->folder, "data");
+    }
+    if (!status && !lab->data)
+        status = no_memory(error);
+    sgm_run_settings_free(settings);
+    sgm_config_free(config);
+    return status;
+}
+
+sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error) {
+    char *folder = sgm_path_join(lab->folder, "data"), **own = NULL;
+    size_t count = 0;
+    if (!folder)
+        return no_memory(error);
+    if (sgm_path_exists(folder)) {
+        lab->data = folder;
+        return SGM_OK;
+    }
+    sgm_free(folder);
+    sgm_status status = SGM_OK;
+    if (lab->plan.data_count) {
+        status = take(lab, (const char *const *)lab->plan.data, lab->plan.data_count, error);
+    } else if (*lab->experiment->frame.data) {
+        status = own_paths(lab->experiment, &own, &count, error);
+        if (!status)
+            status = take(lab, (const char *const *)own, count, error);
+    } else if (lab->options->default_data) {
+        status = take(lab, &lab->options->default_data, 1, error);
+    } else {
+        status = sgm_fail(error, SGM_EARGUMENT, "name text or a data folder with --data, or `data:` in the experiment",
+                          "there is nothing to train on");
+    }
+    for (size_t i = 0; i < count; i++)
+        sgm_free(own[i]);
+    sgm_free(own);
+    return status;
+}

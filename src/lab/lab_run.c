@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A lab from its folder to its results: what was decided is read or fixed, the runs there are must be those of this
+ * experiment, then seed after seed is trained. Killed at any instant, the same command goes on: every run is a run folder,
+ * and what else there is is written by renaming. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text_print.h"
+#include "lab/lab.h"
+#include "lab/results.h"
+
+void sgm_lab_note(const sgm_lab *lab, const char *format, ...) {
+    char text[1000];
+    va_list list;
+    va_start(list, format);
+    sgm_text_vprint(text, sizeof text, format, list);
+    va_end(list);
+    if (lab->events.note)
+        lab->events.note(lab->events.context, text);
+}
+
+bool sgm_lab_stopped(const sgm_lab *lab) {
+    return lab->stop && *lab->stop;
+}
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a lab");
+}
+
+sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
+                          sgm_error *error) {
+    char number[32];
+    sgm_status status = sgm_config_copy(lab->experiment->arms[index].config, config, error);
+    if (!status)
+        status = sgm_experiment_set_steps(*config, steps, error);
+    snprintf(number, sizeof number, "%" PRId64, seed);
+    if (!status)
+        status = sgm_config_set(*config, "train.seed", number, "lab", error);
+    snprintf(number, sizeof number, "%" PRId64, lab->options->threads);
+    if (!status && lab->options->threads > 0)
+        status = sgm_config_set(*config, "train.threads", number, "--threads", error);
+    return status;
+}
+
+/* ---- the plan ------------------------------------------------------------------------------------------------- */
+
+static bool same_texts(char *const *a, size_t a_count, const char *const *b, size_t b_count) {
+    bool same = a_count == b_count;
+    for (size_t i = 0; same && i < a_count; i++)
+        same = strcmp(a[i], b[i]) == 0;
+    return same;
+}
+
+static sgm_status differs(const sgm_lab *lab, const char *what, sgm_error *error) {
+    return sgm_fail(error, SGM_EARGUMENT, "leave it out to go on, or take another --out",
+                    "%s: this lab has begun with other %s", lab->folder, what);
+}
+
+/* The plan that is there; what is asked for now must agree with it. More seeds and more arms are no contradiction. */
+static sgm_status go_on(sgm_lab *lab, sgm_error *error) {
+    const sgm_lab_options *o = lab->options;
+    sgm_lab_plan *plan = &lab->plan;
+    if (o->steps > 0 && o->steps != plan->steps)
+        return differs(lab, "--steps", error);
+    if (o->setting_count && !same_texts(plan->settings, plan->setting_count, o->settings, o->setting_count))
+        return differs(lab, "--set", error);
+    if (o->data_count && !same_texts(plan->data, plan->data_count, o->data, o->data_count))
+        return differs(lab, "--data", error);
+    plan->seeds = o->seeds > plan->seeds ? o->seeds : plan->seeds;
+    if (o->minutes > 0)
+        sgm_lab_note(lab, "the number of steps was fixed when this lab began: %" PRId64, plan->steps);
+    return SGM_OK;
+}
+
+static sgm_status begin_plan(sgm_lab *lab, const char *experiment, sgm_error *error) {
+    const sgm_lab_options *o = lab->options;
+    sgm_lab_plan *plan = &lab->plan;
+    *plan = (sgm_lab_plan){.seeds = o->seeds, .steps = o->steps, .minutes = o->minutes > 0 ? o->minutes : (double)NAN};
+    if (o->steps > 0 && o->minutes > 0)
+        return sgm_fail(error, SGM_EARGUMENT, "give one of them", "--steps and --minutes both say how long it takes");
+    plan->experiment = sgm_strdup(o->label ? o->label : experiment);
+    sgm_status status = plan->experiment ? SGM_OK : no_memory(error);
+    if (!status)
+        status = sgm_lab_texts(o->settings, o->setting_count, &plan->settings, &plan->setting_count, error);
+    return status ? status : sgm_lab_texts(o->data, o->data_count, &plan->data, &plan->data_count, error);
+}
+
+/* Arms of this call into lab->arm, and into the plan beside those of calls before. */
+static sgm_status choose_arms(sgm_lab *lab, bool fresh, sgm_error *error) {
+    const sgm_experiment *experiment = lab->experiment;
+    const sgm_lab_options *o = lab->options;
+    sgm_lab_plan *plan = &lab->plan;
+    const char *names[SGM_EXPERIMENT_ARMS];
+    size_t count = 0;
+    lab->arm = sgm_alloc(experiment->arm_count * sizeof *lab->arm);
+    if (!lab->arm)
+        return no_memory(error);
+    for (size_t i = 0; i < o->arm_count; i++)
+        if (sgm_experiment_find(experiment, o->arms[i], "--arms", error) == SIZE_MAX)
+            return SGM_EARGUMENT;
+    bool all = o->arm_count == 0 && (fresh || plan->arm_count == 0);
+    for (size_t a = 0; a < experiment->arm_count; a++) {
+        const char *name = experiment->arms[a].settings.name;
+        bool asked = false, before = !fresh && plan->arm_count && sgm_lab_plan_wants(plan, name);
+        for (size_t i = 0; i < o->arm_count; i++)
+            asked = asked || strcmp(o->arms[i], name) == 0;
+        if (all || asked || (o->arm_count == 0 && before))
+            lab->arm[lab->arms++] = a;
+        if (asked || before)
+            names[count++] = name;
+    }
+    if (o->arm_count == 0 || (!fresh && plan->arm_count == 0)) /* all of them: nothing to add */
+        return SGM_OK;
+    char **copies = NULL;
+    size_t copied = 0;
+    sgm_status status = sgm_lab_texts(names, count, &copies, &copied, error);
+    for (size_t i = 0; i < plan->arm_count; i++)
+        sgm_free(plan->arms[i]);
+    sgm_free(plan->arms);
+    plan->arms = copies;
+    plan->arm_count = copied;
+    return status;
+}
+
+/* ---- the runs there are --------------------------------------------------------------------------------------- */
+
+/* A run made for another experiment, or for this one before its file was changed, must not be mixed in. */
+static sgm_status check_run(const sgm_lab *lab, const char *run, const sgm_config *wanted, sgm_error *error) {
+    static const char *const free_keys[] = {"data.folder", "train.threads", "train.checkpoint_every"};
+    sgm_config *config = NULL;
+    char *path = sgm_path_join(run, "config.yaml");
+    sgm_status status = path ? sgm_config_new(&config, error) : no_memory(error);
+    if (!status)
+        status = sgm_config_load(config, path, error);
+    for (size_t i = 0; !status && i < sgm_config_count(wanted); i++) {
+        const char *key = sgm_config_key(wanted, i), *value = sgm_config_get(wanted, key);
+        const char *has = sgm_config_get(config, key);
+        bool skip = strcmp(value, "auto") == 0;
+        for (size_t k = 0; k < sizeof free_keys / sizeof *free_keys; k++)
+            skip = skip || strcmp(key, free_keys[k]) == 0;
+        if (!skip && (!has || strcmp(has, value) != 0))
+            status =
+                sgm_fail(error, SGM_EARGUMENT,
+                         "remove that run's folder to make it anew, or take another --out for the changed experiment",
+                         "%s has %s = %s, the experiment now says %s", run, key, has ? has : "nothing", value);
+    }
+    sgm_config_free(config);
+    sgm_free(path);
+    (void)lab;
+    return status;
+}
+
+static sgm_status check_runs(const sgm_lab *lab, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t a = 0; a < lab->experiment->arm_count && !status; a++)
+        for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++) {
+            sgm_config *config = NULL;
+            char *run = sgm_lab_run_folder(lab->folder, lab->experiment->arms[a].settings.name, seed);
+            if (!run)
+                return no_memory(error);
+            if (sgm_path_exists(run)) {
+                status = sgm_lab_config(lab, a, seed, lab->plan.steps, &config, error);
+                if (!status)
+                    status = check_run(lab, run, config, error);
+            }
+            sgm_config_free(config);
+            sgm_free(run);
+        }
+    return status;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------ */
+
+static sgm_status take_folder(sgm_lab *lab, sgm_error *error) {
+    char *path = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
+    sgm_status status = path && runs ? sgm_folder_make(runs, error) : no_memory(error);
+    if (!status)
+        status = sgm_lock_take(path, &lab->lock, error);
+    sgm_free(path);
+    sgm_free(runs);
+    return status;
+}
+
+static sgm_status keep_experiment(const sgm_lab *lab, sgm_error *error) {
+    char *path = sgm_path_join(lab->folder, "experiment.yaml");
+    sgm_status status =
+        path ? sgm_file_write(path, lab->experiment->text, lab->experiment->size, error) : no_memory(error);
+    sgm_free(path);
+    return status;
+}
+
+/* The experiment with what the plan, or this call, sets on its base; nothing is written yet. */
+static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error *error) {
+    sgm_status status = sgm_lab_plan_read(lab->folder, &lab->plan, error);
+    *fresh = status == SGM_ENOTFOUND;
+    if (status && !*fresh)
+        return status;
+    status = *fresh ? begin_plan(lab, path, error) : go_on(lab, error);
+    if (!status)
+        status = sgm_experiment_open(path, (const char *const *)lab->plan.settings, lab->plan.setting_count,
+                                     &lab->experiment, error);
+    if (status)
+        return status;
+    if (*fresh && lab->plan.seeds == 0)
+        lab->plan.seeds = lab->experiment->frame.seeds;
+    if (*fresh && lab->plan.steps == 0)
+        lab->plan.steps = lab->experiment->frame.steps;
+    return choose_arms(lab, *fresh, error);
+}
+
+static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_error *error) {
+    bool fresh;
+    sgm_status status = decide(lab, path, &fresh, error);
+    if (!status)
+        status = take_folder(lab, error);
+    if (!status)
+        status = check_runs(lab, error);
+    if (!status)
+        status = sgm_lab_prepare_data(lab, error);
+    if (!status && fresh && isfinite(lab->plan.minutes))
+        status = sgm_lab_measure_steps(lab, lab->plan.minutes, &lab->plan.steps, error);
+    if (!status)
+        status = sgm_lab_plan_write(lab->folder, &lab->plan, error);
+    if (!status)
+        status = keep_experiment(lab, error);
+    for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++)
+        status = sgm_lab_train_seed(lab, seed, failed, error);
+    return status;
+}
+
+sgm_status sgm_lab_run(const char *experiment, const sgm_lab_options *options, const sgm_lab_events *events,
+                       const volatile int *stop, sgm_error *error) {
+    sgm_lab lab = {.folder = options->folder, .options = options, .stop = stop};
+    sgm_error failed = {0};
+    if (events)
+        lab.events = *events;
+    sgm_status status = work(&lab, experiment, &failed, error);
+    if (!status) {
+        status = sgm_lab_report(lab.folder, error);
+        if (status == SGM_ENOTFOUND && failed.code) /* nothing is complete, for that reason */
+            status = SGM_OK;
+        if (!status && failed.code)
+            status = sgm_fail(error, failed.code, failed.hint, "%s", failed.message);
+    }
+    sgm_lab_plan_free(&lab.plan);
+    sgm_experiment_close(lab.experiment);
+    sgm_lock_drop(lab.lock);
+    sgm_free(lab.arm);
+    sgm_free(lab.data);
+    return status;
+}
+
+sgm_status sgm_lab_report(const char *folder, sgm_error *error) {
+    static const struct {
+        const char *name;
+        sgm_status (*write)(const sgm_lab_results *results, const char *path, sgm_error *error);
+    } outputs[] = {
+        {"results.json", sgm_lab_write_json}, {"results.md", sgm_lab_write_text}, {"report.html", sgm_lab_write_page}};
+    sgm_lab_plan plan;
+    sgm_experiment *experiment = NULL;
+    sgm_lab_results results = {0};
+    sgm_status status = sgm_lab_plan_read(folder, &plan, error);
+    char *path = sgm_path_join(folder, "experiment.yaml");
+    if (!status)
+        status =
+            path ? sgm_experiment_open(path, (const char *const *)plan.settings, plan.setting_count, &experiment, error)
+                 : no_memory(error);
+    if (!status)
+        status = sgm_lab_results_gather(folder, experiment, &plan, &results, error);
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs && !status; i++) {
+        char *out = sgm_path_join(folder, outputs[i].name);
+        status = out ? outputs[i].write(&results, out, error) : no_memory(error);
+        sgm_free(out);
+    }
+    sgm_lab_results_free(&results);
+    sgm_experiment_close(experiment);
+    sgm_lab_plan_free(&plan);
+    sgm_free(path);
+    return status;
+}

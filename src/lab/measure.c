@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Measuring one finished run from its config.yaml and run.sqlite.
+ *
+ * The last tenth of the steps is the window of everything about balance and of the training loss: by then the learning rate
+ * falls and schedules of k have switched. MaxVio is arXiv 2408.15664's, by batch and over the window. */
+#include <inttypes.h>
+#include <math.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "lab/results.h"
+#include "routing/routing.h"
+#include "sigmoe/model.h"
+
+enum { WINDOW = 10 }; /* the last 1/10 of the steps */
+
+typedef struct reader {
+    sqlite3 *db;
+    const char *path;
+    sgm_error *error;
+    sgm_lab_measures *m;
+    sgm_model_settings model;
+    int64_t steps, first, groups, null_experts; /* first: of the window */
+    double tokens_per_step;
+    /* the window's load */
+    int64_t *count;      /* (L, E) added up */
+    double *probability; /* (L, E) Σ p */
+    int64_t *tokens;     /* (L) */
+    double *batches;     /* (L) rows of the window */
+    /* of one row */
+    int64_t *row_count;
+    double *row_probability;
+} reader;
+
+static sgm_status no_memory(const reader *r) {
+    return sgm_fail(r->error, SGM_EMEMORY, NULL, "%s: no memory to measure it", r->path);
+}
+
+static sgm_status broken(const reader *r) {
+    return sgm_fail(r->error, SGM_EFORMAT, "remove this run's folder: the lab makes it again", "%s: cannot be read: %s",
+                    r->path, sqlite3_errmsg(r->db));
+}
+
+static double column(sqlite3_stmt *statement, int index) {
+    return sqlite3_column_type(statement, index) == SQLITE_NULL ? (double)NAN : sqlite3_column_double(statement, index);
+}
+
+/* Call `use` for every row of a query whose ?1 is the window's first step. */
+static sgm_status each(reader *r, const char *sql, sgm_status (*use)(reader *r, sqlite3_stmt *row)) {
+    sqlite3_stmt *statement = NULL;
+    sgm_status status = SGM_OK;
+    int code = SQLITE_DONE;
+    if (sqlite3_prepare_v2(r->db, sql, -1, &statement, NULL) != SQLITE_OK)
+        return broken(r);
+    if (sqlite3_bind_parameter_count(statement))
+        sqlite3_bind_int64(statement, 1, r->first);
+    while (!status && (code = sqlite3_step(statement)) == SQLITE_ROW)
+        status = use(r, statement);
+    if (!status && code != SQLITE_DONE)
+        status = broken(r);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+/* ---- configuration -------------------------------------------------------------------------------------------- */
+
+static int64_t whole(const sgm_config *config, const char *key) {
+    const char *text = sgm_config_get(config, key);
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
+static sgm_status read_config(reader *r, const char *run) {
+    sgm_config *config = NULL;
+    char *path = sgm_path_join(run, "config.yaml");
+    sgm_status status = path ? sgm_config_new(&config, r->error) : no_memory(r);
+    if (!status)
+        status = sgm_config_load(config, path, r->error);
+    if (!status)
+        status = sgm_model_settings_from_config(config, &r->model, r->error);
+    if (!status) {
+        r->steps = whole(config, "train.steps");
+        r->m->seed = whole(config, "train.seed");
+        r->null_experts = whole(config, "model.null_experts");
+        r->tokens_per_step = (double)whole(config, "data.tokens_per_step");
+        r->first = r->steps - (r->steps >= WINDOW ? r->steps / WINDOW : 1) + 1;
+        r->m->layers = r->model.layers;
+        r->m->experts = r->model.experts;
+    }
+    sgm_config_free(config);
+    sgm_free(path);
+    return status;
+}
+
+/* ---- load ----------------------------------------------------------------------------------------------------- */
+
+double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, double tokens) {
+    double most = -(double)INFINITY, least = (double)INFINITY;
+    for (int64_t g = 0; g < groups; g++) {
+        double sum = 0;
+        for (int64_t e = g * experts / groups; e < (g + 1) * experts / groups; e++)
+            sum += (double)count[e];
+        most = fmax(most, sum);
+        least = fmin(least, sum);
+    }
+    return groups > 0 && tokens > 0 ? (most - least) / tokens : (double)NAN;
+}
+
+static uint32_t u32_at(const unsigned char *b) {
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+static float f32_at(const unsigned char *b) {
+    uint32_t bits = u32_at(b);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* layer, tokens, counts, probabilities of one step of the window. */
+static sgm_status add_load(reader *r, sqlite3_stmt *row) {
+    int64_t layer = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
+    if (layer < 0 || layer >= r->m->layers || sqlite3_column_bytes(row, 2) != 4 * E ||
+        sqlite3_column_bytes(row, 3) != 4 * E)
+        return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a row of load is of another model", r->path);
+    const unsigned char *counts = sqlite3_column_blob(row, 2), *p = sqlite3_column_blob(row, 3);
+    for (int64_t e = 0; e < E; e++) {
+        r->row_count[e] = u32_at(counts + 4 * e);
+        r->row_probability[e] = (double)f32_at(p + 4 * e) * (double)tokens;
+        r->count[layer * E + e] += r->row_count[e];
+        r->probability[layer * E + e] += r->row_probability[e];
+    }
+    r->tokens[layer] += tokens;
+    r->batches[layer] += 1;
+    const sgm_load load = {tokens, E, r->row_count, r->row_probability};
+    sgm_load_summary summary;
+    sgm_load_summarise(&load, &summary);
+    r->m->layer[layer].max_violation_batch += summary.max_violation;
+    r->m->layer[layer].noise_floor_batch += summary.noise_floor;
+    r->m->layer[layer].imbalance_score += sgm_lab_imbalance(r->row_count, E, r->groups, (double)tokens);
+    return SGM_OK;
+}
+
+static void finish_layer(reader *r, int64_t layer) {
+    int64_t E = r->m->experts;
+    sgm_lab_balance *b = &r->m->layer[layer];
+    const sgm_load load = {r->tokens[layer], E, r->count + layer * E, r->probability + layer * E};
+    sgm_load_summary s;
+    sgm_load_summarise(&load, &s);
+    b->max_violation_batch /= r->batches[layer];
+    b->noise_floor_batch /= r->batches[layer];
+    b->imbalance_score /= r->batches[layer];
+    b->max_violation_global = s.max_violation;
+    b->noise_floor_global = s.noise_floor;
+    b->coefficient_of_variation = s.coefficient_of_variation;
+    b->min_over_mean = s.min_over_mean;
+    b->dead_experts = (double)s.dead_experts;
+    b->entropy_over_log_e = s.entropy_over_log_e;
+    b->probability_entropy_over_log_e = s.probability_entropy_over_log_e;
+    b->correlation = s.correlation;
+    double total = 0;
+    for (int64_t e = 0; e < E; e++)
+        total += (double)load.count[e];
+    for (int64_t e = 0; e < E; e++)
+        r->m->share[layer * E + e] = total > 0 ? (double)load.count[e] * (double)E / total : (double)NAN;
+}
+
+/* Mean over layers [begin, end) of each number. */
+static void average(const sgm_lab_balance *layer, int64_t begin, int64_t end, sgm_lab_balance *out) {
+    double sum[SGM_LAB_BALANCES] = {0};
+    for (int64_t l = begin; l < end; l++) {
+        double value[SGM_LAB_BALANCES];
+        memcpy(value, &layer[l], sizeof value);
+        for (int i = 0; i < SGM_LAB_BALANCES; i++)
+            sum[i] += value[i] / (double)(end - begin);
+    }
+    memcpy(out, sum, sizeof *out);
+}
+
+static sgm_status read_load(reader *r) {
+    int64_t L = r->m->layers, E = r->m->experts;
+    size_t cells = (size_t)(L * E);
+    r->count = sgm_alloc(cells * sizeof *r->count);
+    r->probability = sgm_alloc(cells * sizeof *r->probability);
+    r->tokens = sgm_alloc((size_t)L * sizeof *r->tokens);
+    r->batches = sgm_alloc((size_t)L * sizeof *r->batches);
+    r->row_count = sgm_alloc((size_t)E * sizeof *r->row_count);
+    r->row_probability = sgm_alloc((size_t)E * sizeof *r->row_probability);
+    r->m->layer = sgm_alloc((size_t)L * sizeof *r->m->layer);
+    r->m->share = sgm_alloc(cells * sizeof *r->m->share);
+    if (!r->count || !r->probability || !r->tokens || !r->batches || !r->row_count || !r->row_probability ||
+        !r->m->layer || !r->m->share)
+        return no_memory(r);
+    sgm_status status = each(
+        r, "SELECT layer, tokens, counts, probabilities FROM load WHERE step >= ?1 ORDER BY step, layer", add_load);
+    if (status)
+        return status;
+    for (int64_t layer = 0; layer < L; layer++) {
+        if (!(r->batches[layer] > 0))
+            return sgm_fail(r->error, SGM_EFORMAT, "let train.load_every be auto, or at most a tenth of the steps",
+                            "%s: no load of layer %" PRId64 " in the last tenth of the steps", r->path, layer);
+        finish_layer(r, layer);
+    }
+    int64_t third = L >= 3 ? L / 3 : 1;
+    average(r->m->layer, 0, L, &r->m->region[SGM_LAB_ALL]);
+    average(r->m->layer, 0, third, &r->m->region[SGM_LAB_LOW]);
+    average(r->m->layer, L - third, L, &r->m->region[SGM_LAB_HIGH]);
+    return SGM_OK;
+}
+
+/* ---- curves --------------------------------------------------------------------------------------------------- */
+
+static sgm_status add_point(reader *r, sqlite3_stmt *row) {
+    size_t old = r->m->points * sizeof *r->m->point;
+    sgm_lab_point *grown = sgm_resize(r->m->point, old, old + sizeof *grown);
+    if (!grown)
+        return no_memory(r);
+    r->m->point = grown;
+    r->m->point[r->m->points++] = (sgm_lab_point){
+        .step = column(row, 0), .tokens = column(row, 0) * r->tokens_per_step, .bits_per_byte = column(row, 1)};
+    return SGM_OK;
+}
+
+/* step, seconds: until a point's step is reached. */
+static sgm_status add_seconds(reader *r, sqlite3_stmt *row) {
+    double step = column(row, 0), seconds = column(row, 1);
+    r->m->seconds += seconds;
+    r->m->skipped_steps += column(row, 2);
+    for (size_t i = 0; i < r->m->points; i++)
+        if (step <= r->m->point[i].step)
+            r->m->point[i].seconds += seconds;
+    return SGM_OK;
+}
+
+typedef struct spent {
+    double step, computed, layers;   /* of the step that is being read: Σ over its layers of computations per token */
+    double before;                   /* the step of the rows before */
+    double computations, parameters; /* Σ over steps until now */
+} spent;
+
+/* A row of load stands for the steps since the one before it: with k experts at work on average, these tokens used
+ * so many parameters each. The null experts, the last ones, compute nothing. */
+static void spend(reader *r, spent *s) {
+    if (s->layers > 0) {
+        double k = s->computed / s->layers, steps = s->step - s->before;
+        sgm_model_counts counts;
+        sgm_model_count(&r->model, k, r->model.context, &counts);
+        double used = (double)counts.active_parameters * r->tokens_per_step;
+        for (size_t i = 0; i < r->m->points; i++) {
+            double part = r->m->point[i].step - s->before;
+            if (part > 0)
+                r->m->point[i].active_parameter_tokens += used * fmin(part, steps);
+        }
+        s->computations += k * steps;
+        s->parameters += used * steps;
+        s->before = s->step;
+    }
+    s->computed = s->layers = 0;
+}
+
+static sgm_status read_spent(reader *r) {
+    spent s = {0};
+    sqlite3_stmt *row = NULL;
+    int code;
+    if (sqlite3_prepare_v2(r->db, "SELECT step, tokens, counts FROM load ORDER BY step, layer", -1, &row, NULL) !=
+        SQLITE_OK)
+        return broken(r);
+    while ((code = sqlite3_step(row)) == SQLITE_ROW) {
+        double step = column(row, 0), tokens = column(row, 1), sum = 0;
+        if (step > s.step)
+            spend(r, &s);
+        s.step = step;
+        int64_t experts = sqlite3_column_bytes(row, 2) / 4 - r->null_experts;
+        const unsigned char *counts = sqlite3_column_blob(row, 2);
+        for (int64_t e = 0; e < experts; e++)
+            sum += (double)u32_at(counts + 4 * e);
+        s.computed += tokens > 0 ? sum / tokens : 0;
+        s.layers += 1;
+    }
+    s.step = (double)r->steps; /* the last row stands for what follows it, too */
+    spend(r, &s);
+    sqlite3_finalize(row);
+    r->m->expert_computations_per_token = s.computations / (double)r->steps;
+    r->m->active_parameter_tokens = s.parameters;
+    return code == SQLITE_DONE ? SGM_OK : broken(r);
+}
+
+double sgm_lab_curve_at(const sgm_lab_measures *m, size_t offset, double budget) {
+    double x0 = 0, y0 = (double)NAN;
+    for (size_t i = 0; i < m->points; i++) {
+        double x, y = m->point[i].bits_per_byte;
+        memcpy(&x, (const char *)&m->point[i] + offset, sizeof x);
+        if (x >= budget)
+            return x > budget ? y0 + (y - y0) * (budget - x0) / (x - x0) : y;
+        x0 = x;
+        y0 = y;
+    }
+    return y0;
+}
+
+/* ---- loss ----------------------------------------------------------------------------------------------------- */
+
+static sgm_status take_loss(reader *r, sqlite3_stmt *row) {
+    r->m->training_loss = column(row, 0);
+    return SGM_OK;
+}
+
+static sgm_status add_domain(reader *r, sqlite3_stmt *row) {
+    const char *name = (const char *)sqlite3_column_text(row, 0);
+    if (!name || !*name) {
+        r->m->bits_per_byte = column(row, 1);
+        return SGM_OK;
+    }
+    size_t old = r->m->domains * sizeof *r->m->domain;
+    sgm_lab_domain *grown = sgm_resize(r->m->domain, old, old + sizeof *grown);
+    if (!grown)
+        return no_memory(r);
+    r->m->domain = grown;
+    grown[r->m->domains].bits_per_byte = column(row, 1);
+    if (!(grown[r->m->domains].name = sgm_strdup(name)))
+        return no_memory(r);
+    r->m->domains++;
+    return SGM_OK;
+}
+
+static sgm_status read_all(reader *r) {
+    r->m->bits_per_byte = (double)NAN;
+    sgm_status status = each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
+    if (!status)
+        status =
+            each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)", add_domain);
+    if (!status)
+        status = each(r, "SELECT step, bits_per_byte FROM evals WHERE domain = '' ORDER BY step", add_point);
+    if (!status)
+        status = each(r, "SELECT step, seconds, skipped FROM steps ORDER BY step", add_seconds);
+    if (!status)
+        status = read_load(r);
+    if (!status)
+        status = read_spent(r);
+    r->m->tokens = (double)r->steps * r->tokens_per_step;
+    r->m->tokens_per_second = r->m->tokens / r->m->seconds;
+    r->m->bits_per_byte_at_equal_active = r->m->bits_per_byte_at_equal_seconds = (double)NAN;
+    return status;
+}
+
+sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *measures, sgm_error *error) {
+    *measures = (sgm_lab_measures){0};
+    char *path = sgm_path_join(run, "run.sqlite");
+    reader r = {.path = path ? path : run, .error = error, .m = measures, .groups = groups};
+    sgm_status status = path ? read_config(&r, run) : no_memory(&r);
+    if (!status && sqlite3_open_v2(path, &r.db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
+        status = broken(&r);
+    if (!status)
+        status = read_all(&r);
+    sqlite3_close(r.db);
+    sgm_free(r.count);
+    sgm_free(r.probability);
+    sgm_free(r.tokens);
+    sgm_free(r.batches);
+    sgm_free(r.row_count);
+    sgm_free(r.row_probability);
+    sgm_free(path);
+    if (status)
+        sgm_lab_measures_free(measures);
+    return status;
+}
+
+void sgm_lab_measures_free(sgm_lab_measures *measures) {
+    sgm_free(measures->layer);
+    sgm_free(measures->share);
+    sgm_free(measures->point);
+    for (size_t i = 0; i < measures->domains; i++)
+        sgm_free(measures->domain[i].name);
+    sgm_free(measures->domain);
+    *measures = (sgm_lab_measures){0};
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From the runs of a lab to what they say together: budgets that all arms can pay, spreads, paired differences. */
+#include "lab/results.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sigmoe/model.h"
+
+/* ---- metrics -------------------------------------------------------------------------------------------------- */
+
+#define OF(field) offsetof(sgm_lab_measures, field)
+#define REGION(prefix, word, index)                                                                                    \
+    {prefix "max_violation_batch", word "MaxVio, batch", OF(region[index].max_violation_batch), 2, false},             \
+        {prefix "noise_floor_batch", word "its floor", OF(region[index].noise_floor_batch), 2, false},                 \
+        {prefix "max_violation_global", word "MaxVio, global", OF(region[index].max_violation_global), 2, false},      \
+        {prefix "noise_floor_global", word "its floor", OF(region[index].noise_floor_global), 2, false},               \
+        {prefix "coefficient_of_variation", word "CV", OF(region[index].coefficient_of_variation), 2, false},          \
+        {prefix "min_over_mean", word "min/mean", OF(region[index].min_over_mean), 2, false},                          \
+        {prefix "dead_experts", word "dead", OF(region[index].dead_experts), 1, false},                                \
+        {prefix "entropy_over_log_e", word "H(f)", OF(region[index].entropy_over_log_e), 3, false},                    \
+        {prefix "probability_entropy_over_log_e", word "H(p)", OF(region[index].probability_entropy_over_log_e), 3,    \
+         false},                                                                                                       \
+        {prefix "correlation", word "corr(f, p)", OF(region[index].correlation), 2, false}, {                          \
+        prefix "imbalance_score", word "IS", OF(region[index].imbalance_score), 3, false                               \
+    }
+
+static const sgm_lab_metric metrics[] = {
+    {"bits_per_byte", "bits per byte", OF(bits_per_byte), 4, false},
+    {"bits_per_byte_at_equal_active_parameter_tokens", "bits per byte, equal active parameter-tokens",
+     OF(bits_per_byte_at_equal_active), 4, false},
+    {"bits_per_byte_at_equal_seconds", "bits per byte, equal seconds", OF(bits_per_byte_at_equal_seconds), 4, true},
+    {"training_loss_nats_per_token", "training loss", OF(training_loss), 4, false},
+    {"expert_computations_per_token", "experts per token", OF(expert_computations_per_token), 3, false},
+    {"active_parameter_tokens", "active parameter-tokens", OF(active_parameter_tokens), 0, false},
+    {"tokens_per_second", "tokens/s", OF(tokens_per_second), 0, true},
+    {"seconds", "seconds", OF(seconds), 1, true},
+    {"skipped_steps", "skipped steps", OF(skipped_steps), 0, false},
+    REGION("", "", SGM_LAB_ALL),
+    REGION("low.", "low: ", SGM_LAB_LOW),
+    REGION("high.", "high: ", SGM_LAB_HIGH),
+};
+enum { METRICS = sizeof metrics / sizeof *metrics };
+static const char usual[] =
+    "bits_per_byte,bits_per_byte_at_equal_active_parameter_tokens,bits_per_byte_at_equal_seconds,"
+    "low.max_violation_global,high.max_violation_global,max_violation_batch,dead_experts,"
+    "entropy_over_log_e,probability_entropy_over_log_e,tokens_per_second";
+
+const sgm_lab_metric *sgm_lab_metric_at(size_t index) {
+    return index < METRICS ? &metrics[index] : NULL;
+}
+
+const sgm_lab_metric *sgm_lab_metric_find(const char *name, size_t size) {
+    for (size_t i = 0; i < METRICS; i++)
+        if (strlen(metrics[i].name) == size && memcmp(metrics[i].name, name, size) == 0)
+            return &metrics[i];
+    return NULL;
+}
+
+double sgm_lab_metric_value(const sgm_lab_metric *metric, const sgm_lab_measures *measures) {
+    double value;
+    memcpy(&value, (const char *)measures + metric->offset, sizeof value);
+    return value;
+}
+
+/* The metrics of a list, one after another; `use` NULL: only look. */
+static sgm_status each_metric(const char *list, const sgm_lab_metric **found, size_t *count, sgm_error *error) {
+    *count = 0;
+    while (*list) {
+        list += strspn(list, " ,");
+        size_t size = strcspn(list, " ,");
+        if (!size)
+            break;
+        const sgm_lab_metric *metric = sgm_lab_metric_find(list, size);
+        if (!metric) {
+            const char *names[METRICS + 1] = {NULL};
+            char wrong[64], hint[256];
+            snprintf(wrong, sizeof wrong, "%.*s", (int)(size < 63 ? size : 63), list);
+            for (size_t i = 0; i < METRICS; i++)
+                names[i] = metrics[i].name;
+            const char *near = sgm_nearest(wrong, names);
+            snprintf(hint, sizeof hint, near ? "did you mean %s?" : "docs/lab.md lists them; bits_per_byte is one%s",
+                     near ? near : "");
+            return sgm_fail(error, SGM_EARGUMENT, hint, "compare: there is no measure %s", wrong);
+        }
+        if (*count >= METRICS)
+            return sgm_fail(error, SGM_EARGUMENT, "name each once", "compare: more measures than there are");
+        if (found)
+            found[*count] = metric;
+        ++*count;
+        list += size;
+    }
+    return SGM_OK;
+}
+
+sgm_status sgm_lab_metrics_check(const char *list, sgm_error *error) {
+    size_t count;
+    return each_metric(list, NULL, &count, error);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------------------------ */
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the results of a lab");
+}
+
+static sgm_status gather_arm(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
+                             size_t index, sgm_lab_results *results, sgm_error *error) {
+    sgm_lab_arm_results *arm = &results->arm[results->arms];
+    *arm = (sgm_lab_arm_results){.run = sgm_alloc((size_t)plan->seeds * sizeof *arm->run)};
+    if (!arm->run)
+        return no_memory(error);
+    sgm_experiment_arm_at(experiment, index, &arm->arm);
+    sgm_status status = SGM_OK;
+    for (int64_t seed = 1; seed <= plan->seeds && !status; seed++) {
+        char *run = sgm_lab_run_folder(folder, arm->arm.name, seed);
+        if (!run)
+            return no_memory(error);
+        if (sgm_lab_run_complete(run)) {
+            status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
+            arm->runs += !status;
+        } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
+            results->missing++;
+        }
+        sgm_free(run);
+    }
+    sgm_model_settings model;
+    sgm_model_counts counts;
+    if (!status)
+        status = sgm_model_settings_from_config(arm->arm.config, &model, error);
+    if (status || arm->runs == 0) {
+        for (size_t i = 0; i < arm->runs; i++)
+            sgm_lab_measures_free(&arm->run[i]);
+        sgm_free(arm->run);
+        return status;
+    }
+    sgm_model_count(&model, (double)model.experts_per_token, model.context, &counts);
+    arm->total_parameters = counts.total_parameters;
+    arm->active_parameters = counts.active_parameters;
+    arm->router = sgm_config_get(arm->arm.config, "router.kind");
+    arm->sparsity = sgm_config_get(arm->arm.config, "sparsity.kind");
+    if (strcmp(arm->arm.name, experiment->frame.baseline) == 0)
+        results->baseline = results->arms;
+    results->arms++;
+    return SGM_OK;
+}
+
+/* Of each seed: what the thriftiest arm spent is what every arm can be asked about. */
+static void compare_budgets(sgm_lab_results *results, int64_t seed) {
+    double active = (double)INFINITY, seconds = (double)INFINITY;
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t a = 0; a < results->arms; a++)
+            for (size_t i = 0; i < results->arm[a].runs; i++) {
+                sgm_lab_measures *m = &results->arm[a].run[i];
+                if (m->seed != seed)
+                    continue;
+                if (pass == 0) {
+                    active = fmin(active, m->active_parameter_tokens);
+                    seconds = fmin(seconds, m->seconds);
+                    continue;
+                }
+                m->bits_per_byte_at_equal_active =
+                    sgm_lab_curve_at(m, offsetof(sgm_lab_point, active_parameter_tokens), active);
+                m->bits_per_byte_at_equal_seconds = sgm_lab_curve_at(m, offsetof(sgm_lab_point, seconds), seconds);
+            }
+}
+
+/* What repeats it. */
+static char *command_of(const sgm_lab_plan *plan) {
+    sgm_buffer text = {0};
+    sgm_status status = sgm_buffer_print(&text, "sigmoe lab run %s --seeds %" PRId64 " --steps %" PRId64,
+                                         plan->experiment, plan->seeds, plan->steps);
+    for (size_t i = 0; i < plan->data_count && !status; i++)
+        status = sgm_buffer_print(&text, "%s%s", i ? " " : " --data ", plan->data[i]);
+    for (size_t i = 0; i < plan->setting_count && !status; i++)
+        status = sgm_buffer_print(&text, "%s%s", i ? " " : " --set ", plan->settings[i]);
+    for (size_t i = 0; i < plan->arm_count && !status; i++)
+        status = sgm_buffer_print(&text, "%s%s", i ? "," : " --arms ", plan->arms[i]);
+    if (status)
+        sgm_buffer_free(&text);
+    return text.data;
+}
+
+sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
+                                  sgm_lab_results *results, sgm_error *error) {
+    *results = (sgm_lab_results){.experiment = experiment, .plan = plan, .baseline = SIZE_MAX};
+    results->arm = sgm_alloc(experiment->arm_count * sizeof *results->arm);
+    results->compare = sgm_alloc(METRICS * sizeof *results->compare);
+    results->command = command_of(plan);
+    sgm_status status = results->arm && results->compare && results->command ? SGM_OK : no_memory(error);
+    for (size_t i = 0; i < experiment->arm_count && !status; i++)
+        status = gather_arm(folder, experiment, plan, i, results, error);
+    const char *list = *experiment->frame.compare ? experiment->frame.compare : usual;
+    if (!status)
+        status = each_metric(list, results->compare, &results->compared, error);
+    if (!status && results->arms == 0)
+        status =
+            sgm_fail(error, SGM_ENOTFOUND, "`sigmoe lab run` goes on with it", "%s: no run is complete yet", folder);
+    for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
+        compare_budgets(results, seed);
+    if (status)
+        sgm_lab_results_free(results);
+    return status;
+}
+
+void sgm_lab_results_free(sgm_lab_results *results) {
+    for (size_t a = 0; a < results->arms; a++) {
+        for (size_t i = 0; i < results->arm[a].runs; i++)
+            sgm_lab_measures_free(&results->arm[a].run[i]);
+        sgm_free(results->arm[a].run);
+    }
+    sgm_free(results->arm);
+    sgm_free(results->compare);
+    sgm_free(results->command);
+    *results = (sgm_lab_results){0};
+}
+
+sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric) {
+    double values[1024];
+    size_t count = 0;
+    for (size_t i = 0; i < arm->runs && count < 1024; i++)
+        values[count++] = sgm_lab_metric_value(metric, &arm->run[i]);
+    return sgm_spread_of(values, count);
+}
+
+sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric) {
+    double values[1024];
+    size_t count = 0;
+    const sgm_lab_arm_results *a = &results->arm[arm];
+    const sgm_lab_arm_results *b = results->baseline < results->arms ? &results->arm[results->baseline] : NULL;
+    for (size_t i = 0; b && i < a->runs; i++)
+        for (size_t j = 0; j < b->runs && count < 1024; j++)
+            if (a->run[i].seed == b->run[j].seed)
+                values[count++] = sgm_lab_metric_value(metric, &a->run[i]) - sgm_lab_metric_value(metric, &b->run[j]);
+    return sgm_paired_of(values, count);
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is measured of a run, what follows from all runs of a lab, and the three forms it is written in. */
+#ifndef SGM_LAB_RESULTS_H
+#define SGM_LAB_RESULTS_H
+
+#include "base/memory.h"
+#include "lab/experiment.h"
+#include "lab/plan.h"
+#include "lab/student.h"
+
+/* Balance of one layer, or the mean over some. "Batch" numbers are means over the steps of the last tenth, "global" ones
+ * and the rest are of the load added up over it. The floors are what an even router shows at as many tokens. */
+typedef struct sgm_lab_balance {
+    double max_violation_batch, noise_floor_batch;
+    double max_violation_global, noise_floor_global;
+    double coefficient_of_variation, min_over_mean, dead_experts;
+    double entropy_over_log_e, probability_entropy_over_log_e, correlation;
+    double imbalance_score; /* (max − min over groups) / tokens, mean over batches; NaN: no groups */
+} sgm_lab_balance;
+enum { SGM_LAB_BALANCES = sizeof(sgm_lab_balance) / sizeof(double) };
+typedef enum sgm_lab_region { SGM_LAB_ALL, SGM_LAB_LOW, SGM_LAB_HIGH, SGM_LAB_REGIONS } sgm_lab_region;
+
+/* One evaluation: what had been spent until then, and what came of it. */
+typedef struct sgm_lab_point {
+    double step, tokens, active_parameter_tokens, seconds, bits_per_byte;
+} sgm_lab_point;
+
+typedef struct sgm_lab_domain {
+    char *name;
+    double bits_per_byte;
+} sgm_lab_domain;
+
+typedef struct sgm_lab_measures {
+    int64_t seed, layers, experts;
+    double bits_per_byte, training_loss;
+    double bits_per_byte_at_equal_active, bits_per_byte_at_equal_seconds;
+    double expert_computations_per_token, active_parameter_tokens; /* mean over layers; over the run */
+    double tokens, tokens_per_second, seconds, skipped_steps;
+    sgm_lab_balance region[SGM_LAB_REGIONS];
+    sgm_lab_balance *layer; /* (L) */
+    double *share;          /* (L, E) load of the last tenth over the fair share */
+    sgm_lab_point *point;
+    size_t points;
+    sgm_lab_domain *domain;
+    size_t domains;
+} sgm_lab_measures;
+
+/* measure.c. Everything but the two "equal" ones, which need the other arms. `groups` 0: none. */
+sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *measures, sgm_error *error);
+void sgm_lab_measures_free(sgm_lab_measures *measures);
+/* bits_per_byte where `offset` (of a field of sgm_lab_point) reaches `budget`: linear between evaluations; the last one's
+ * where it is never reached; NaN before the first. */
+double sgm_lab_curve_at(const sgm_lab_measures *measures, size_t offset, double budget);
+/* (max − min of assignments over groups of neighbouring experts, all groups counted) / tokens: arXiv 2505.21411, eq. 3. */
+double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, double tokens);
+
+/* ---- metrics -------------------------------------------------------------------------------------------------- */
+
+typedef struct sgm_lab_metric {
+    const char *name, *title;
+    size_t offset; /* in sgm_lab_measures */
+    int digits;
+    bool timed; /* differs from one run to the next of the same thing */
+} sgm_lab_metric;
+/* Metric `index`; NULL past the last. Those of regions are "low.dead_experts" and so on. */
+const sgm_lab_metric *sgm_lab_metric_at(size_t index);
+const sgm_lab_metric *sgm_lab_metric_find(const char *name, size_t size);
+double sgm_lab_metric_value(const sgm_lab_metric *metric, const sgm_lab_measures *measures);
+/* A comma-separated list of them; "" is fine. SGM_EARGUMENT with the nearest name. */
+sgm_status sgm_lab_metrics_check(const char *list, sgm_error *error);
+
+/* ---- all runs ------------------------------------------------------------------------------------------------- */
+
+typedef struct sgm_lab_arm_results {
+    sgm_experiment_arm arm;
+    int64_t total_parameters, active_parameters; /* active at the target k */
+    const char *router, *sparsity;
+    sgm_lab_measures *run; /* complete ones, by seed */
+    size_t runs;
+} sgm_lab_arm_results;
+
+typedef struct sgm_lab_results {
+    const sgm_experiment *experiment;
+    const sgm_lab_plan *plan;
+    sgm_lab_arm_results *arm; /* those with a complete run */
+    size_t arms, baseline;    /* baseline: SIZE_MAX where it has none */
+    const sgm_lab_metric **compare;
+    size_t compared;
+    int64_t missing; /* runs of the plan that are not complete */
+    char *command;
+} sgm_lab_results;
+
+sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
+                                  sgm_lab_results *results, sgm_error *error);
+void sgm_lab_results_free(sgm_lab_results *results);
+sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric);
+/* arm − baseline over the seeds that both have. */
+sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric);
+
+/* results_json.c, results_text.c, lab_page.c */
+sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, sgm_error *error);
+sgm_status sgm_lab_write_text(const sgm_lab_results *results, const char *path, sgm_error *error);
+sgm_status sgm_lab_write_page(const sgm_lab_results *results, const char *path, sgm_error *error);
+
+#endif

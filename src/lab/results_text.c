@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+/* results.md: tables for people. Means over seeds with standard deviations, differences with 95 % intervals. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/text_print.h"
+#include "lab/results.h"
+#include "sigmoe/machine.h"
+
+typedef struct text {
+    sgm_buffer buffer;
+    sgm_status status;
+} text;
+
+#define ADD(t, ...)                                                                                                    \
+    do {                                                                                                               \
+        if (!(t)->status)                                                                                              \
+            (t)->status = sgm_buffer_print(&(t)->buffer, __VA_ARGS__);                                                 \
+    } while (0)
+
+static void add_value(text *t, const sgm_lab_metric *metric, double value, const char *sign) {
+    if (!isfinite(value))
+        ADD(t, "–");
+    else if (fabs(value) >= 1e7)
+        ADD(t, "%s%.3ge%d", value > 0 ? sign : "", value / pow(10, floor(log10(fabs(value)))),
+            (int)floor(log10(fabs(value))));
+    else
+        ADD(t, "%s%.*f", value >= 0 ? sign : "", metric->digits, value);
+}
+
+/* Text of the experiment's author in a cell: a bar would end it. */
+static void add_cell(text *t, const char *cell) {
+    ADD(t, " ");
+    for (; *cell; cell++)
+        ADD(t, "%s%c", *cell == '|' ? "\\" : "", *cell == '\n' ? ' ' : *cell);
+    ADD(t, " |");
+}
+
+static void add_spread(text *t, const sgm_lab_arm_results *arm, const sgm_lab_metric *metric) {
+    sgm_spread spread = sgm_lab_spread(arm, metric);
+    add_value(t, metric, spread.mean, "");
+    if (isfinite(spread.deviation)) {
+        ADD(t, " ± ");
+        add_value(t, metric, spread.deviation, "");
+    }
+}
+
+static void add_header(text *t, const sgm_lab_metric *const *metric, size_t count) {
+    ADD(t, "\n| arm | balancing (scope) |");
+    for (size_t i = 0; i < count; i++)
+        ADD(t, " %s |", metric[i]->title);
+    ADD(t, "\n|---|---|");
+    for (size_t i = 0; i < count; i++)
+        ADD(t, "---|");
+    ADD(t, "\n");
+}
+
+static void add_table(text *t, const sgm_lab_results *results, const sgm_lab_metric *const *metric, size_t count) {
+    add_header(t, metric, count);
+    for (size_t a = 0; a < results->arms; a++) {
+        ADD(t, "| %s | %s |", results->arm[a].arm.name, results->arm[a].arm.balance);
+        for (size_t i = 0; i < count; i++) {
+            ADD(t, " ");
+            add_spread(t, &results->arm[a], metric[i]);
+            ADD(t, " |");
+        }
+        ADD(t, "\n");
+    }
+}
+
+static void add_differences(text *t, const sgm_lab_results *results) {
+    if (results->baseline >= results->arms || results->arms < 2) {
+        ADD(t, "\nThe baseline has no complete run, or nothing to be compared with.\n");
+        return;
+    }
+    add_header(t, results->compare, results->compared);
+    for (size_t a = 0; a < results->arms; a++) {
+        if (a == results->baseline)
+            continue;
+        ADD(t, "| %s | %s |", results->arm[a].arm.name, results->arm[a].arm.balance);
+        for (size_t i = 0; i < results->compared; i++) {
+            sgm_paired paired = sgm_lab_difference(results, a, results->compare[i]);
+            ADD(t, " ");
+            add_value(t, results->compare[i], paired.mean, "+");
+            if (isfinite(paired.low)) {
+                ADD(t, " [");
+                add_value(t, results->compare[i], paired.low, "+");
+                ADD(t, ", ");
+                add_value(t, results->compare[i], paired.high, "+");
+                ADD(t, "] p = %.2g", paired.p);
+            }
+            ADD(t, " |");
+        }
+        ADD(t, "\n");
+    }
+}
+
+static void add_named(text *t, const sgm_lab_results *results, const char *prefix, const char *const *names) {
+    const sgm_lab_metric *metric[16];
+    size_t count = 0;
+    for (size_t i = 0; names[i] && count < 16; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s%s", prefix, names[i]);
+        const sgm_lab_metric *found = sgm_lab_metric_find(name, strlen(name));
+        if (found && !(strcmp(names[i], "imbalance_score") == 0 && results->experiment->frame.groups == 0))
+            metric[count++] = found;
+    }
+    add_table(t, results, metric, count);
+}
+
+static void add_domains(text *t, const sgm_lab_results *results) {
+    const sgm_lab_measures *first = &results->arm[0].run[0];
+    if (first->domains < 2)
+        return;
+    ADD(t, "\n## Held-out bits per byte by domain\n\n| arm |");
+    for (size_t d = 0; d < first->domains; d++)
+        ADD(t, " %s |", first->domain[d].name);
+    ADD(t, "\n|---|");
+    for (size_t d = 0; d < first->domains; d++)
+        ADD(t, "---|");
+    for (size_t a = 0; a < results->arms; a++) {
+        const sgm_lab_arm_results *arm = &results->arm[a];
+        ADD(t, "\n| %s |", arm->arm.name);
+        for (size_t d = 0; d < first->domains; d++) {
+            double mean = 0;
+            for (size_t i = 0; i < arm->runs; i++)
+                mean += d < arm->run[i].domains ? arm->run[i].domain[d].bits_per_byte / (double)arm->runs : (double)NAN;
+            ADD(t, " %.4f |", mean);
+        }
+    }
+    ADD(t, "\n");
+}
+
+static void add_all(text *t, const sgm_lab_results *results) {
+    static const char *const balance[] = {
+        "max_violation_batch", "noise_floor_batch",        "max_violation_global",
+        "noise_floor_global",  "coefficient_of_variation", "min_over_mean",
+        "dead_experts",        "entropy_over_log_e",       "probability_entropy_over_log_e",
+        "correlation",         "imbalance_score",          NULL};
+    static const char *const cost[] = {"training_loss_nats_per_token",
+                                       "expert_computations_per_token",
+                                       "active_parameter_tokens",
+                                       "tokens_per_second",
+                                       "seconds",
+                                       "skipped_steps",
+                                       NULL};
+    static const char *const regions[][3] = {{"low.", "low", "first"}, {"high.", "high", "last"}, {"", "all", ""}};
+    sgm_experiment_info info;
+    sgm_experiment_describe(results->experiment, &info);
+    ADD(t, "# %s\n\n", info.name);
+    if (*info.claim)
+        ADD(t, "**Claim.** %s%s%s%s\n\n", info.claim, *info.paper ? " (" : "", info.paper, *info.paper ? ")" : "");
+    ADD(t,
+        "%zu arms, %" PRId64 " seeds, %" PRId64 " steps of %" PRId64 " tokens. Baseline: `%s`. Balance is that of the "
+        "last tenth of the steps.%s\n\n    %s\n\nsigmoe %s.\n",
+        results->arms, results->plan->seeds, results->plan->steps, info.tokens_per_step, info.baseline,
+        results->missing ? " **Not complete: runs are missing.**" : "", results->command, sgm_version());
+    ADD(t, "\n| arm | what it is |\n|---|---|\n");
+    for (size_t a = 0; a < results->arms; a++) {
+        ADD(t, "| %s |", results->arm[a].arm.name);
+        add_cell(t, results->arm[a].arm.description);
+        ADD(t, "\n");
+    }
+    ADD(t, "\n## Mean ± standard deviation over seeds\n");
+    add_table(t, results, results->compare, results->compared);
+    ADD(t, "\n## Difference to `%s`: mean over paired seeds, 95 %% interval, p of the paired t-test\n", info.baseline);
+    add_differences(t, results);
+    ADD(t, "\n## Cost\n");
+    add_named(t, results, "", cost);
+    for (size_t i = 0; i < 3; i++) {
+        ADD(t, "\n## Balance, %s layers%s%s%s\n", regions[i][1], *regions[i][2] ? " (the " : "", regions[i][2],
+            *regions[i][2] ? " third)" : "");
+        add_named(t, results, regions[i][0], balance);
+    }
+    add_domains(t, results);
+}
+
+sgm_status sgm_lab_write_text(const sgm_lab_results *results, const char *path, sgm_error *error) {
+    text t = {0};
+    add_all(&t, results);
+    sgm_status status = t.status ? sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for the tables", path)
+                                 : sgm_file_write(path, t.buffer.data, t.buffer.size, error);
+    sgm_buffer_free(&t.buffer);
+    return status;
+}

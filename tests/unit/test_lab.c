@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Labs: what is measured of a run is what a hand computes, a lab that was interrupted gives the results of one that was not,
+ * runs of another experiment are not mixed in, and every experiment that is shipped runs. */
+#include <dirent.h>
+#include <math.h>
+
+#include <jansson.h>
+
+#include "lab/results.h"
+#include "trainer_fixture.h"
+
+static void near(double is, double wanted) {
+    if (!(fabs(is - wanted) <= 1e-9 * (1 + fabs(wanted))))
+        fail_msg("%.12g, not %.12g", is, wanted);
+}
+
+static void write_file(const char *name, const char *text) {
+    assert_int_equal(sgm_file_write(path(name), text, strlen(text), NULL), SGM_OK);
+}
+
+/* ---- measures ------------------------------------------------------------------------------------------------- */
+
+/* Four experts, eight tokens: (4 − 0) / 8 between single experts; in two groups 4 and 4. An idle group counts. */
+static void imbalance_by_hand(void **state) {
+    (void)state;
+    const int64_t count[] = {3, 1, 0, 4}, one[] = {8, 0, 0, 0};
+    near(sgm_lab_imbalance(count, 4, 4, 8), 0.5);
+    near(sgm_lab_imbalance(count, 4, 2, 8), 0);
+    near(sgm_lab_imbalance(one, 4, 2, 8), 1);
+    assert_true(isnan(sgm_lab_imbalance(one, 4, 0, 8)));
+}
+
+/* Evaluations at 100 and 200 spent: halfway is the mean, beyond the end the last, before the first nothing is known. */
+static void curves_by_hand(void **state) {
+    (void)state;
+    sgm_lab_point points[] = {{.step = 1, .seconds = 100, .bits_per_byte = 3},
+                              {.step = 2, .seconds = 200, .bits_per_byte = 2}};
+    const sgm_lab_measures m = {.point = points, .points = 2};
+    near(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 150), 2.5);
+    near(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 100), 3);
+    near(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 200), 2);
+    near(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 900), 2);
+    assert_true(isnan(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 50)));
+}
+
+static void log_step(sgm_run_log *log, int64_t step, const int64_t (*counts)[4]) {
+    double probability[2][4] = {{2, 2, 2, 2}, {8, 0, 0, 0}}; /* Σ over 8 tokens */
+    sgm_load load[2];
+    int64_t copy[2][4], k[2] = {1, 1};
+    memcpy(copy, counts, sizeof copy);
+    for (int l = 0; l < 2; l++)
+        load[l] = (sgm_load){.tokens = 8, .experts = 4, .count = copy[l], .probability = probability[l]};
+    const sgm_run_log_step row = {
+        .step = step, .tokens = 8 * step, .loss = step > 18 ? 2.0 + (double)step : 9, .seconds = 0.5};
+    assert_int_equal(sgm_run_log_add(log, &row, load, k, NULL), SGM_OK);
+}
+
+/* 20 steps of 8 tokens in 2 layers of 4 experts; steps 19 and 20 are the last tenth. Layer 0 sends [4,0,2,2] and [0,4,2,2]:
+ * uneven in each batch (4 / 2 − 1 = 1), even together. Layer 1 sends all to one: 8 / 2 − 1 = 3, three are dead. In the first
+ * ten steps each token had two experts in each layer. */
+static void a_run_by_hand(void **state) {
+    (void)state;
+    static const int64_t wide[2][4] = {{4, 4, 4, 4}, {16, 0, 0, 0}}, narrow[2][4] = {{4, 0, 2, 2}, {8, 0, 0, 0}},
+                         other[2][4] = {{0, 4, 2, 2}, {8, 0, 0, 0}};
+    assert_int_equal(sgm_folder_make(path("hand"), NULL), SGM_OK);
+    write_file("hand/config.yaml", "model:\n  layers: 2\n  width: 8\n  heads: 1\n  kv_heads: 1\n  head_size: 8\n"
+                                   "  experts: 4\n  expert_width: 4\n  vocabulary: 257\n  context: 8\n"
+                                   "data:\n  tokens_per_step: 8\ntrain:\n  steps: 20\n  seed: 7\n");
+    sgm_run_log *log;
+    assert_int_equal(sgm_run_log_open(path("hand/run.sqlite"), 2, 4, &log, NULL), SGM_OK);
+    for (int64_t step = 1; step <= 20; step++)
+        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other);
+    assert_int_equal(sgm_run_log_eval(log, 10, "", 100, 300, 3, 2.5, NULL), SGM_OK);
+    assert_int_equal(sgm_run_log_eval(log, 20, "", 100, 300, 3, 2.0, NULL), SGM_OK);
+    assert_int_equal(sgm_run_log_eval(log, 20, "sea", 100, 300, 3, 1.5, NULL), SGM_OK);
+    assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
+
+    sgm_lab_measures m;
+    sgm_error error = {0};
+    if (sgm_lab_measure(path("hand"), 2, &m, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(m.seed, 7);
+    near(m.bits_per_byte, 2);
+    assert_int_equal(m.domains, 1);
+    assert_string_equal(m.domain[0].name, "sea");
+    near(m.domain[0].bits_per_byte, 1.5);
+    near(m.training_loss, 21.5); /* (21 + 22) / 2 */
+    near(m.seconds, 10);
+    near(m.tokens, 160);
+    near(m.tokens_per_second, 16);
+    const sgm_lab_balance *low = &m.region[SGM_LAB_LOW], *high = &m.region[SGM_LAB_HIGH];
+    near(low->max_violation_batch, 1);
+    near(low->max_violation_global, 0);
+    near(low->coefficient_of_variation, 0);
+    near(low->min_over_mean, 1);
+    near(low->dead_experts, 0);
+    near(low->entropy_over_log_e, 1);
+    near(low->probability_entropy_over_log_e, 1);
+    near(low->imbalance_score, 0);
+    near(high->max_violation_batch, 3);
+    near(high->max_violation_global, 3);
+    near(high->dead_experts, 3);
+    near(high->entropy_over_log_e, 0);
+    near(high->imbalance_score, 1);
+    near(m.region[SGM_LAB_ALL].max_violation_batch, 2);
+    near(m.region[SGM_LAB_ALL].dead_experts, 1.5);
+    /* The floor of one batch is above the floor of both. */
+    assert_true(low->noise_floor_batch > low->noise_floor_global && low->noise_floor_global > 0);
+    near(m.expert_computations_per_token, 1.5);
+    near(m.share[0], 1);
+    near(m.share[4], 4);
+    /* An expert has 3·8·4 = 96 weights. Others: attention 4·8·8 + 2·8 = 272, gate 32, norms 16 a layer, 8 at the end: 648. */
+    double two = 648 + 2 * 2 * 96, one = 648 + 2 * 96;
+    near(m.active_parameter_tokens, 10 * 8 * (two + one));
+    assert_int_equal(m.points, 2);
+    near(m.point[0].active_parameter_tokens, 10 * 8 * two);
+    near(m.point[1].active_parameter_tokens, 10 * 8 * (two + one));
+    near(m.point[0].seconds, 5);
+    near(m.point[1].tokens, 160);
+    sgm_lab_measures_free(&m);
+    assert_int_equal(sgm_folder_remove(path("hand"), NULL), SGM_OK);
+}
+
+/* ---- labs ----------------------------------------------------------------------------------------------------- */
+
+static const char two_arms[] =
+    "name: two\n"
+    "preset: pico\n"
+    "steps: 12\n"
+    "tokens_per_step: 256\n"
+    "seeds: 2\n"
+    "groups: 4\n"
+    "set:\n"
+    "  train: {kernels: ref, threads: 2, eval_every: 4, eval_tokens: 500, final_eval_tokens: 500}\n"
+    "arms:\n"
+    "  - name: none\n"
+    "    set: {balance: none}\n"
+    "  - name: even\n"
+    "    set:\n"
+    "      balance: [{kind: load_balance_loss, coefficient: 0.1}]\n";
+
+static volatile int stop_flag;
+static int turns, stop_after, evals;
+
+static void on_turn(void *context, const sgm_lab_row *rows, size_t count, double done) {
+    (void)context;
+    assert_true(count >= 1 && rows[0].seed >= 1 && done > 0 && done <= 1);
+    if (stop_after && ++turns == stop_after)
+        stop_flag = 1;
+}
+
+static void on_eval(void *context, const sgm_lab_row *row) {
+    (void)context;
+    assert_true(row->bits_per_byte > 0 && row->step > 0);
+    evals++;
+}
+
+static const sgm_lab_events lab_events = {.turn = on_turn, .eval = on_eval};
+
+static sgm_status run_lab(const char *folder, const char *experiment, sgm_lab_options options, sgm_error *error) {
+    const char *data[] = {path("sea.txt"), path("land.txt")};
+    options.folder = path(folder);
+    options.label = experiment;
+    if (!options.data) {
+        options.data = data;
+        options.data_count = 2;
+    }
+    stop_flag = turns = 0;
+    *error = (sgm_error){0};
+    return sgm_lab_run(path(experiment), &options, &lab_events, &stop_flag, error);
+}
+
+/* Everything but what has to do with time. */
+static void strip_times(json_t *value) {
+    const char *key;
+    json_t *item;
+    void *next;
+    size_t index;
+    json_object_foreach_safe(value, next, key, item) {
+        if (strstr(key, "second"))
+            json_object_del(value, key);
+        else
+            strip_times(item);
+    }
+    json_array_foreach(value, index, item) strip_times(item);
+}
+
+static json_t *results(const char *folder) {
+    json_error_t where;
+    json_t *all = json_load_file(join(path(folder), "results.json"), 0, &where);
+    if (!all)
+        fail_msg("%s", where.text);
+    strip_times(all);
+    return all;
+}
+
+static void same_results(const char *a, const char *b) {
+    json_t *x = results(a), *y = results(b);
+    char *one = json_dumps(x, JSON_INDENT(1)), *two = json_dumps(y, JSON_INDENT(1));
+    assert_string_equal(one, two);
+    free(one);
+    free(two);
+    json_decref(x);
+    json_decref(y);
+}
+
+static double number_at(const json_t *all, size_t arm, const char *part, const char *key) {
+    return json_number_value(
+        json_object_get(json_object_get(json_array_get(json_object_get(all, "arms"), arm), part), key));
+}
+
+static void interrupted_gives_the_same(void **state) {
+    (void)state;
+    sgm_error error;
+    write_file("two.yaml", two_arms);
+    evals = 0;
+    if (run_lab("whole", "two.yaml", (sgm_lab_options){0}, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    assert_int_equal(evals, 2 * 2 * 3); /* at steps 4, 8 and 12 */
+    json_t *all = results("whole");
+    assert_true(json_is_true(json_object_get(all, "complete")));
+    assert_int_equal(json_array_size(json_object_get(all, "arms")), 2);
+    assert_true(number_at(all, 0, "mean", "bits_per_byte") > 1);
+    assert_true(number_at(all, 0, "mean", "imbalance_score") > 0);
+    assert_true(
+        json_is_null(json_object_get(json_array_get(json_object_get(all, "arms"), 0), "difference_to_baseline")));
+    const json_t *second = json_array_get(json_object_get(all, "arms"), 1);
+    const json_t *difference = json_object_get(json_object_get(second, "difference_to_baseline"), "bits_per_byte");
+    near(json_number_value(json_object_get(difference, "mean")),
+         number_at(all, 1, "mean", "bits_per_byte") - number_at(all, 0, "mean", "bits_per_byte"));
+    assert_int_equal(json_integer_value(json_object_get(difference, "pairs")), 2);
+    /* at equal tokens and one expert a token in both, the second budget is the first */
+    near(number_at(all, 1, "mean", "bits_per_byte_at_equal_active_parameter_tokens"),
+         number_at(all, 1, "mean", "bits_per_byte"));
+    json_decref(all);
+    for (stop_after = 1; stop_after < 12; stop_after += 5) { /* in the first seed, and in the second */
+        assert_int_equal(run_lab("parts", "two.yaml", (sgm_lab_options){0}, &error), SGM_EINTERRUPTED);
+        int stopped_at = stop_after;
+        stop_after = 0;
+        if (run_lab("parts", "two.yaml", (sgm_lab_options){0}, &error))
+            fail_msg("%s (%s)", error.message, error.hint);
+        same_results("whole", "parts");
+        assert_int_equal(sgm_folder_remove(path("parts"), NULL), SGM_OK);
+        stop_after = stopped_at;
+    }
+    stop_after = 0;
+    /* An arm is an ordinary run: train alone gives the same bytes. */
+    const char *settings[] = {"balance=none", "train.eval_tokens=500", "train.final_eval_tokens=500", NULL};
+    train("alone", settings);
+    char a[256], b[256];
+    snprintf(a, sizeof a, "%s/checkpoints/step-000012/model.safetensors", path("alone"));
+    snprintf(b, sizeof b, "%s/runs/none-seed-1/checkpoints/step-000012/model.safetensors", path("whole"));
+    same_file(a, b);
+    remove_run("alone");
+}
+
+static void a_lab_grows_and_refuses(void **state) {
+    (void)state;
+    sgm_error error;
+    /* More seeds are added; two that are there stay. */
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 3}, &error), SGM_OK);
+    json_t *all = results("whole");
+    assert_int_equal(json_integer_value(json_object_get(all, "seeds")), 3);
+    json_decref(all);
+    /* Other steps, settings or data are another lab. */
+    const char *settings[] = {"model.width=32"}, *data[] = {path("sea.txt")};
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.steps = 13}, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "--steps"));
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.settings = settings, .setting_count = 1}, &error),
+                     SGM_EARGUMENT);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.data = data, .data_count = 1}, &error),
+                     SGM_EARGUMENT);
+    /* A changed arm is refused by name, an arm that is new is trained beside the old ones. */
+    char *changed = sgm_format("%s", two_arms);
+    strstr(changed, "0.1}]")[2] = '2';
+    write_file("two.yaml", changed);
+    sgm_free(changed);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
+    if (!strstr(error.message, "balance.0.coefficient = 0.1") || !strstr(error.message, "even-seed-1"))
+        fail_msg("%s", error.message);
+    char *more =
+        sgm_format("%s  - name: third\n    inherits: even\n    set: {balance.0.coefficient: 0.01}\n", two_arms);
+    write_file("two.yaml", more);
+    sgm_free(more);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.discard_checkpoints = true}, &error), SGM_OK);
+    all = results("whole");
+    assert_int_equal(json_array_size(json_object_get(all, "arms")), 3);
+    json_decref(all);
+    assert_false(sgm_path_exists(path("whole/runs/third-seed-1/checkpoints")));
+    assert_true(sgm_path_exists(path("whole/runs/even-seed-1/checkpoints")));
+    /* Results can be made again from what there is. */
+    assert_int_equal(unlink(path("whole/results.json")), 0);
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
+    assert_true(sgm_path_exists(path("whole/results.json")) && sgm_path_exists(path("whole/results.md")) &&
+                sgm_path_exists(path("whole/report.html")));
+    assert_int_equal(sgm_folder_remove(path("whole"), NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_ENOTFOUND);
+}
+
+static void arms_can_be_chosen(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *even[] = {"even"}, *wrong[] = {"evne"}, *none[] = {"none"};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("some", "two.yaml", (sgm_lab_options){.arms = wrong, .arm_count = 1}, &error),
+                     SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "did you mean even"));
+    assert_false(sgm_path_exists(path("some")));
+    assert_int_equal(run_lab("some", "two.yaml", (sgm_lab_options){.arms = even, .arm_count = 1, .seeds = 1}, &error),
+                     SGM_OK);
+    json_t *all = results("some");
+    assert_int_equal(json_array_size(json_object_get(all, "arms")), 1); /* without the baseline: no difference */
+    assert_true(
+        json_is_null(json_object_get(json_array_get(json_object_get(all, "arms"), 0), "difference_to_baseline")));
+    json_decref(all);
+    assert_int_equal(run_lab("some", "two.yaml", (sgm_lab_options){.arms = none, .arm_count = 1}, &error), SGM_OK);
+    all = results("some");
+    assert_int_equal(json_array_size(json_object_get(all, "arms")), 2);
+    assert_true(json_is_true(json_object_get(all, "complete")));
+    assert_non_null(strstr(json_string_value(json_object_get(all, "command")), "--arms none,even"));
+    json_decref(all);
+    assert_int_equal(sgm_folder_remove(path("some"), NULL), SGM_OK);
+}
+
+/* Half a second more than ten steps need gives some; a thousandth of a minute gives none. */
+static void minutes_become_steps(void **state) {
+    (void)state;
+    sgm_error error;
+    sgm_lab_plan plan;
+    assert_int_equal(run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = 1e-6}, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "more minutes"));
+    assert_int_equal(run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = 1, .steps = 20}, &error), SGM_EARGUMENT);
+    const char *none[] = {"none"};
+    sgm_status status = SGM_EARGUMENT; /* how fast this machine is must not matter: more minutes until it fits */
+    for (double minutes = 0.02; status == SGM_EARGUMENT && minutes < 10; minutes *= 2)
+        status = run_lab("quick", "two.yaml",
+                         (sgm_lab_options){.minutes = minutes, .seeds = 1, .arms = none, .arm_count = 1}, &error);
+    assert_int_equal(status, SGM_OK);
+    assert_int_equal(sgm_lab_plan_read(path("quick"), &plan, &error), SGM_OK);
+    assert_true(plan.steps >= 10 && plan.steps % 10 == 0 && isfinite(plan.minutes));
+    assert_false(sgm_path_exists(path("quick/.probe")));
+    int64_t steps = plan.steps;
+    sgm_lab_plan_free(&plan);
+    /* Once fixed, it stays. */
+    assert_int_equal(run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = 9}, &error), SGM_OK);
+    assert_int_equal(sgm_lab_plan_read(path("quick"), &plan, &error), SGM_OK);
+    assert_int_equal(plan.steps, steps);
+    sgm_lab_plan_free(&plan);
+    assert_int_equal(sgm_folder_remove(path("quick"), NULL), SGM_OK);
+}
+
+/* Every shipped experiment, all arms, two steps, in a size that takes no time. */
+static void shipped_experiments_run(void **state) {
+    (void)state;
+    static const char *const tiny[] = {"model.width=16",    "model.heads=2",           "model.kv_heads=1",
+                                       "model.head_size=8", "model.expert_width=4",    "model.vocabulary=257",
+                                       "model.context=16",  "data.tokens_per_step=64", "data.micro_batch_tokens=32",
+                                       "data.mixture=",     "train.eval_tokens=200",   "train.final_eval_tokens=200",
+                                       "train.threads=1"};
+    DIR *folder = opendir(SGM_SOURCE_DIR "/lab");
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char file[512];
+        size_t size = strlen(entry->d_name);
+        if (size < 6 || strcmp(entry->d_name + size - 5, ".yaml") != 0)
+            continue;
+        snprintf(file, sizeof file, "%s/lab/%s", SGM_SOURCE_DIR, entry->d_name);
+        const char *data[] = {path("sea.txt"), path("land.txt")};
+        const sgm_lab_options options = {.folder = path("shipped"),
+                                         .settings = tiny,
+                                         .setting_count = sizeof tiny / sizeof *tiny,
+                                         .data = data,
+                                         .data_count = 2,
+                                         .seeds = 1,
+                                         .steps = 2,
+                                         .discard_checkpoints = true};
+        sgm_error error = {0};
+        if (sgm_lab_run(file, &options, NULL, NULL, &error))
+            fail_msg("%s: %s (%s)", file, error.message, error.hint);
+        json_t *all = results("shipped");
+        assert_true(json_is_true(json_object_get(all, "complete")));
+        json_decref(all);
+        assert_int_equal(sgm_folder_remove(path("shipped"), NULL), SGM_OK);
+    }
+    closedir(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(imbalance_by_hand),       cmocka_unit_test(curves_by_hand),
+        cmocka_unit_test(a_run_by_hand),           cmocka_unit_test(interrupted_gives_the_same),
+        cmocka_unit_test(a_lab_grows_and_refuses), cmocka_unit_test(arms_can_be_chosen),
+        cmocka_unit_test(minutes_become_steps),    cmocka_unit_test(shipped_experiments_run),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
