@@ -10,6 +10,7 @@ extern const cli_command cli_data_build, cli_data_fetch, cli_data_info, cli_data
 extern const cli_command cli_init, cli_train, cli_generate, cli_eval, cli_inspect, cli_stats, cli_report;
 extern const cli_command cli_bench;
 extern const cli_command cli_trace, cli_replay, cli_place;
+extern const cli_command cli_lab_list, cli_lab_show, cli_lab_run, cli_lab_report;
 extern const cli_command cli_quantize;
 extern const cli_command cli_list, cli_plan, cli_doctor;
 

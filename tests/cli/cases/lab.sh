@@ -1,0 +1,77 @@
+# A lab that is killed at any moment and run again gives the results of one that was not, times aside.
+small_text
+cat >tiny.yaml <<'EOF'
+name: tiny
+claim: nothing at this size
+preset: pico
+steps: 24
+seeds: 2
+set:
+  train: {kernels: ref, threads: 1, checkpoint_every: 5, eval_every: 8, eval_tokens: 1024, final_eval_tokens: 1024}
+arms:
+  - name: none
+    description: no balancing
+    set: {balance: none}
+  - name: even
+    description: a loss
+    set: {balance: [{kind: load_balance_loss, coefficient: 0.1}]}
+EOF
+LAB=(lab run tiny.yaml --data text)
+expect 0 "${LAB[@]}" --out whole
+says "held out"; says "report: whole/report.html"
+[ "$(grep -c 'step 24/24' "$out")" -eq 4 ] || fail "not a line for every arm and seed at the end"
+[ -s whole/results.md ] && [ -s whole/report.html ] || fail "an output is missing"
+grep -qiE '<script|https?://|@import|url\(|src=|<link' whole/report.html && fail "the page fetches or runs something"
+grep -q 'sigmoe lab run tiny.yaml --seeds 2 --steps 24 --data text' whole/results.md || fail "the command is missing"
+same_numbers() {
+    python3 - "$1/results.json" "$2/results.json" <<'PY' || fail "$1 and $2 have other results"
+import json, sys
+def strip(v):
+    if isinstance(v, dict): return {k: strip(x) for k, x in v.items() if "second" not in k}
+    return [strip(x) for x in v] if isinstance(v, list) else v
+a, b = (strip(json.load(open(f))) for f in sys.argv[1:])
+assert len(a["arms"]) == 2 and all(len(x["runs"]) == 2 for x in a["arms"])
+sys.exit(a != b)
+PY
+}
+for pause in 0.03 0.2 0.45; do
+    "$SIGMOE" "${LAB[@]}" --out r >log 2>&1 &
+    child=$!
+    for i in $(seq 1 300); do [ -e r/lab.json ] && break; sleep 0.02; done
+    sleep $pause
+    kill -KILL $child 2>/dev/null || true
+    wait $child 2>/dev/null || true
+    expect 0 "${LAB[@]}" --out r
+    same_numbers whole r
+    rm -rf r
+done
+# Ctrl-C saves every arm.
+"$SIGMOE" "${LAB[@]}" --out r --steps 2000 >log 2>&1 &
+child=$!
+for i in $(seq 1 500); do [ -e r/runs/even-seed-1/checkpoints/latest ] && break; sleep 0.02; done
+kill -INT $child
+code=0; wait $child || code=$?
+[ $code -eq 130 ] || fail "Ctrl-C: exit $code: $(cat log)"
+grep -q 'hint: the same command goes on' log || fail "it does not say how to go on"
+# An arm is an ordinary run.
+expect 0 inspect r/runs/none-seed-1
+rm -rf r
+expect 0 "${LAB[@]}" --out r --seeds 1 --arms even --json
+json arms.0.mean.bits_per_byte arms.0.runs.0.curve.0.tokens arms.0.runs.0.layers.1.max_violation_global command
+expect 0 train --resume r/runs/even-seed-1 --steps 26
+# Asked for wrongly.
+expect 2 lab run nowhere; hints "lab list"
+expect 2 lab run sigam; hints "did you mean sigma?"
+expect 3 lab run nowhere.yaml
+expect 2 "${LAB[@]}" --out whole --steps 25; hints "begun with other --steps"
+expect 2 "${LAB[@]}" --out x --steps 25 --minutes 1; [ ! -e x ] || fail "it left x"
+expect 2 "${LAB[@]}" --out x --arms none,evne; hints "did you mean even?"
+expect 2 lab show tiny.yaml --set model.layerz=3; hints "model.layers"
+expect 3 lab report text
+expect 0 lab report whole; same_numbers whole whole
+expect 0 lab show tiny.yaml; says "balance.0.coefficient = 0.1"
+expect 0 lab list; says "sigma "
+expect 0 lab list --json; json 0.name 0.claim 0.arms
+for name in $("$SIGMOE" lab list --json | python3 -c 'import json,sys; print(*[x["name"] for x in json.load(sys.stdin)])'); do
+    expect 0 lab show "$name" --json; json claim base arms.0.set
+done
