@@ -10,13 +10,14 @@ json_t *cli_layer_json(const sgm_layer_stats *s, const int64_t *load, int64_t ex
     json_t *list = json_array();
     for (int64_t i = 0; i < experts; i++)
         json_array_append_new(list, json_integer(load[i]));
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
                      "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
                      cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
                      (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
                      "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
                      "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
-                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor), "load", list);
+                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor),
+                     "experts_computed_per_token", cli_json_real(s->experts_computed_per_token), "load", list);
 }
 
 void cli_layer_heading(void) {
@@ -48,10 +49,8 @@ void cli_layer_footing(void) {
 static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stats) {
     json_t *layers = json_array();
     for (int64_t l = 0; l < stats->layers; l++) {
-        json_t *layer = cli_layer_json(&load->layer[l], load->load + l * stats->experts, stats->experts, l);
-        double tokens = (double)(load->tokens ? load->tokens : 1);
-        json_object_set_new(layer, "experts_computed_per_token", cli_json_real((double)load->computed[l] / tokens));
-        json_array_append_new(layers, layer);
+        json_array_append_new(layers,
+                              cli_layer_json(&load->layer[l], load->load + l * stats->experts, stats->experts, l));
     }
     return layers;
 }

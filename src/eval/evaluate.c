@@ -373,6 +373,7 @@ void sgm_layer_stats_of(const sgm_load *load, sgm_layer_stats *stats) {
         .coefficient_of_variation = sum.coefficient_of_variation,
         .correlation = sum.correlation,
         .noise_floor = sum.noise_floor,
+        .experts_computed_per_token = sum.computed_per_token,
     };
 }
 

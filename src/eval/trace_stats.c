@@ -52,6 +52,7 @@ static void summarise(sgm_trace_load *load, int64_t layers, int64_t experts, con
         /* sgm_load only reads from here on */
         sgm_load of = {.tokens = load->tokens,
                        .experts = experts,
+                       .computed = load->computed[l],
                        .count = load->load + l * experts,
                        .probability = (double *)(uintptr_t)(probability ? probability + l * experts : none)};
         sgm_layer_stats_of(&of, stats);

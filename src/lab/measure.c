@@ -134,7 +134,7 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     }
     r->tokens[layer] += tokens;
     r->batches[layer] += 1;
-    const sgm_load load = {tokens, E, r->row_count, r->row_probability};
+    const sgm_load load = {.tokens = tokens, .experts = E, .count = r->row_count, .probability = r->row_probability};
     sgm_load_summary summary;
     sgm_load_summarise(&load, &summary);
     r->m->layer[layer].max_violation_batch += summary.max_violation;
@@ -146,7 +146,10 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
 static void finish_layer(reader *r, int64_t layer) {
     int64_t E = r->m->experts;
     sgm_lab_balance *b = &r->m->layer[layer];
-    const sgm_load load = {r->tokens[layer], E, r->count + layer * E, r->probability + layer * E};
+    const sgm_load load = {.tokens = r->tokens[layer],
+                           .experts = E,
+                           .count = r->count + layer * E,
+                           .probability = r->probability + layer * E};
     sgm_load_summary s;
     sgm_load_summarise(&load, &s);
     b->max_violation_batch /= r->batches[layer];
