@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `sigmoe stats --groups G`: the load between G devices that hold a group of experts each. */
+/* `sigmoe stats --groups G`, of a model or a trace: the load between G devices that hold a group of experts each. */
 #ifndef SGM_CLI_IMBALANCE_H
 #define SGM_CLI_IMBALANCE_H
 
 #include "cli.h"
 
-/* Whether the model's experts split into --groups, before an evaluation takes its time; CLI_DONE or CLI_USAGE (printed). */
-int cli_imbalance_check(const cli_args *args);
-/* Nothing with groups = 0. `json`: an object whose `layers` gets an object's fields for each layer. */
-void cli_imbalance_add(json_t *json, const sgm_evaluation *evaluation, int64_t groups);
-void cli_imbalance_print(const sgm_evaluation *evaluation, int64_t groups);
+typedef struct cli_devices {
+    int64_t groups;    /* 0: not asked for, and nothing below does anything */
+    int64_t computing; /* experts that the devices share: without null experts */
+} cli_devices;
+
+/* --groups for E experts of which the last `null_experts` compute nothing; CLI_DONE or CLI_USAGE (printed). */
+int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, cli_devices *devices);
+/* The same of --model, before an evaluation takes its time. */
+int cli_devices_of_model(const cli_args *args, cli_devices *devices);
+
+/* layer (L), load (L, E): what was measured. `json` is an object whose list `layers` gets the fields of each layer. */
+void cli_imbalance_add(json_t *json, const cli_devices *devices, const sgm_layer_stats *layer, const int64_t *load,
+                       int64_t layers, int64_t experts);
+void cli_imbalance_print(const cli_devices *devices, const sgm_layer_stats *layer, const int64_t *load, int64_t layers,
+                         int64_t experts);
 
 #endif

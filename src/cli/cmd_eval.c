@@ -127,18 +127,18 @@ static int run_stats(const cli_args *args) {
     const char *against = cli_text(args, "against");
     sgm_evaluation e = {0};
     sgm_comparison c = {0};
-    int64_t groups = cli_integer(args, "groups");
-    int code = cli_imbalance_check(args);
+    cli_devices devices;
+    int code = cli_devices_of_model(args, &devices);
     if (code == CLI_DONE)
         code = evaluate(args, against, &e, &c);
     const sgm_evaluation *shown = against ? &c.model : &e;
     if (code == CLI_DONE && cli_switch(args, "json")) {
         json_t *json = stats_json(shown, &c, against);
-        cli_imbalance_add(json, shown, groups);
+        cli_imbalance_add(json, &devices, shown->layer, shown->load, shown->layers, shown->experts);
         code = cli_json_print(json);
     } else if (code == CLI_DONE) {
         print_stats(shown, &c, against);
-        cli_imbalance_print(shown, groups);
+        cli_imbalance_print(&devices, shown->layer, shown->load, shown->layers, shown->experts);
     }
     sgm_evaluation_free(&e);
     sgm_comparison_free(&c);

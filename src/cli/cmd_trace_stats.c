@@ -2,6 +2,7 @@
 /* sigmoe stats of traces, and the table of layers that it shares with stats of models. */
 #include <math.h>
 
+#include "cli_imbalance.h"
 #include "stats.h"
 
 /* ---- a layer ------------------------------------------------------------------------------------------------------ */
@@ -116,18 +117,23 @@ static int one_trace(const cli_args *args) {
     sgm_trace *trace;
     sgm_trace_stats stats = {0};
     sgm_error error = {0};
-    sgm_status status = sgm_trace_open(path, &trace, &error);
-    if (!status) {
-        warn_incomplete(path, sgm_trace_about(trace));
-        status = sgm_trace_summarise(trace, &stats, &error);
+    if (sgm_trace_open(path, &trace, &error))
+        return cli_fail(&error);
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    cli_devices devices;
+    int code = cli_devices_of(args, about->experts, about->null_experts, &devices);
+    if (code == CLI_DONE) {
+        warn_incomplete(path, about);
+        code = sgm_trace_summarise(trace, &stats, &error) ? cli_fail(&error) : CLI_DONE;
     }
-    int code = CLI_DONE;
-    if (status)
-        code = cli_fail(&error);
-    else if (cli_switch(args, "json"))
-        code = cli_json_print(stats_json(path, sgm_trace_about(trace), &stats));
-    else
-        print_stats(sgm_trace_about(trace), &stats);
+    if (code == CLI_DONE && cli_switch(args, "json")) {
+        json_t *json = stats_json(path, about, &stats);
+        cli_imbalance_add(json, &devices, stats.all.layer, stats.all.load, stats.layers, stats.experts);
+        code = cli_json_print(json);
+    } else if (code == CLI_DONE) {
+        print_stats(about, &stats);
+        cli_imbalance_print(&devices, stats.all.layer, stats.all.load, stats.layers, stats.experts);
+    }
     sgm_trace_stats_free(&stats);
     sgm_trace_close(trace);
     return code;
@@ -212,6 +218,8 @@ int cli_stats_traces(const cli_args *args) {
     for (const char *const *flag = of_models; *flag; flag++)
         if (cli_given(args, *flag))
             return cli_usage("leave it out, or the trace", "sigmoe stats: --%s means nothing with a trace", *flag);
+    if (cli_operand_count(args) > 1 && cli_integer(args, "groups"))
+        return cli_usage("ask for each trace by itself", "sigmoe stats: --groups means nothing with two traces");
     int code = cli_check_files(cli_operands(args), cli_operand_count(args));
     if (code != CLI_DONE)
         return code;
