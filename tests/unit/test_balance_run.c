@@ -157,11 +157,30 @@ static void threads_do_not_matter(void **state) {
     remove_run("three");
 }
 
+/* The model says which experts are null, and the loss hears of it: their averaged load is another loss where they are loaded
+ * differently, and the same where the model has none. */
+static void null_experts_reach_the_loss(void **state) {
+    (void)state;
+    const char *settings[] = {"model.experts_per_token=2", "train.steps=3", "train.load_every=1", NULL, NULL, NULL};
+    double value[2][2];
+    for (int nulls = 0; nulls < 2; nulls++)
+        for (int average = 0; average < 2; average++) {
+            settings[3] = nulls ? "model.null_experts=3" : "model.null_experts=0";
+            settings[4] = average ? "balance.0.null_average=true" : "balance.0.null_average=false";
+            train("nulls", settings);
+            value[nulls][average] = measured("nulls", "load_balance_loss", "value", 1, 0);
+            assert_true(value[nulls][average] > 0.9);
+            remove_run("nulls");
+        }
+    assert_true(value[0][0] == value[0][1]);
+    assert_true(fabs(value[1][0] - value[1][1]) > 1e-6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_logged),     cmocka_unit_test(an_older_log_is_taken_on),
         cmocka_unit_test(later_rows_go),         cmocka_unit_test(resumes_to_the_same_bytes),
-        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(null_experts_reach_the_loss),
     };
     return cmocka_run_group_tests_name("balancers in a run", tests, setup, teardown);
 }
