@@ -27,16 +27,19 @@ static const run_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
+/* Six steps, saved after the third and the last; little beside them, for the sanitizers' sake. */
 static void train_with(const char *run, const run_case *c, const char *a, const char *b) {
-    const char *settings[12];
+    static const char *const lean[] = {"train.steps=6", "train.checkpoint_every=3", "train.final_eval_tokens=256",
+                                       "train.sample_tokens=0", "data.tokens_per_step=128"};
+    const char *settings[16];
     size_t count = 0;
-    while (c->settings[count]) {
-        settings[count] = c->settings[count];
-        count++;
-    }
+    for (size_t i = 0; i < sizeof lean / sizeof *lean; i++)
+        settings[count++] = lean[i];
+    for (size_t i = 0; c->settings[i]; i++)
+        settings[count++] = c->settings[i];
     settings[count++] = a;
-    settings[count++] = b;
-    settings[count] = NULL;
+    settings[count] = b;
+    settings[count + (b != NULL)] = NULL;
     train(run, settings);
 }
 
@@ -70,14 +73,14 @@ static void check_model(const char *run) {
 static void threads_change_nothing(void **state) {
     (void)state;
     for (int i = 0; i < CASES; i++) {
-        train_with("one", &cases[i], "train.threads=1", "train.steps=8");
-        train_with("three", &cases[i], "train.threads=3", "train.steps=8");
-        same_checkpoint("one", "three", 8);
+        train_with("one", &cases[i], "train.threads=1", NULL);
+        train_with("three", &cases[i], "train.threads=3", NULL);
+        same_checkpoint("one", "three", 6);
         check_model("one");
         remove_run("three");
         if (!cases[i].together) {
-            train_with("cut", &cases[i], "data.micro_batch_tokens=64", "train.steps=8");
-            same_checkpoint("one", "cut", 8);
+            train_with("cut", &cases[i], "data.micro_batch_tokens=64", NULL);
+            same_checkpoint("one", "cut", 6);
             remove_run("cut");
         }
         remove_run("one");
@@ -87,19 +90,18 @@ static void threads_change_nothing(void **state) {
 static void resuming_and_recomputing_change_nothing(void **state) {
     (void)state;
     for (int i = 0; i < CASES; i++) {
-        train_with("whole", &cases[i], "train.steps=8", "data.micro_batch_tokens=128");
-        train_with("part", &cases[i], "train.steps=8", "data.micro_batch_tokens=128");
-        assert_int_equal(sgm_folder_remove(path("part/checkpoints/step-000008"), NULL), SGM_OK);
-        finish(resume("part", 0));
-        same_checkpoint("whole", "part", 8);
-        remove_run("part");
-        train_with("again", &cases[i], "train.recompute=layer", "data.micro_batch_tokens=128");
-        char a[256], b[256];
-        snprintf(a, sizeof a, "%s/checkpoints/step-000004/model.safetensors", path("whole"));
-        snprintf(b, sizeof b, "%s/checkpoints/step-000004/model.safetensors", path("again"));
-        same_file(a, b);
+        train_with("whole", &cases[i], "data.micro_batch_tokens=64", NULL);
+        assert_int_equal(rename(path("whole/checkpoints/step-000006"), path("last")), 0);
+        finish(resume("whole", 0)); /* from step 3 */
+        assert_true(same_folder(path("last"), path("whole/checkpoints/step-000006")) >= 6);
+        remove_run("last");
+        if (cases[i].together) { /* what was decided together is not decided again */
+            train_with("again", &cases[i], "train.recompute=layer", "data.micro_batch_tokens=64");
+            same_file(path("whole/checkpoints/step-000006/model.safetensors"),
+                      path("again/checkpoints/step-000006/model.safetensors"));
+            remove_run("again");
+        }
         remove_run("whole");
-        remove_run("again");
     }
 }
 
