@@ -16,6 +16,7 @@ static int no_memory(void) {
     return cli_error(CLI_FAILED, NULL, "not enough memory for the load");
 }
 
+/* Null experts have no weights that would have to lie anywhere. */
 static int from_trace(const char *path, loads *out) {
     sgm_trace *trace;
     sgm_trace_stats stats = {0};
@@ -25,10 +26,10 @@ static int from_trace(const char *path, loads *out) {
         status = sgm_trace_summarise(trace, &stats, &error);
     int code = status ? cli_fail(&error) : CLI_DONE;
     if (code == CLI_DONE) {
-        *out = (loads){.layers = stats.layers, .experts = stats.experts};
+        *out = (loads){.layers = stats.layers, .experts = stats.experts - sgm_trace_about(trace)->null_experts};
         out->load = malloc((size_t)(out->layers * out->experts) * sizeof *out->load);
         for (int64_t i = 0; out->load && i < out->layers * out->experts; i++)
-            out->load[i] = (double)stats.all.load[i];
+            out->load[i] = (double)stats.all.load[i / out->experts * stats.experts + i % out->experts];
         if (!out->load)
             code = no_memory();
     }
