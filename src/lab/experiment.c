@@ -257,10 +257,12 @@ static sgm_status check_arm(const sgm_experiment *experiment, sgm_arm *arm, sgm_
     }
     sgm_run_settings *settings = NULL;
     sgm_status status = sgm_run_settings_new(arm->config, &settings, error);
-    if (!status && experiment->frame.groups > 0 && settings->model.experts % experiment->frame.groups)
+    const char *null_experts = sgm_config_get(arm->config, "model.null_experts");
+    int64_t experts = status ? 0 : settings->model.experts - (null_experts ? strtoll(null_experts, NULL, 10) : 0);
+    if (!status && experiment->frame.groups > 0 && experts % experiment->frame.groups)
         status = sgm_fail(error, SGM_EARGUMENT, "let groups divide model.experts",
-                          "%" PRId64 " experts cannot be spread evenly over %" PRId64 " groups",
-                          settings->model.experts, experiment->frame.groups);
+                          "%" PRId64 " experts cannot be spread evenly over %" PRId64 " groups", experts,
+                          experiment->frame.groups);
     if (!status && !(arm->balance = describe_balance(settings)))
         status = no_memory(experiment, error);
     sgm_run_settings_free(settings);

@@ -2,7 +2,8 @@
 /* Measuring one finished run from its config.yaml and run.sqlite.
  *
  * The last tenth of the steps is the window of everything about balance and of the training loss: by then the learning rate
- * falls and schedules of k have switched. MaxVio is arXiv 2408.15664's, by batch and over the window. */
+ * falls and schedules of k have switched. Null experts, the last of a layer, compute nothing and have no load to even out:
+ * balance is that of the others. MaxVio is arXiv 2408.15664's, by batch and over the window. */
 #include <inttypes.h>
 #include <math.h>
 #include <sqlite3.h>
@@ -23,7 +24,8 @@ typedef struct reader {
     sgm_error *error;
     sgm_lab_measures *m;
     sgm_model_settings model;
-    int64_t steps, first, groups, null_experts; /* first: of the window */
+    int64_t steps, first, groups; /* first: of the window */
+    int64_t stored;               /* E of the rows; the last ones are null where m->experts is less */
     double tokens_per_step;
     /* the window's load */
     int64_t *count;      /* (L, E) added up */
@@ -83,11 +85,11 @@ static sgm_status read_config(reader *r, const char *run) {
     if (!status) {
         r->steps = whole(config, "train.steps");
         r->m->seed = whole(config, "train.seed");
-        r->null_experts = whole(config, "model.null_experts");
+        r->stored = r->model.experts;
         r->tokens_per_step = (double)whole(config, "data.tokens_per_step");
         r->first = r->steps - (r->steps >= WINDOW ? r->steps / WINDOW : 1) + 1;
         r->m->layers = r->model.layers;
-        r->m->experts = r->model.experts;
+        r->m->experts = r->stored - whole(config, "model.null_experts");
     }
     sgm_config_free(config);
     sgm_free(path);
@@ -122,8 +124,8 @@ static float f32_at(const unsigned char *b) {
 /* layer, tokens, counts, probabilities of one step of the window. */
 static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     int64_t layer = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
-    if (layer < 0 || layer >= r->m->layers || sqlite3_column_bytes(row, 2) != 4 * E ||
-        sqlite3_column_bytes(row, 3) != 4 * E)
+    if (layer < 0 || layer >= r->m->layers || sqlite3_column_bytes(row, 2) != 4 * r->stored ||
+        sqlite3_column_bytes(row, 3) != 4 * r->stored)
         return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a row of load is of another model", r->path);
     const unsigned char *counts = sqlite3_column_blob(row, 2), *p = sqlite3_column_blob(row, 3);
     for (int64_t e = 0; e < E; e++) {
@@ -275,7 +277,7 @@ static sgm_status read_spent(reader *r) {
         if (step > s.step)
             spend(r, &s);
         s.step = step;
-        int64_t experts = sqlite3_column_bytes(row, 2) / 4 - r->null_experts;
+        int64_t experts = sqlite3_column_bytes(row, 2) == 4 * r->stored ? r->m->experts : 0;
         const unsigned char *counts = sqlite3_column_blob(row, 2);
         for (int64_t e = 0; e < experts; e++)
             sum += (double)u32_at(counts + 4 * e);
