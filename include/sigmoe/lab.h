@@ -94,7 +94,8 @@ typedef struct sgm_lab_events {
 
 /* Run, or go on, until every selected arm has its seeds; then write the outputs. An arm that fails (its loss is not
  * finite, say) does not stop the others; its error is returned at the end. The lab remembers steps, settings and data:
- * other ones are SGM_EARGUMENT. SGM_EINTERRUPTED: `*stop` became non-zero, everything is saved. SGM_EBUSY: another
+ * other ones are SGM_EARGUMENT. SGM_EEXISTS: the folder is no lab
+ * and not empty. SGM_EINTERRUPTED: `*stop` became non-zero, everything is saved. SGM_EBUSY: another
  * process works in the folder. */
 sgm_status sgm_lab_run(const char *experiment, const sgm_lab_options *options, const sgm_lab_events *events,
                        const volatile int *stop, sgm_error *error);

@@ -175,6 +175,28 @@ static sgm_status check_runs(const sgm_lab *lab, sgm_error *error) {
 
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
+/* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. */
+static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
+    static const char *const ours[] = {SGM_LOCK_NAME, "runs", "data", "data.building", ".tokenizer", ".probe"};
+    char **names = NULL;
+    size_t count = 0;
+    if (!sgm_path_exists(lab->folder))
+        return SGM_OK;
+    if (!sgm_path_is_folder(lab->folder))
+        return sgm_fail(error, SGM_EEXISTS, "take another --out: a new folder", "%s is no folder", lab->folder);
+    sgm_status status = sgm_folder_list(lab->folder, &names, &count, error);
+    for (size_t i = 0; i < count && !status; i++) {
+        bool known = strstr(names[i], ".partial-") != NULL;
+        for (size_t k = 0; k < sizeof ours / sizeof *ours; k++)
+            known = known || strcmp(names[i], ours[k]) == 0;
+        if (!known)
+            status = sgm_fail(error, SGM_EEXISTS, "take another --out: a new folder",
+                              "%s is no lab and holds other things: %s", lab->folder, names[i]);
+    }
+    sgm_free(names);
+    return status;
+}
+
 static sgm_status take_folder(sgm_lab *lab, sgm_error *error) {
     char *path = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
     sgm_status status = path && runs ? sgm_folder_make(runs, error) : no_memory(error);
@@ -215,6 +237,8 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
 static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_error *error) {
     bool fresh;
     sgm_status status = decide(lab, path, &fresh, error);
+    if (!status && fresh)
+        status = check_folder(lab, error);
     if (!status)
         status = take_folder(lab, error);
     if (!status)

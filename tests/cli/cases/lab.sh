@@ -68,6 +68,8 @@ expect 2 "${LAB[@]}" --out x --steps 25 --minutes 1; [ ! -e x ] || fail "it left
 expect 2 "${LAB[@]}" --out x --arms none,evne; hints "did you mean even?"
 expect 2 lab show tiny.yaml --set model.layerz=3; hints "model.layers"
 expect 3 lab report text
+expect 2 "${LAB[@]}" --out text; hints "is no lab and holds other things"; [ ! -e text/runs ] || fail "it wrote into text"
+expect 2 "${LAB[@]}" --out tiny.yaml; hints "hint: "
 expect 0 lab report whole; same_numbers whole whole
 expect 0 lab show tiny.yaml; says "balance.0.coefficient = 0.1"
 expect 0 lab list; says "sigma "
