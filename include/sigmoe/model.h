@@ -18,6 +18,9 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* How scores become weights: softmax over the past, with RoPE; or stick-breaking (arXiv 2306.04640), without positions. */
+typedef enum sgm_attention { SGM_ATTENTION_CAUSAL, SGM_ATTENTION_STICK_BREAKING, SGM_ATTENTIONS } sgm_attention;
+
 /* The `model` section of a config. Letters as in docs/notation.md. */
 typedef struct sgm_model_settings {
     int64_t layers, width, heads, kv_heads, head_size; /* L, D, H, G, head size */
@@ -26,7 +29,8 @@ typedef struct sgm_model_settings {
     int64_t vocabulary, context;                       /* V, longest sequence in tokens */
     bool tie_embeddings;
     double rope_theta, norm_epsilon;
-    int attention;                  /* 0 causal */
+    int attention;                  /* sgm_attention */
+    int64_t gate_hidden;            /* width of the router's hidden layer; 0: a linear router */
     double init_std, gate_init_std; /* of the weights / of the router */
     double embedding_init_std;      /* of the embeddings (and of a head of its own); 0: init_std */
 } sgm_model_settings;

@@ -8,6 +8,7 @@
 #include "sigmoe/convert.h"
 #include "sigmoe/data.h"
 #include "sigmoe/error.h"
+#include "sigmoe/experts.h"
 #include "sigmoe/lab.h"
 #include "sigmoe/machine.h"
 #include "sigmoe/model.h"

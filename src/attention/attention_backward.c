@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The backward pass of causal attention: probabilities are recomputed tile by tile from the saved log-denominators, T × T never
- * exists (arXiv 2205.14135).
+/* The backward pass that all kinds of attention share: weights are recomputed tile by tile, T × T never exists
+ * (arXiv 2205.14135).
  *
- * A task is a key/value head of a segment with the query heads that read it. Blocks of keys are the outer loop, so that keys
- * and values are transposed once for all queries; gradients of keys and values are summed over blocks of queries and then
- * heads, those of queries over blocks of keys, each in a fixed order by one thread. The longest segments go first. */
+ * A task is a key/value head of a segment with the query heads that read it. Blocks of keys are the outer loop, in the kind's
+ * order, so that keys and values are transposed once for all queries; gradients of keys and values are summed over blocks of
+ * queries and then heads, those of queries over blocks of keys, each in a fixed order by one thread. The longest segments go
+ * first. */
 #include <string.h>
 
 #include "attention/attention.h"
@@ -14,7 +15,8 @@ enum { BLOCK = SGM_KEY_BLOCK, SLICE = 16 };
 
 /* Gradient arrays, (T, H·S) and (T, G·S). Any of dq, dk, dv may be NULL. */
 typedef struct gradients {
-    const sgm_real *dy, *lse, *dot; /* lse and dot = Σ dy·y: (T, H) */
+    const sgm_real *dy;
+    sgm_real *mass, *dot; /* (T, H): the saved numbers or, where there are none, 1; Σ dy·y */
     sgm_real *dq, *dk, *dv;
     sgm_real *keys, *values; /* this thread's: block j transposed, (S, 64) */
 } gradients;
@@ -30,7 +32,7 @@ static size_t block_bytes(const sgm_node *node) {
 }
 
 size_t sgm_attention_backward_workspace(const sgm_node *node, int threads) {
-    return dots_bytes(node) + 2 * (size_t)threads * block_bytes(node);
+    return (node->op->saved_bytes ? 1 : 2) * dots_bytes(node) + 2 * (size_t)threads * block_bytes(node);
 }
 
 /* One tile: queries of block i, keys of block j of a segment, one query head. Adds to dq, dk, dv. In a tile on the diagonal
@@ -54,9 +56,11 @@ static void tile_backward(const sgm_kernels *kernels, const sgm_node *node, cons
                                  .seen = sgm_keys_visible(first + at, j),
                                  .group = 1,
                                  .scale = (sgm_real)(1 / __builtin_sqrt((double)S))};
+        if (i != j && a->kind->is_done && a->kind->is_done(g->mass + place, a->heads, rows))
+            continue;
         kernels->matmul_nn(rows, seen, S, q_at, width, g->keys, BLOCK, p, BLOCK, false);
         kernels->matmul_nn(rows, seen, S, dy_at, width, g->values, BLOCK, dp, BLOCK, false);
-        kernels->softmax_step_backward(&scores, p, dp, BLOCK, g->lse + place, g->dot + place, a->heads);
+        a->kind->step_backward(kernels, &scores, p, dp, BLOCK, g->mass + place, g->dot + place, a->heads);
         if (g->dv)
             kernels->matmul_tn(seen, S, rows, p, BLOCK, dy_at, width, g->dv + key * narrow + shift, narrow, true);
         if (g->dk)
@@ -71,7 +75,8 @@ static void head_backward(const sgm_kernels *kernels, const sgm_node *node, cons
     const sgm_attention_args *a = node->args;
     int64_t narrow = node->in[1].cols, S = narrow / a->kv_heads, group = a->heads / a->kv_heads;
     int64_t blocks = (segment->rows + BLOCK - 1) / BLOCK;
-    for (int64_t j = 0; j < blocks; j++) {
+    for (int64_t n = 0; n < blocks; n++) {
+        int64_t j = a->kind->newest_first ? blocks - 1 - n : n;
         int64_t count = segment->rows - j * BLOCK < BLOCK ? segment->rows - j * BLOCK : BLOCK;
         int64_t at = (segment->row + j * BLOCK) * narrow + kv * S;
         kernels->transpose(count, S, node->in[1].data + at, narrow, g->keys, BLOCK);
@@ -97,16 +102,24 @@ void sgm_attention_backward(sgm_walk *walk, sgm_node *node) {
     const sgm_attention_args *a = node->args;
     int64_t width = node->in[0].cols, S = width / a->heads, begin, end;
     sgm_real *dot = node->workspace;
-    gradients g = {.dy = sgm_gradient_out(walk, node, 0), .lse = node->saved, .dot = dot};
-    g.keys = (sgm_real *)(void *)((char *)node->workspace + dots_bytes(node) +
-                                  2 * (size_t)walk->worker->thread * block_bytes(node));
+    gradients g = {.dy = sgm_gradient_out(walk, node, 0), .mass = node->saved, .dot = dot};
+    char *after = (char *)node->workspace + dots_bytes(node);
+    bool saved = node->op->saved_bytes != NULL;
+    if (!saved) {
+        g.mass = (sgm_real *)(void *)after;
+        after += dots_bytes(node);
+    }
+    g.keys = (sgm_real *)(void *)(after + 2 * (size_t)walk->worker->thread * block_bytes(node));
     g.values = g.keys + S * BLOCK;
     g.dq = gradient_cleared(walk, node, 0);
     g.dk = gradient_cleared(walk, node, 1);
     g.dv = gradient_cleared(walk, node, 2);
     sgm_split(walk->worker, node->in[0].rows * a->heads, 1, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
+    for (int64_t i = begin; i < end; i++) {
         dot[i] = walk->kernels->dot(S, g.dy + i * S, node->out[0].data + i * S);
+        if (!saved)
+            g.mass[i] = 1;
+    }
     sgm_barrier(walk->worker);
     int class = 0;
     for (int64_t n = 0; n < a->rows->segment_count; n++) {

@@ -45,8 +45,9 @@ static double token_weight_bytes(const sgm_engine *engine) {
                    weight_bytes(model->embedding) / (double)model->settings.vocabulary;
     for (int64_t l = 0; l < model->settings.layers; l++) {
         const sgm_layer *layer = &model->layers[l];
-        const sgm_weight *const all[] = {layer->attention_norm, layer->q,      layer->k,        layer->v,   layer->o,
-                                         layer->q_norm,         layer->k_norm, layer->ffn_norm, layer->gate};
+        const sgm_weight *const all[] = {
+            layer->attention_norm, layer->q,        layer->k,    layer->v,           layer->o,        layer->q_norm,
+            layer->k_norm,         layer->ffn_norm, layer->gate, layer->gate_hidden, layer->gate_bias};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             bytes += weight_bytes(all[i]);
         double experts = 0;

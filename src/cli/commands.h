@@ -11,7 +11,7 @@ extern const cli_command cli_init, cli_train, cli_generate, cli_eval, cli_inspec
 extern const cli_command cli_bench;
 extern const cli_command cli_trace, cli_replay, cli_place;
 extern const cli_command cli_lab_list, cli_lab_show, cli_lab_run, cli_lab_report;
-extern const cli_command cli_quantize;
+extern const cli_command cli_quantize, cli_prune, cli_grow;
 extern const cli_command cli_list, cli_plan, cli_doctor;
 
 #endif

@@ -32,6 +32,8 @@ const cli_command *const cli_commands[] = {
     &cli_lab_run,
     &cli_lab_report,
     &cli_quantize,
+    &cli_prune,
+    &cli_grow,
     &cli_place,
     &cli_list,
     &cli_plan,

@@ -248,13 +248,16 @@ bool sgm_hf_config_is_qwen3_moe(const sgm_hf_config *config) {
     for (int64_t l = 1; l < config->settings.layers; l++)
         if (config->experts_per_token[l] != config->experts_per_token[0])
             return false;
-    return config->settings.attention == 0 && config->settings.null_experts == 0 && !config->selection_bias &&
-           router_is_softmax_top_k(&config->router);
+    const sgm_model_settings *s = &config->settings;
+    return s->attention == SGM_ATTENTION_CAUSAL && s->gate_hidden == 0 && s->null_experts == 0 &&
+           !config->selection_bias && router_is_softmax_top_k(&config->router);
 }
 
 static void set(json_t *object, const char *key, json_t *value) {
     (void)json_object_set_new(object, key, value); /* a failure is found by the count of keys at the end */
 }
+
+static const char *const attentions[SGM_ATTENTIONS] = {"causal", "stick_breaking"};
 
 static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
     json_t *list = json_array(), *router = json_object();
@@ -267,10 +270,11 @@ static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
     }
     set(root, "experts_per_token_by_layer", list);
     set(root, "router", router);
-    set(root, "attention", json_string("causal"));
+    set(root, "attention", json_string(attentions[config->settings.attention]));
     set(root, "selection_bias", json_boolean(config->selection_bias));
     if (config->settings.null_experts > 0)
         set(root, "null_experts", json_integer(config->settings.null_experts));
+    set(root, "gate_hidden", json_integer(config->settings.gate_hidden));
     return root;
 }
 
@@ -312,7 +316,7 @@ sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_err
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     size_t keys = json_object_size(root);
     json_decref(root);
-    size_t wanted = (qwen ? 33u : 37u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u);
+    size_t wanted = (qwen ? 33u : 38u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u);
     *json = text && keys == wanted ? sgm_format("%s\n", text) : NULL;
     free(text);
     return *json ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for config.json");
@@ -470,9 +474,17 @@ static sgm_status read_sigmoe(const reader *r, sgm_hf_config *config) {
         return missing(r, "router.kind");
     if (!attention)
         return missing(r, "attention");
-    if (strcmp(attention, "causal") != 0)
-        return sgm_fail(r->error, SGM_EUNSUPPORTED, "known: causal", "%s: unknown attention '%.60s'", r->label,
-                        attention);
+    int *how = &config->settings.attention;
+    for (*how = 0; *how < SGM_ATTENTIONS && strcmp(attention, attentions[*how]) != 0;)
+        ++*how;
+    if (*how == SGM_ATTENTIONS)
+        return sgm_fail(r->error, SGM_EUNSUPPORTED, "known: causal, stick_breaking", "%s: unknown attention '%.60s'",
+                        r->label, attention);
+    const json_t *hidden = json_object_get(r->root, "gate_hidden"); /* older files have none */
+    if (hidden && (!json_is_integer(hidden) || json_integer_value(hidden) < 0 || json_integer_value(hidden) > 1 << 20))
+        return sgm_fail(r->error, SGM_EFORMAT, "it must be a whole number from 0 to 1048576",
+                        "%s: the value of 'gate_hidden' is impossible", r->label);
+    config->settings.gate_hidden = json_integer_value(hidden);
     const json_t *bias = json_object_get(r->root, "selection_bias");
     if (bias && !json_is_boolean(bias))
         return sgm_fail(r->error, SGM_EFORMAT, "write true or false", "%s: 'selection_bias' is not true or false",

@@ -56,6 +56,9 @@ typedef struct sgm_score_tile {
     const float *key_scale, *value_scale; /* (cols) of keys and values stored as integers; NULL: 1 */
 } sgm_score_tile;
 
+/* A row of stick-breaking attention of which less than this is left counts as used up: 5e-20 of weights that sum to 1. */
+#define SGM_STICK_EMPTY ((sgm_real)0x1p-64)
+
 typedef struct sgm_kernels {
     const char *name;     /* "ref", "avx2", "avx512", "avx512_bf16", "amx" */
     const char *summary;  /* one line for `sigmoe doctor` */
@@ -116,6 +119,16 @@ typedef struct sgm_kernels {
      * dp = p · (dp − dot[i · stride]) · scale; both 0 for the keys a row does not see. Key and value scales are not read. */
     void (*softmax_step_backward)(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld,
                                   const sgm_real *shift, const sgm_real *dot, int64_t stride);
+    /* Stick-breaking attention (arXiv 2306.04640), in place. With x = scale · score · key_scale and the keys a row sees from the
+     * newest to the oldest: score = rest · σ(x) · value_scale, rest = rest · (1 − σ(x)); score = 0 for the keys it does not see.
+     * Inside the tile the product begins at 1 and meets rest[i] at the end; rest[i] below SGM_STICK_EMPTY becomes 0, and a row
+     * whose rest[i] is 0 gets zeros. NaN goes through. */
+    void (*stick_step)(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *rest);
+    /* Its gradient: p holds scores, dp the gradient g of the weights. p = weight, dp = (p · g − σ(x) · left) · scale, then left
+     * loses p · g; rest[i · stride] as above, left[i · stride] is Σ p · g over these and all older keys. Key and value scales are
+     * not read. */
+    void (*stick_step_backward)(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld, sgm_real *rest,
+                                sgm_real *left, int64_t stride);
     /* y (cols, rows) = x (rows, cols) transposed. */
     void (*transpose)(int64_t rows, int64_t cols, const sgm_real *x, int64_t ldx, sgm_real *y, int64_t ldy);
     /* Storage of keys and values; the same bytes in every table. f16 rounds to nearest even (base/half.h); integers are

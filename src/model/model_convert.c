@@ -122,6 +122,14 @@ static sgm_status put_tokenizer(conversion *c, const char *resolved, sgm_error *
     return status;
 }
 
+static const char *why_not_qwen3moe(const conversion *c) {
+    const sgm_model_settings *s = &c->config->settings;
+    return c->plan.any_split                              ? "experts of a layer have different types"
+           : s->attention == SGM_ATTENTION_STICK_BREAKING ? "its attention is stick-breaking"
+           : s->gate_hidden > 0                           ? "its routers have a hidden layer"
+                                : "its experts per token differ by layer, or its router is another";
+}
+
 /* Which architecture says what the model is. */
 static sgm_status choose_architecture(conversion *c, sgm_error *error) {
     const char *wanted = c->options->architecture;
@@ -130,9 +138,7 @@ static sgm_status choose_architecture(conversion *c, sgm_error *error) {
         return sgm_fail(error, SGM_EARGUMENT, "known: qwen3moe, sigmoe", "there is no architecture '%.40s'", wanted);
     if (wanted && strcmp(wanted, "qwen3moe") == 0 && !possible)
         return sgm_fail(error, SGM_EARGUMENT, "write it as architecture sigmoe, which only sigmoe opens",
-                        "qwen3moe cannot say what this model is: %s",
-                        c->plan.any_split ? "experts of a layer have different types"
-                                          : "its experts per token differ by layer, or its router is another");
+                        "qwen3moe cannot say what this model is: %s", why_not_qwen3moe(c));
     c->architecture = wanted ? wanted : possible ? "qwen3moe" : "sigmoe";
     return SGM_OK;
 }

@@ -9,11 +9,11 @@
 
 #include "model/model_convert.h"
 
-enum { PLAIN_WEIGHTS = 9, MATRICES = 3 }; /* of a layer; of an expert */
+enum { MATRICES = 3 }; /* of an expert */
 
 /* Routers and norm gains: what decides where tokens go stays exact. */
 static bool stays_f32(const sgm_gguf_part *part) {
-    return strstr(part->name, "norm.weight") != NULL || strstr(part->name, "ffn_gate_inp.weight") != NULL;
+    return strstr(part->name, "norm.weight") != NULL || strstr(part->name, "ffn_gate_inp") != NULL;
 }
 
 void sgm_gguf_kind(const char *name, char kind[SGM_GGUF_TENSOR_NAME]) {
@@ -111,8 +111,9 @@ sgm_type sgm_type_plan_wanted(const sgm_type_plan *plan, const sgm_gguf_part *pa
     const sgm_model_settings *s = &plan->model->settings;
     if (stays_f32(part))
         return SGM_TYPE_F32;
-    int64_t of_layer = PLAIN_WEIGHTS + MATRICES * s->experts, layer = (part->first - 1) / of_layer;
-    int64_t within = (part->first - 1) % of_layer - PLAIN_WEIGHTS;
+    int64_t plain = sgm_layer_weights(s), of_layer = plain + MATRICES * s->experts,
+            layer = (part->first - 1) / of_layer;
+    int64_t within = (part->first - 1) % of_layer - plain;
     if (part->first > 0 && layer < s->layers && within >= 0) {
         int8_t type = plan->expert[layer * s->experts + within / MATRICES];
         if (type >= 0)

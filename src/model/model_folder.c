@@ -339,7 +339,8 @@ static bool has_biases(const sgm_safetensors *file) {
 /* The number of tensors that settings ask for; compared first, so that an absurd config.json costs nothing. */
 static sgm_status count_check(const sgm_safetensors *file, const char *folder, const sgm_model_settings *s,
                               sgm_error *error) {
-    int64_t wanted = 2 + s->layers * (9 + 3 * (s->experts - s->null_experts)) + !s->tie_embeddings;
+    int64_t each = sgm_layer_weights(s) + 3 * (s->experts - s->null_experts);
+    int64_t wanted = 2 + s->layers * each + !s->tie_embeddings;
     int64_t found = (int64_t)sgm_safetensors_count(file);
     if (s->tie_embeddings && sgm_safetensors_find(file, "lm_head.weight"))
         found--; /* some writers repeat the tied table */

@@ -40,8 +40,7 @@ typedef struct loading {
 
 /* Norm gains and routers are read as floats by their ops. */
 static bool has_to_be_f32(const sgm_weight *weight) {
-    size_t n = strlen(weight->name);
-    return weight->rows == 1 || (n > 16 && strcmp(weight->name + n - 16, ".mlp.gate.weight") == 0);
+    return weight->rows == 1 || strstr(weight->name, ".mlp.gate.") != NULL;
 }
 
 /* "(8, 64)" */

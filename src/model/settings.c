@@ -30,7 +30,10 @@ const sgm_param sgm_model_params[] = {
      "base of the rotary wave lengths"},
     {"norm_epsilon", SGM_PARAM_REAL, FIELD(norm_epsilon), "1e-6", 0, 1, false, NULL, "",
      "added to the mean square in norms"},
-    {"attention", SGM_PARAM_ENUM, FIELD(attention), "causal", 1, 0, false, "causal", "", "kind of attention"},
+    {"attention", SGM_PARAM_ENUM, FIELD(attention), "causal", 1, 0, false, "causal|stick_breaking", "",
+     "how scores become weights: softmax with rotary positions, or stick-breaking, which needs no positions"},
+    {"gate_hidden", SGM_PARAM_INT, FIELD(gate_hidden), "0", 0, 1 << 20, false, NULL, "",
+     "width of the router's hidden layer, with a bias and GELU; 0: a linear router"},
     {"init_std", SGM_PARAM_REAL, FIELD(init_std), "0.02", 1e-6, 10, false, NULL, "",
      "standard deviation of fresh weights; outputs of attention and experts take 1/sqrt(2 layers) of it"},
     {"gate_init_std", SGM_PARAM_REAL, FIELD(gate_init_std), "0.02", 1e-6, 10, false, NULL, "",
@@ -59,6 +62,7 @@ sgm_status sgm_model_settings_check(const sgm_model_settings *s, sgm_error *erro
     double largest = (double)s->layers * (double)s->experts * (double)s->expert_width * (double)s->width * 3;
     double vocabulary = (double)s->vocabulary * (double)s->width;
     double attention = (double)s->layers * (double)s->width * (double)s->heads * (double)s->head_size * 4;
+    attention += (double)s->layers * (double)s->gate_hidden * (double)(s->width + s->experts);
     if (largest + vocabulary + attention > 0x1p47)
         return sgm_fail(error, SGM_EARGUMENT, "reduce layers, experts, expert_width, width or vocabulary",
                         "the model would have %.3g weights", largest + vocabulary + attention);
@@ -74,7 +78,8 @@ sgm_status sgm_model_settings_from_config(const sgm_config *config, sgm_model_se
 void sgm_model_count(const sgm_model_settings *s, double k, int64_t context_tokens, sgm_model_counts *counts) {
     int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
     int64_t attention = D * q * 2 + D * kv * 2 + 2 * s->head_size;
-    int64_t expert = 3 * D * s->expert_width, gate = s->experts * D, norms = 2 * D;
+    int64_t hidden = s->gate_hidden, gate_products = hidden ? hidden * (D + s->experts) : s->experts * D;
+    int64_t expert = 3 * D * s->expert_width, gate = gate_products + hidden, norms = 2 * D;
     int64_t table = s->vocabulary * D, computing = s->experts - s->null_experts;
     k *= (double)computing / (double)s->experts;
     *counts = (sgm_model_counts){0};
@@ -86,7 +91,7 @@ void sgm_model_count(const sgm_model_settings *s, double k, int64_t context_toke
     counts->active_parameters = shared + (int64_t)llround((double)s->layers * k * (double)expert);
     /* Products only: scores and mixing of attention see half the context on average. */
     double products =
-        (double)s->layers * ((double)(D * q * 2 + D * kv * 2 + gate) + k * (double)expert) + (double)table;
+        (double)s->layers * ((double)(D * q * 2 + D * kv * 2 + gate_products) + k * (double)expert) + (double)table;
     double scores = (double)s->layers * (double)context_tokens * (double)q;
     counts->forward_flops_per_token = 2 * (products + scores);
     counts->training_flops_per_token = 3 * counts->forward_flops_per_token;

@@ -2,7 +2,7 @@
 /* The one definition of the model. Read this first: it is the whole network.
  *
  * Sigma family (arXiv 2512.16248): pre-norm RMSNorm, attention with grouped key/value heads and QK-norm before RoPE, a
- * mixture of SwiGLU experts in every layer, f32 router. */
+ * mixture of SwiGLU experts in every layer, f32 router. With stick-breaking attention (arXiv 2306.04640) there is no RoPE. */
 #include "model/transformer.h"
 
 /* x (T, D) → x + attention(norm(x)) */
@@ -19,11 +19,13 @@ static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_
                                  .heads = s->heads,
                                  .kv_heads = s->kv_heads,
                                  .epsilon = s->norm_epsilon,
-                                 .table = &model->rope,
+                                 .table = s->attention == SGM_ATTENTION_CAUSAL ? &model->rope : NULL,
                                  .rows = rows};
     sgm_tensor q, k, v;
     sgm_projections(walk, x, &args, &q, &k, &v);
-    sgm_tensor y = sgm_causal_attention(walk, q, k, v, s->heads, s->kv_heads, index, rows);
+    sgm_tensor y = s->attention == SGM_ATTENTION_CAUSAL
+                       ? sgm_causal_attention(walk, q, k, v, s->heads, s->kv_heads, index, rows)
+                       : sgm_stick_breaking(walk, q, k, v, s->heads, s->kv_heads, index, rows);
     return sgm_linear_residual(walk, y, layer->o, x);
 }
 
@@ -35,6 +37,8 @@ static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t inde
         .layer = index,
         .router = &model->router,
         .gate = layer->gate,
+        .gate_hidden = layer->gate_hidden,
+        .gate_bias = layer->gate_bias,
         .bank = (sgm_expert_bank *)&layer->bank,
         .null_experts = model->settings.null_experts,
         .together = pass->together,

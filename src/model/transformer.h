@@ -10,10 +10,16 @@
 
 typedef struct sgm_layer {
     sgm_weight *attention_norm, *q, *k, *v, *o, *q_norm, *k_norm, *ffn_norm, *gate;
+    sgm_weight *gate_hidden, *gate_bias; /* NULL: a linear router */
     sgm_expert_bank bank;
     sgm_expert *experts;        /* (E − null_experts) table behind the resident bank */
     sgm_weight *expert_weights; /* three of each of those: gate, up, down, in that order */
 } sgm_layer;
+
+/* Weights of a layer before its experts, in the order of sgm_layer. */
+static inline int64_t sgm_layer_weights(const sgm_model_settings *settings) {
+    return 9 + (settings->gate_hidden ? 2 : 0);
+}
 
 /* A model. `weights` lists every weight once, in file order; layers point into it. In training all data stand in one block,
  * all gradients in another, in the same order, each weight padded to 16 elements (the optimizer walks them as two flat arrays
@@ -28,7 +34,7 @@ typedef struct sgm_model {
     int64_t weight_count;
     sgm_weight *embedding, *final_norm, *head;
     sgm_layer *layers;
-    sgm_rope_table rope;        /* of settings.context positions */
+    sgm_rope_table rope;        /* of settings.context positions; empty where attention does not rotate */
     sgm_real *data, *gradients; /* (elements); gradients NULL without training */
     sgm_real *head_gradient;    /* tied head's own gradient; NULL otherwise */
     int64_t elements;

@@ -30,8 +30,6 @@ static void add(listing *list, int64_t layer, const char *name, int64_t rows, in
     list->status = list->each(list->context, &weight, list->error);
 }
 
-enum { LAYER_WEIGHTS = 9 }; /* of a layer, before its experts */
-
 sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each, void *context, sgm_error *error) {
     listing list = {.each = each, .context = context, .error = error};
     int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
@@ -47,7 +45,11 @@ sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each,
         add(&list, l, "self_attn.q_norm.weight", 1, s->head_size, 0);
         add(&list, l, "self_attn.k_norm.weight", 1, s->head_size, 0);
         add(&list, l, "post_attention_layernorm.weight", 1, D, 0);
-        add(&list, l, "mlp.gate.weight", s->experts, D, s->gate_init_std);
+        add(&list, l, "mlp.gate.weight", s->experts, s->gate_hidden ? s->gate_hidden : D, s->gate_init_std);
+        if (s->gate_hidden) {
+            add(&list, l, "mlp.gate.hidden.weight", s->gate_hidden, D, 1 / __builtin_sqrt((double)D));
+            add(&list, l, "mlp.gate.hidden.bias", 1, s->gate_hidden, SGM_INIT_ZERO);
+        }
         for (int64_t e = 0; e < s->experts - s->null_experts && !list.status; e++) {
             char name[64];
             snprintf(name, sizeof name, "mlp.experts.%lld.gate_proj.weight", (long long)e);
@@ -112,10 +114,11 @@ void sgm_model_connect(sgm_model *model) {
     model->embedding = at++;
     for (int64_t l = 0; l < s->layers; l++) {
         sgm_layer *layer = &model->layers[l];
-        sgm_weight **named[LAYER_WEIGHTS] = {
-            &layer->attention_norm, &layer->q,      &layer->k,        &layer->v,   &layer->o,
-            &layer->q_norm,         &layer->k_norm, &layer->ffn_norm, &layer->gate};
-        for (int i = 0; i < LAYER_WEIGHTS; i++)
+        sgm_weight **named[] = {
+            &layer->attention_norm, &layer->q,      &layer->k,        &layer->v,    &layer->o,
+            &layer->q_norm,         &layer->k_norm, &layer->ffn_norm, &layer->gate, &layer->gate_hidden,
+            &layer->gate_bias};
+        for (int64_t i = 0; i < sgm_layer_weights(s); i++)
             *named[i] = at++;
         layer->expert_weights = at;
         layer->experts = &model->layers[0].experts[l * experts];
@@ -156,7 +159,7 @@ static uint64_t memory_needed(const sgm_model_settings *s, memory_kind kind) {
     sgm_model_counts counts;
     sgm_model_count(s, 1, s->context, &counts);
     uint64_t experts = (uint64_t)s->layers * (uint64_t)(s->experts - s->null_experts);
-    uint64_t weights = 3 * experts + LAYER_WEIGHTS * (uint64_t)s->layers + 3;
+    uint64_t weights = 3 * experts + (uint64_t)(sgm_layer_weights(s) * s->layers) + 3;
     uint64_t copies = kind == TRAINING ? 2 : kind == WEIGHTS ? 1 : 0;
     uint64_t numbers = ((uint64_t)counts.total_parameters + PADDING * weights) * copies;
     numbers += kind == TRAINING && s->tie_embeddings ? (uint64_t)counts.embedding_parameters : 0;
@@ -214,7 +217,7 @@ static sgm_status model_make(const sgm_model_settings *settings, sgm_router rout
     }
     filling f = {.model = model, .names = model->names};
     status = sgm_model_each_weight(settings, place_weight, &f, error);
-    if (!status)
+    if (!status && settings->attention == SGM_ATTENTION_CAUSAL)
         status = sgm_rope_table_init(&model->rope, settings->context, settings->head_size, settings->rope_theta, error);
     if (status) {
         sgm_model_free(model);
@@ -280,9 +283,9 @@ typedef struct randomising {
 } randomising;
 
 void sgm_weight_initial(const sgm_weight *weight, uint64_t seed, int64_t first, int64_t count, sgm_real *out) {
-    if (weight->init_std == 0) {
+    if (weight->init_std <= 0) {
         for (int64_t i = 0; i < count; i++)
-            out[i] = 1;
+            out[i] = weight->init_std < 0 ? 0 : 1;
         return;
     }
     uint64_t stream = sgm_rng_stream(weight->name, 0);

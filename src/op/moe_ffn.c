@@ -28,10 +28,10 @@ typedef struct moe {
     const sgm_kernels *kernels;
     sgm_matmul *nt, *nn, *tn;      /* of the experts' products; the router's are always f32 */
     sgm_routing *record;           /* shared */
-    int64_t T, E, K, D, F;         /* K: slots of the record */
+    int64_t T, E, K, D, F, N;      /* K: slots of the record; N: columns of what the router reads */
     int64_t A;                     /* most rows that the experts compute */
     bool together;                 /* the router looks at all items of the record */
-    const sgm_real *x;             /* (T, D) */
+    const sgm_real *x, *scored;    /* (T, D); what the router reads (T, N): x, or its hidden layer */
     sgm_real *gate, *up;           /* (A, F) pre-activations, kept */
     sgm_real *x_rows, *h, *out;    /* (A, D), (A, F), (A, D) by expert */
     sgm_real *dy_rows, *dh;        /* backward: (A, D), (A, F) */
@@ -52,6 +52,11 @@ static sgm_router_room room_of(const sgm_node *node, int threads) {
                               a->gate->rows, a->experts_per_token, threads);
 }
 
+/* The input that the router reads: x, or its hidden layer where there is one. */
+static int scored_input(const sgm_node *node) {
+    return node->op->inputs == 3 ? 2 : 0;
+}
+
 static moe sizes(const sgm_node *node) {
     const sgm_moe_args *a = node->args;
     sgm_router_room room = room_of(node, 1);
@@ -63,7 +68,9 @@ static moe sizes(const sgm_node *node) {
                  .together = a->together && sgm_router_sees_batch(a->router),
                  .D = node->in[0].cols,
                  .F = a->bank->max_width,
-                 .x = node->in[0].data};
+                 .N = a->gate->cols,
+                 .x = node->in[0].data,
+                 .scored = node->in[scored_input(node)].data};
 }
 
 static void run_on(moe *m, const sgm_walk *walk) {
@@ -135,8 +142,9 @@ static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) 
 
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
     const sgm_moe_args *a = node->args;
-    const sgm_tensor *x = &node->in[0], *r = &node->in[1];
-    if (a->gate->cols != x->cols || a->bank->model != x->cols || r->rows != x->rows || r->cols != x->cols)
+    const sgm_tensor *x = &node->in[0], *r = &node->in[1], *scored = &node->in[scored_input(node)];
+    if (a->gate->cols != scored->cols || scored->rows != x->rows || a->bank->model != x->cols || r->rows != x->rows ||
+        r->cols != x->cols)
         return sgm_fail(error, SGM_EARGUMENT, NULL,
                         "moe_ffn, layer %lld: x is (%lld, %lld), residual (%lld, %lld), gate (%lld, %lld), experts for "
                         "width %lld",
@@ -391,8 +399,8 @@ static void decide(sgm_walk *walk, moe *m, void *arrays, void *scratch) {
         *m->record = mine;
         begin_record(m);
     }
-    sgm_product logits = {SGM_NT, m->T,        m->E, m->D,  m->x, m->D,           m->args->gate->data,
-                          m->D,   mine.logits, m->E, false, NULL, SGM_COMPUTE_F32};
+    sgm_product logits = {SGM_NT, m->T,        m->E, m->N,  m->scored, m->N,           m->args->gate->data,
+                          m->N,   mine.logits, m->E, false, NULL,      SGM_COMPUTE_F32};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(m->worker);
     route(m, scratch);
@@ -509,25 +517,29 @@ static void weights_backward(const moe *m) {
     }
 }
 
-/* d(gate weights), and dx: through the logits, then through the experts in slot order. */
+/* d(gate weights), d(scored), and dx: through the logits (where the router reads x), then through the experts in slot order. */
 static void input_backward(sgm_walk *walk, const sgm_node *node, const moe *m) {
     const sgm_weight *gate = m->args->gate;
-    bool add = false;
-    sgm_real *dx = sgm_gradient_in(walk, node, 0, &add);
+    bool add = false, add_x = true;
+    sgm_real *d_scored = sgm_gradient_in(walk, node, scored_input(node), &add), *dx = d_scored;
+    if (scored_input(node) != 0)
+        dx = sgm_gradient_in(walk, node, 0, &add_x);
     sgm_product products[2];
     int count = 0;
-    if (dx)
-        products[count++] = (sgm_product){SGM_NN, m->T, m->D, m->E, m->d_logits, m->E,           gate->data,
-                                          m->D,   dx,   m->D, add,  NULL,        SGM_COMPUTE_F32};
+    if (d_scored)
+        products[count++] = (sgm_product){SGM_NN, m->T,     m->N, m->E, m->d_logits, m->E,           gate->data,
+                                          m->N,   d_scored, m->N, add,  NULL,        SGM_COMPUTE_F32};
     if (gate->gradient)
-        products[count++] = (sgm_product){SGM_TN, m->E,           m->D, m->T, m->d_logits, m->E,           m->x,
-                                          m->D,   gate->gradient, m->D, true, NULL,        SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_TN, m->E,           m->N, m->T, m->d_logits, m->E,           m->scored,
+                                          m->N,   gate->gradient, m->N, true, NULL,        SGM_COMPUTE_F32};
     sgm_products_run(walk, products, count);
     if (!dx)
         return;
     sgm_barrier(m->worker);
     int64_t begin, end;
     sgm_split(m->worker, m->T, 1, &begin, &end);
+    if (!add_x && end > begin)
+        memset(dx + begin * m->D, 0, (size_t)((end - begin) * m->D) * sizeof *dx);
     for (int64_t place = begin * m->K; place < end * m->K; place++)
         if (m->record->position[place] >= 0)
             m->kernels->axpy(m->D, 1, m->out + m->record->position[place] * m->D, dx + place / m->K * m->D);
@@ -560,7 +572,7 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     input_backward(walk, node, &m);
 }
 
-extern const struct sgm_op_cases sgm_moe_ffn_cases; /* moe_ffn_cases.c */
+extern const struct sgm_op_cases sgm_moe_ffn_cases, sgm_moe_ffn_hidden_cases; /* moe_ffn_cases.c */
 
 const sgm_op sgm_op_moe_ffn = {
     .name = "moe_ffn",
@@ -578,8 +590,26 @@ const sgm_op sgm_op_moe_ffn = {
     .cases = &sgm_moe_ffn_cases,
 };
 
+const sgm_op sgm_op_moe_ffn_hidden = {
+    .name = "moe_ffn_hidden",
+    .summary = "moe_ffn whose router reads a hidden layer, the third input",
+    .inputs = 3,
+    .outputs = 1,
+    .args_bytes = sizeof(sgm_moe_args),
+    .residual = 1,
+    .shape = shape,
+    .saved_bytes = saved_bytes,
+    .kept_bytes = kept_bytes,
+    .workspace_bytes = workspace_bytes,
+    .forward = forward,
+    .backward = backward,
+    .cases = &sgm_moe_ffn_hidden_cases,
+};
+
 sgm_tensor sgm_moe_ffn(sgm_walk *walk, sgm_tensor x, sgm_tensor residual, const sgm_moe_args *args) {
-    sgm_tensor in[2] = {x, residual}, out = {0};
-    sgm_apply(walk, &sgm_op_moe_ffn, args, in, &out);
+    sgm_tensor in[3] = {x, residual}, out = {0};
+    if (args->gate_hidden)
+        in[2] = sgm_gate_hidden(walk, x, args->gate_hidden, args->gate_bias);
+    sgm_apply(walk, args->gate_hidden ? &sgm_op_moe_ffn_hidden : &sgm_op_moe_ffn, args, in, &out);
     return out;
 }

@@ -30,9 +30,11 @@ static const shape_of_case shapes[] = {
 };
 static const shape_of_case benchmark_shape = {"nano", 4096, 192, 96, 96, 1, 0.1, .router = "top_k"};
 
-extern const struct sgm_op_cases sgm_moe_ffn_cases;
+extern const struct sgm_op_cases sgm_moe_ffn_cases, sgm_moe_ffn_hidden_cases;
 
-static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
+/* `hidden`: columns that the router reads from a third input; 0: it reads x. */
+static sgm_status make_with(int64_t hidden, int index, bool benchmark, uint64_t seed, sgm_op_case *c,
+                            sgm_error *error) {
     int count = benchmark ? 1 : (int)(sizeof shapes / sizeof *shapes);
     if (index < 0 || index >= count)
         return SGM_ENOTFOUND;
@@ -44,14 +46,19 @@ static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_cas
     c->name = s->name;
     c->rows[0] = c->rows[1] = s->T;
     c->cols[0] = c->cols[1] = s->D;
-    c->flops = 2.0 * (double)(s->T * s->D * (s->E + 3 * s->K * s->F));
+    if (hidden) {
+        c->rows[2] = s->T;
+        c->cols[2] = hidden;
+    }
+    int64_t scored = hidden ? hidden : s->D;
+    c->flops = 2.0 * (double)(s->T * (scored * s->E + 3 * s->K * s->F * s->D));
     sgm_moe_args *args = c->args = sgm_case_alloc(c, sizeof *args);
     sgm_router *router = sgm_case_alloc(c, sizeof *router);
     sgm_expert_bank *bank = sgm_case_alloc(c, sizeof *bank);
     sgm_expert *table = sgm_case_alloc(c, (size_t)computing * sizeof *table);
     sgm_comm *comm = sgm_case_alloc(c, sizeof *comm);
     void *settings = sgm_case_alloc(c, plugin->plugin.settings_bytes);
-    sgm_weight *gate = sgm_case_weight(c, "gate", s->E, s->D, s->gate_scale, seed);
+    sgm_weight *gate = sgm_case_weight(c, "gate", s->E, scored, s->gate_scale, seed);
     sgm_weight *in = sgm_case_weight(c, "expert gates", computing * s->F, s->D, 0.3, seed);
     sgm_weight *up = sgm_case_weight(c, "expert ups", computing * s->F, s->D, 0.3, seed);
     sgm_weight *down = sgm_case_weight(c, "expert downs", computing * s->D, s->F, 0.3, seed);
@@ -88,4 +95,13 @@ static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_cas
     return SGM_OK;
 }
 
+static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
+    return make_with(0, index, benchmark, seed, c, error);
+}
+
+static sgm_status make_hidden_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
+    return make_with(benchmark ? 64 : 11, index, benchmark, seed, c, error);
+}
+
 const struct sgm_op_cases sgm_moe_ffn_cases = {make_case, sgm_case_free};
+const struct sgm_op_cases sgm_moe_ffn_hidden_cases = {make_hidden_case, sgm_case_free};

@@ -29,10 +29,10 @@ typedef struct inference {
     sgm_walk *walk;
     sgm_worker *worker;
     const sgm_kernels *kernels;
-    int64_t T, E, K, D, F; /* K: slots of the record */
-    int64_t most, A;       /* rows of experts: most there can be; there are (when planning: the most) */
+    int64_t T, E, K, D, F, N; /* K: slots of the record; N: columns of what the router reads */
+    int64_t most, A;          /* rows of experts: most there can be; there are (when planning: the most) */
     bool few, together;
-    const sgm_real *x, *residual;
+    const sgm_real *x, *residual, *scored; /* scored: what the router reads (T, N), x or its hidden layer */
     sgm_real *y;
     sgm_routing *record;
     void *arrays;  /* behind the record */
@@ -62,6 +62,7 @@ static inference sizes(const sgm_node *node) {
                    .E = a->gate->rows,
                    .D = node->in[0].cols,
                    .F = a->bank->max_width,
+                   .N = a->gate->cols,
                    .residual = node->in[1].data,
                    .y = node->out[0].data};
     sgm_router_room room = room_of(&m, 1);
@@ -329,7 +330,7 @@ static void forward_few(inference *m) {
     int64_t begin, end;
     sgm_split(m->worker, m->E, 16, &begin, &end);
     if (end > begin)
-        m->kernels->matmul_nt(m->T, end - begin, m->D, m->x, m->D, m->args->gate->data + begin * m->D, m->D,
+        m->kernels->matmul_nt(m->T, end - begin, m->N, m->scored, m->N, m->args->gate->data + begin * m->N, m->N,
                               m->logits + begin, m->E, false);
     sgm_barrier(m->worker);
     route_few(m);
@@ -466,11 +467,11 @@ static void forward_many(inference *m) {
     sgm_product logits = {.kind = SGM_NT,
                           .M = m->T,
                           .N = m->E,
-                          .K = m->D,
-                          .A = m->x,
-                          .lda = m->D,
+                          .K = m->N,
+                          .A = m->scored,
+                          .lda = m->N,
                           .B = m->args->gate->data,
-                          .ldb = m->D,
+                          .ldb = m->N,
                           .C = m->logits,
                           .ldc = m->E};
     sgm_products_run(m->walk, &logits, 1);
@@ -506,6 +507,7 @@ void sgm_moe_inference_forward(sgm_walk *walk, sgm_node *node) {
     place(&m, node->workspace, m.worker->thread, m.worker->threads);
     sgm_operand norm = normalised(&m);
     m.x = (const sgm_real *)(const void *)sgm_operand_make(walk, &norm, node->in[0].data, m.norm).x;
+    m.scored = node->op->inputs == 3 ? node->in[2].data : m.x;
     if (m.few)
         forward_few(&m);
     else
@@ -514,7 +516,7 @@ void sgm_moe_inference_forward(sgm_walk *walk, sgm_node *node) {
 
 sgm_tensor sgm_norm_moe_ffn(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, double epsilon,
                             const sgm_moe_args *args) {
-    if (walk->tape || walk->keeps || args->balance || args->comm)
+    if (walk->tape || walk->keeps || args->balance || args->comm || args->gate_hidden)
         return sgm_moe_ffn(walk, sgm_rms_norm(walk, x, gain, epsilon), x, args);
     sgm_moe_args own = *args;
     own.norm = gain;

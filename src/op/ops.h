@@ -31,20 +31,20 @@ sgm_status sgm_rope_table_init(sgm_rope_table *table, int64_t positions, int64_t
                                sgm_error *error);
 void sgm_rope_table_fini(sgm_rope_table *table);
 
-/* (T, H·S) → (T, H·S): each head is RMS-normalised with `gain` (1, S) (NULL: not), then rotated by its position.
+/* (T, H·S) → (T, H·S): each head is RMS-normalised with `gain` (1, S) (NULL: not), then rotated by its position (table NULL: not).
  * Rotation pairs element i with i + S/2 ("rotate half"). Source: arXiv 2104.09864; QK-norm arXiv 2302.05442. */
 sgm_tensor sgm_rope(sgm_walk *walk, sgm_tensor x, const sgm_weight *gain, int64_t heads, double epsilon,
                     const sgm_rope_table *table, const sgm_rows *rows);
 
 /* What attention reads, from x (T, D): q (T, H·S), k, v (T, G·S), products of norm(x), the first two with their heads normalised
- * and rotated. With a tape rms_norm, three linears and two ropes; without one a single op. */
+ * and rotated (where there is a table). With a tape rms_norm, three linears and two ropes; without one a single op. */
 typedef struct sgm_projections_args {
     const sgm_weight *norm;            /* (1, D) */
     const sgm_weight *q, *k, *v;       /* (H·S, D), (G·S, D) twice */
     const sgm_weight *q_norm, *k_norm; /* (1, S) or NULL */
     int64_t heads, kv_heads;
     double epsilon;
-    const sgm_rope_table *table;
+    const sgm_rope_table *table; /* NULL: no rotation */
     const sgm_rows *rows;
 } sgm_projections_args;
 void sgm_projections(sgm_walk *walk, sgm_tensor x, const sgm_projections_args *args, sgm_tensor *q, sgm_tensor *k,
@@ -57,13 +57,23 @@ void sgm_projections(sgm_walk *walk, sgm_tensor x, const sgm_projections_args *a
 sgm_tensor sgm_causal_attention(sgm_walk *walk, sgm_tensor q, sgm_tensor k, sgm_tensor v, int64_t heads,
                                 int64_t kv_heads, int64_t layer, const sgm_rows *rows);
 
+/* The same shapes and the same freedom to cut: stick-breaking attention. Row i gives key j the weight σ(z_ij) · Π over j < l ≤ i
+ * of (1 − σ(z_il)), z = q · k / sqrt(S); weights sum to 1 at most. Queries and keys come without rotation.
+ * Source: arXiv 2306.04640. */
+sgm_tensor sgm_stick_breaking(sgm_walk *walk, sgm_tensor q, sgm_tensor k, sgm_tensor v, int64_t heads, int64_t kv_heads,
+                              int64_t layer, const sgm_rows *rows);
+
+/* (T, D) → (T, N): h = gelu(x Wᵀ + b), the hidden layer of a router, in f32; W (N, D), b (1, N). Source: arXiv 2306.04640. */
+sgm_tensor sgm_gate_hidden(sgm_walk *walk, sgm_tensor x, const sgm_weight *weight, const sgm_weight *bias);
+
 /* The MoE feed-forward: y = residual + Σ_k weight_k · expert_k(x). Route, dispatch, experts, combine. */
 typedef struct sgm_moe_args {
     int64_t layer;
     const sgm_router *router;
-    const sgm_weight *gate;         /* (E, D) */
-    sgm_expert_bank *bank;          /* of the E − null_experts that have weights */
-    int64_t null_experts;           /* the last so many of E: chosen like others, no weights, output 0 */
+    const sgm_weight *gate;                    /* (E, D); behind a hidden layer (E, N) */
+    const sgm_weight *gate_hidden, *gate_bias; /* that layer: (N, D), (1, N); NULL: none */
+    sgm_expert_bank *bank;                     /* of the E − null_experts that have weights */
+    int64_t null_experts;                      /* the last so many of E: chosen like others, no weights, output 0 */
     int64_t experts_per_token;      /* K in this layer at this step */
     bool together;                  /* as in training: the router may choose for all rows together (its `assign`) */
     sgm_comm *comm;                 /* NULL: self */

@@ -15,9 +15,14 @@ static const sgm_weight *weight_of(const sgm_projections_args *a, int i) {
     return weights[i];
 }
 
+static sgm_rope_args rope_of(const sgm_projections_args *a, int i) {
+    return (sgm_rope_args){i == 0 ? a->q_norm : a->k_norm, i == 0 ? a->heads : a->kv_heads, a->epsilon, a->table,
+                           a->rows};
+}
+
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
     const sgm_projections_args *a = node->args;
-    int64_t D = node->in[0].cols, S = a->table->half * 2;
+    int64_t D = node->in[0].cols, S = a->q->rows / a->heads;
     for (int i = 0; i < COUNT; i++) {
         const sgm_weight *w = weight_of(a, i);
         if (w->cols != D || a->norm->cols != D || w->rows != (i == 0 ? a->heads : a->kv_heads) * S)
@@ -28,6 +33,12 @@ static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error)
                             (long long)w->cols, (long long)S);
         out[i].rows = node->in[0].rows;
         out[i].cols = w->rows;
+    }
+    for (int i = 0; i < 2; i++) {
+        sgm_rope_args rope = rope_of(a, i);
+        if ((rope.gain || rope.table) && sgm_rope_head_size(&rope) != S)
+            return sgm_fail(error, SGM_EARGUMENT, NULL, "projections: heads of %lld are normalised or rotated as %lld",
+                            (long long)S, (long long)sgm_rope_head_size(&rope));
     }
     if (node->recorded)
         return sgm_fail(error, SGM_EUNSUPPORTED, NULL, "projections: there is no backward pass");
@@ -54,15 +65,10 @@ static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) 
     return backward ? 0 : sgm_operand_bytes(&o, threads);
 }
 
-static sgm_rope_args rope_of(const sgm_projections_args *a, int i) {
-    return (sgm_rope_args){i == 0 ? a->q_norm : a->k_norm, i == 0 ? a->heads : a->kv_heads, a->epsilon, a->table,
-                           a->rows};
-}
-
 /* Tasks are runs of whole heads of one weight. */
 static void run_few(const sgm_walk *walk, const sgm_node *node, const sgm_stored_product *products) {
     const sgm_projections_args *a = node->args;
-    int64_t S = a->table->half * 2, pieces = (int64_t)PIECES_PER_THREAD * walk->worker->threads;
+    int64_t S = a->q->rows / a->heads, pieces = (int64_t)PIECES_PER_THREAD * walk->worker->threads;
     int64_t most = (a->heads + 2 * a->kv_heads + pieces - 1) / pieces; /* heads of a task */
     int64_t drawn = sgm_task(walk->worker), task = 0;
     for (int i = 0; i < COUNT; i++) {
@@ -72,7 +78,7 @@ static void run_few(const sgm_walk *walk, const sgm_node *node, const sgm_stored
                 continue;
             int64_t heads = rope.heads - head < most ? rope.heads - head : most;
             sgm_stored_product_tile(walk, &products[i], 0, products[i].M, head * S, heads * S);
-            for (int64_t t = 0; i < 2 && t < products[i].M; t++)
+            for (int64_t t = 0; i < 2 && sgm_rope_head_size(&rope) && t < products[i].M; t++)
                 sgm_rope_heads(walk->kernels, &rope, t, heads, products[i].C + t * products[i].ldc + head * S);
             drawn = sgm_task(walk->worker);
         }
@@ -86,7 +92,7 @@ static void run_many(sgm_walk *walk, const sgm_node *node, const sgm_stored_prod
     sgm_split(walk->worker, products[0].M, 1, &begin, &end);
     for (int i = 0; i < 2; i++) {
         sgm_rope_args rope = rope_of(node->args, i);
-        for (int64_t t = begin; t < end; t++)
+        for (int64_t t = begin; sgm_rope_head_size(&rope) && t < end; t++)
             sgm_rope_heads(walk->kernels, &rope, t, rope.heads, products[i].C + t * products[i].ldc);
     }
 }
@@ -108,9 +114,9 @@ static void forward(sgm_walk *walk, sgm_node *node) {
 }
 
 static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
-    static const int64_t lengths[][2] = {{1, 0}, {3, 1}, {70, 80}};
-    static const char *const names[] = {"one row", "few rows", "rows"};
-    if (index >= (benchmark ? 1 : 3))
+    static const int64_t lengths[][2] = {{1, 0}, {3, 1}, {70, 80}, {5, 3}};
+    static const char *const names[] = {"one row", "few rows", "rows", "no rotation"};
+    if (index >= (benchmark ? 1 : 4))
         return SGM_ENOTFOUND;
     c->name = names[index];
     int64_t D = benchmark ? 192 : 20, H = benchmark ? 6 : 4, G = 2, S = benchmark ? 32 : 6, large[] = {4000, 96};
@@ -130,7 +136,7 @@ static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_cas
                                    .heads = H,
                                    .kv_heads = G,
                                    .epsilon = 1e-6,
-                                   .table = table,
+                                   .table = index == 3 ? NULL : table,
                                    .rows = rows};
     if (sgm_case_failed(c))
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for an op case");
@@ -167,8 +173,10 @@ void sgm_projections(sgm_walk *walk, sgm_tensor x, const sgm_projections_args *a
         *q = sgm_linear(walk, h, args->q);
         *k = sgm_linear(walk, h, args->k);
         *v = sgm_linear(walk, h, args->v);
-        *q = sgm_rope(walk, *q, args->q_norm, args->heads, args->epsilon, args->table, args->rows);
-        *k = sgm_rope(walk, *k, args->k_norm, args->kv_heads, args->epsilon, args->table, args->rows);
+        if (args->q_norm || args->table)
+            *q = sgm_rope(walk, *q, args->q_norm, args->heads, args->epsilon, args->table, args->rows);
+        if (args->k_norm || args->table)
+            *k = sgm_rope(walk, *k, args->k_norm, args->kv_heads, args->epsilon, args->table, args->rows);
         return;
     }
     sgm_tensor out[COUNT] = {{0}};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Heads before attention: RMSNorm of each head (QK-norm, arXiv 2302.05442), then rotation by position (RoPE,
- * arXiv 2104.09864) in the "rotate half" pairing. Kept for the backward pass: 1/rms of each row's heads. */
+ * arXiv 2104.09864) in the "rotate half" pairing; either may be left out. Kept for the backward pass: 1/rms of each row's heads. */
 #include <string.h>
 
 #include "base/elementary.h"
@@ -45,9 +45,10 @@ void sgm_rope_table_fini(sgm_rope_table *table) {
 static sgm_status shape(const sgm_node *node, sgm_tensor *out, sgm_error *error) {
     const rope_args *a = node->args;
     const sgm_tensor *x = &node->in[0];
-    if (x->cols != a->heads * a->table->half * 2 || (a->gain && a->gain->cols != a->table->half * 2))
+    int64_t S = sgm_rope_head_size(a);
+    if (S < 1 || x->cols != a->heads * S || (a->gain && a->gain->cols != S))
         return sgm_fail(error, SGM_EARGUMENT, NULL, "rope: %lld columns are not %lld heads of %lld", (long long)x->cols,
-                        (long long)a->heads, (long long)(a->table->half * 2));
+                        (long long)a->heads, (long long)S);
     out[0].rows = x->rows;
     out[0].cols = x->cols;
     return SGM_OK;
@@ -63,9 +64,14 @@ static size_t workspace_bytes(const sgm_node *node, int threads, bool backward) 
     return backward ? (size_t)(node->in[0].rows * node->in[0].cols) * sizeof(sgm_real) : 0;
 }
 
-/* Rotate `heads` heads of one row; direction +1 forward, -1 back (the transpose). */
+/* Rotate `heads` heads of one row, or copy them where there is no rotation; direction +1 forward, -1 back (the transpose). */
 static void rotate_heads(const rope_args *a, int64_t row, int64_t heads, sgm_real direction, const sgm_real *x,
                          sgm_real *y) {
+    if (!a->table) {
+        if (x != y)
+            memcpy(y, x, (size_t)(heads * sgm_rope_head_size(a)) * sizeof *y);
+        return;
+    }
     int64_t half = a->table->half, position = a->rows->positions[row];
     const sgm_real *cosine = a->table->cosine + position * half, *sine = a->table->sine + position * half;
     for (int64_t h = 0; h < heads; h++, x += 2 * half, y += 2 * half)
@@ -81,7 +87,7 @@ static void rotate(const rope_args *a, int64_t row, sgm_real direction, const sg
 }
 
 void sgm_rope_heads(const sgm_kernels *kernels, const sgm_rope_args *a, int64_t row, int64_t heads, sgm_real *x) {
-    int64_t S = a->table->half * 2;
+    int64_t S = sgm_rope_head_size(a);
     if (a->gain)
         kernels->rms_norm(heads, S, x, S, a->gain->data, a->epsilon, x, S, NULL);
     rotate_heads(a, row, heads, 1, x, x);
@@ -89,7 +95,7 @@ void sgm_rope_heads(const sgm_kernels *kernels, const sgm_rope_args *a, int64_t 
 
 static void forward(sgm_walk *walk, sgm_node *node) {
     const rope_args *a = node->args;
-    int64_t S = a->table->half * 2, cols = node->in[0].cols, begin, end;
+    int64_t S = sgm_rope_head_size(a), cols = node->in[0].cols, begin, end;
     sgm_real *inv = node->saved;
     sgm_split(walk->worker, node->in[0].rows, 1, &begin, &end);
     const sgm_real *x = node->in[0].data;
@@ -106,7 +112,7 @@ static void forward(sgm_walk *walk, sgm_node *node) {
 static void backward(sgm_walk *walk, sgm_node *node) {
     const rope_args *a = node->args;
     const sgm_real *dy = sgm_gradient_out(walk, node, 0), *inv = node->saved, *x = node->in[0].data;
-    int64_t T = node->in[0].rows, S = a->table->half * 2, cols = node->in[0].cols, H = a->heads, begin, end;
+    int64_t T = node->in[0].rows, S = sgm_rope_head_size(a), cols = node->in[0].cols, H = a->heads, begin, end;
     sgm_real *turned = node->workspace; /* dy rotated back */
     bool add = false;
     sgm_real *dx = sgm_gradient_in(walk, node, 0, &add);
@@ -133,13 +139,14 @@ static void backward(sgm_walk *walk, sgm_node *node) {
 }
 
 static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_case *c, sgm_error *error) {
-    if (index >= (benchmark ? 1 : 2))
+    static const char *const names[] = {"with norm", "rotation only", "norm only"};
+    if (index >= (benchmark ? 1 : 3))
         return SGM_ENOTFOUND;
     int64_t H = benchmark ? 6 : 3, S = benchmark ? 32 : 8, lengths[] = {benchmark ? 4000 : 5, benchmark ? 96 : 2};
-    c->name = index == 0 ? "with norm" : "rotation only";
+    c->name = names[index];
     rope_args *args = c->args = sgm_case_alloc(c, sizeof *args);
     sgm_rows *rows = sgm_case_rows(c, lengths, 2, 7, seed);
-    sgm_weight *gain = index == 0 ? sgm_case_weight(c, "gain", 1, S, 1, seed) : NULL;
+    sgm_weight *gain = index != 1 ? sgm_case_weight(c, "gain", 1, S, 1, seed) : NULL;
     sgm_rope_table *table = sgm_case_alloc(c, sizeof *table);
     size_t bytes = (size_t)(lengths[0] * S / 2) * sizeof(sgm_real);
     sgm_real *cosine = sgm_case_alloc(c, bytes), *sine = sgm_case_alloc(c, bytes);
@@ -150,7 +157,7 @@ static sgm_status make_case(int index, bool benchmark, uint64_t seed, sgm_op_cas
     memcpy(sine, made.sine, bytes);
     sgm_rope_table_fini(&made);
     *table = (sgm_rope_table){lengths[0], S / 2, cosine, sine};
-    *args = (rope_args){gain, H, 1e-6, table, rows};
+    *args = (rope_args){gain, H, 1e-6, index == 2 ? NULL : table, rows};
     c->rows[0] = rows->rows;
     c->cols[0] = H * S;
     return SGM_OK;

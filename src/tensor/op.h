@@ -39,6 +39,8 @@ typedef struct sgm_tensor {
     int32_t id; /* position on the tape, -1: no gradient flows here */
 } sgm_tensor;
 
+#define SGM_INIT_ZERO (-1.0)
+
 /* A matrix of parameters: (rows, cols). Owned by the model. `gradient` is NULL in inference. */
 typedef struct sgm_weight {
     char *name; /* as in the model file: "model.layers.3.mlp.gate.weight" */
@@ -47,7 +49,7 @@ typedef struct sgm_weight {
     sgm_matrix stored; /* inference: the weight as its file holds it; stored.data NULL: `data` is all there is */
     sgm_real *gradient;
     bool decay;              /* weight decay applies */
-    double init_std;         /* 0: filled with ones (norm gains) */
+    double init_std;         /* 0: filled with ones (norm gains); SGM_INIT_ZERO: with zeros (biases) */
     struct sgm_weight *tied; /* shares `data` with that weight; its gradient is added to that one's at the step's end */
 } sgm_weight;
 

@@ -74,6 +74,12 @@ static const sgm_param train_params[] = {
     {"sample_tokens", SGM_PARAM_INT, TRAIN(sample_tokens), "48", 0, 1e6, false, NULL, "tokens",
      "length of the text the model writes at each evaluation; 0: none"},
     {"sample_prompt", SGM_PARAM_TEXT, TRAIN(sample_prompt), "", 1, 0, false, NULL, "", "what that text begins with"},
+    {"from", SGM_PARAM_TEXT, TRAIN(from), "", 1, 0, false, NULL, "",
+     "begin with the weights of this model folder, checkpoint or run, which has the shape that model says; empty: "
+     "random"},
+    {"freeze", SGM_PARAM_TEXT, TRAIN(freeze), "", 1, 0, false, NULL, "",
+     "weights that stay as they begin: names as `inspect` of a checkpoint's file has them, with * and ?, parted by "
+     "commas"},
 };
 
 static const sgm_param optimizer_params[] = {

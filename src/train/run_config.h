@@ -31,6 +31,8 @@ typedef struct sgm_train_settings {
     double clip;
     int64_t max_skipped_steps, load_every, trace_every, sample_tokens;
     char *sample_prompt;
+    char *from;   /* a model whose weights the run begins with; "": random ones */
+    char *freeze; /* patterns of weight names, parted by commas; "": none */
 } sgm_train_settings;
 
 /* Everything bound. `config` is its own copy, so every borrowed text and list lives as long as this. */

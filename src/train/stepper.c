@@ -2,6 +2,7 @@
 /* A training step: count if needed, forward and backward per micro-batch, norm, clip, update; one entry of the team. */
 #include "train/stepper.h"
 
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -84,6 +85,16 @@ static int64_t block_of(const sgm_stepper *stepper, int64_t index, int64_t *begi
     return left < BLOCK ? left : BLOCK;
 }
 
+/* Frozen weights have no gradient: neither the norm nor the optimizer sees one. */
+static void clear_frozen(const sgm_stepper *stepper, int64_t begin, int64_t end) {
+    for (int64_t i = 0; stepper->any_frozen && i < stepper->range_count && stepper->ranges[i].begin < end; i++) {
+        const sgm_decay_range *range = &stepper->ranges[i];
+        int64_t from = range->begin > begin ? range->begin : begin, to = range->end < end ? range->end : end;
+        if (range->frozen && to > from)
+            memset(stepper->model->gradients + from, 0, (size_t)(to - from) * sizeof(sgm_real));
+    }
+}
+
 /* The tied head's gradient joins the embedding's; then Σ g² per block. */
 static void measure(sgm_worker *worker, step_work *work) {
     sgm_stepper *stepper = work->stepper;
@@ -97,6 +108,7 @@ static void measure(sgm_worker *worker, step_work *work) {
     }
     for (int64_t i; (i = sgm_task(worker)) < stepper->blocks;) {
         int64_t count = block_of(stepper, i, &begin);
+        clear_frozen(stepper, begin, begin + count);
         stepper->block_square[i] = stepper->kernels->sum_squares(count, model->gradients + begin);
     }
     sgm_barrier(worker);
@@ -133,9 +145,10 @@ static void update(sgm_worker *worker, step_work *work) {
             range++;
         for (int64_t at = begin; work->finite && at < end; range++) {
             int64_t stop = stepper->ranges[range].end < end ? stepper->ranges[range].end : end;
-            stepper->settings->optimizer->update(&work->optimizer, stop - at, stepper->ranges[range].decay,
-                                                 model->gradients + at, model->data + at, stepper->moments + at,
-                                                 model->elements);
+            if (!stepper->ranges[range].frozen)
+                stepper->settings->optimizer->update(&work->optimizer, stop - at, stepper->ranges[range].decay,
+                                                     model->gradients + at, model->data + at, stepper->moments + at,
+                                                     model->elements);
             at = stop;
         }
         memset(model->gradients + begin, 0, (size_t)count * sizeof(sgm_real));
@@ -288,23 +301,67 @@ void sgm_stepper_logits(sgm_stepper *stepper, const sgm_rows *rows, float *logit
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
+/* Does one of the patterns, parted by commas, fit the name? `number`: this one alone; -1: any. False too where there is no such
+ * pattern; *count: how many there are. */
+static bool pattern_fits(const char *patterns, int64_t number, const char *name, int64_t *count) {
+    bool fits = false;
+    *count = 0;
+    for (const char *at = patterns; *at;) {
+        char one[256];
+        size_t space = strspn(at, ", "), size = strcspn(at + space, ",");
+        at += space;
+        while (size > 0 && at[size - 1] == ' ')
+            size--;
+        if (size > 0 && size < sizeof one) {
+            memcpy(one, at, size);
+            one[size] = '\0';
+            if (number < 0 || number == *count)
+                fits = fits || fnmatch(one, name, 0) == 0;
+        }
+        *count += size > 0;
+        at += strcspn(at, ",");
+    }
+    return fits;
+}
+
+/* A pattern that fits nothing is a misspelt one. */
+static sgm_status check_patterns(const sgm_model *model, const char *patterns, sgm_error *error) {
+    int64_t count = 0;
+    (void)pattern_fits(patterns, -1, "", &count);
+    for (int64_t i = 0, ignored; i < count; i++) {
+        bool found = false;
+        for (int64_t w = 0; w < model->weight_count && !found; w++)
+            found = pattern_fits(patterns, i, model->weights[w].name, &ignored);
+        if (!found)
+            return sgm_fail(error, SGM_EARGUMENT,
+                            "names are like model.layers.0.mlp.experts.3.up_proj.weight, or model.embed_tokens.weight",
+                            "train.freeze: pattern number %" PRId64 " of '%.200s' fits no weight of the model", i + 1,
+                            patterns);
+    }
+    return SGM_OK;
+}
+
 static sgm_status make_ranges(sgm_stepper *stepper, sgm_error *error) {
     const sgm_model *model = stepper->model;
     stepper->ranges = sgm_alloc((size_t)model->weight_count * sizeof *stepper->ranges);
     if (!stepper->ranges)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the optimizer's list of weights");
-    for (int64_t i = 0; i < model->weight_count; i++) {
+    const char *patterns = stepper->settings->train.freeze ? stepper->settings->train.freeze : "";
+    sgm_status status = check_patterns(model, patterns, error);
+    for (int64_t i = 0, ignored; i < model->weight_count && !status; i++) {
         const sgm_weight *weight = &model->weights[i];
         int64_t begin = weight->data - model->data;
+        bool frozen = pattern_fits(patterns, -1, weight->name, &ignored);
+        stepper->any_frozen = stepper->any_frozen || frozen;
         sgm_decay_range *last = stepper->range_count ? &stepper->ranges[stepper->range_count - 1] : NULL;
         if (last)
             last->end = begin; /* the padding behind a weight is zero and stays zero */
-        if (!last || last->decay != weight->decay)
-            stepper->ranges[stepper->range_count++] = (sgm_decay_range){begin, model->elements, weight->decay};
+        if (!last || last->decay != weight->decay || last->frozen != frozen)
+            stepper->ranges[stepper->range_count++] = (sgm_decay_range){begin, model->elements, weight->decay, frozen};
         else
             last->end = model->elements;
     }
-    return SGM_OK;
+    return status;
 }
 
 /* Rows as long and as many as a micro-batch ever has, for the dry walk. */

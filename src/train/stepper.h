@@ -14,7 +14,7 @@
 
 typedef struct sgm_decay_range {
     int64_t begin, end;
-    bool decay;
+    bool decay, frozen;
 } sgm_decay_range;
 
 typedef struct sgm_stepper {
@@ -26,6 +26,7 @@ typedef struct sgm_stepper {
     sgm_balance_set *balance;
     sgm_decay_range *ranges;
     int64_t range_count;
+    bool any_frozen;
 
     /* memory of a walk */
     int64_t micro_rows, micro_batches;

@@ -34,8 +34,13 @@ static void *defaults(const sgm_plugin *plugin) {
     return settings;
 }
 
+static sgm_attention attention; /* of the models that are opened */
+static int64_t gate_hidden;
+
 static void open_fixture(fixture *f, bool tied) {
-    sgm_model_settings settings = {.layers = 2,
+    sgm_model_settings settings = {.attention = attention,
+                                   .gate_hidden = gate_hidden,
+                                   .layers = 2,
                                    .width = WIDTH,
                                    .heads = 4,
                                    .kv_heads = 2,
@@ -204,8 +209,21 @@ static void untied_model(void **state) {
     check_gradients(false);
 }
 
-static void micro_batches_change_no_byte(void **state) {
+static void stick_breaking_model(void **state) {
     (void)state;
+    attention = SGM_ATTENTION_STICK_BREAKING;
+    check_gradients(true);
+    attention = SGM_ATTENTION_CAUSAL;
+}
+
+static void model_with_hidden_gates(void **state) {
+    (void)state;
+    gate_hidden = 5;
+    check_gradients(false);
+    gate_hidden = 0;
+}
+
+static void same_from_micro_batches(void) {
     fixture f;
     open_fixture(&f, true);
     step(&f, 1);
@@ -223,10 +241,22 @@ static void micro_batches_change_no_byte(void **state) {
     close_fixture(&f);
 }
 
+static void micro_batches_change_no_byte(void **state) {
+    (void)state;
+    same_from_micro_batches();
+    attention = SGM_ATTENTION_STICK_BREAKING;
+    gate_hidden = 5;
+    same_from_micro_batches();
+    attention = SGM_ATTENTION_CAUSAL;
+    gate_hidden = 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tied_model),
         cmocka_unit_test(untied_model),
+        cmocka_unit_test(stick_breaking_model),
+        cmocka_unit_test(model_with_hidden_gates),
         cmocka_unit_test(micro_batches_change_no_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,6 +144,78 @@ static void gradients(const sgm_kernels *k) {
     }
 }
 
+/* Breaking sticks against the definition in f64, forward and backward, with rows of which much, little and nothing is left. */
+static void stick_case(const sgm_kernels *k, const sgm_score_tile *t) {
+    float score[ROWS * LD], p[ROWS * LD], dp[ROWS * LD], before[ROWS * LD], dp0[ROWS * LD];
+    float rest[ROWS], rest3[3 * ROWS], left[3 * ROWS];
+    fill(score, ROWS * LD, 20), fill(dp, ROWS * LD, 1);
+    memcpy(before, score, sizeof score), memcpy(p, score, sizeof p), memcpy(dp0, dp, sizeof dp);
+    for (int i = 0; i < ROWS; i++) {
+        rest[i] = rest3[3 * i] = i % 5 == 3 ? 0 : i % 5 == 4 ? 1e-6F : i % 2 ? 1 : 0.3F;
+        left[3 * i] = 0.7F;
+    }
+    k->stick_step(t, score, LD, rest);
+    sgm_score_tile plain = *t;
+    plain.key_scale = plain.value_scale = NULL;
+    if (!t->key_scale)
+        k->stick_step_backward(&plain, p, dp, LD, rest3, left, 3);
+    for (int64_t i = 0; i < t->rows; i++) {
+        int64_t n = seen_by(t, i);
+        double now = (double)(i % 5 == 3 ? 0 : i % 5 == 4 ? 1e-6F : i % 2 ? 1 : 0.3F), all = now, sum = (double)0.7F;
+        for (int64_t c = n - 1; c >= 0; c--) {
+            int64_t at = i * LD + c;
+            double x = (double)before[at] * (t->key_scale ? (double)t->key_scale[c] : 1) * (double)t->scale;
+            double take = 1 / (1 + exp(-x)), weight = now * take;
+            double slack = (64 + 4 * (double)n + 4 * fabs(x)) * EPS;
+            near("weight", (double)score[at], weight * (t->value_scale ? (double)t->value_scale[c] : 1),
+                 slack * weight + 0x1p-126);
+            if (!t->key_scale) {
+                near("p", (double)p[at], weight, slack * weight + 0x1p-126);
+                double change = weight * (double)dp0[at];
+                near("dp", (double)dp[at], all == 0 ? 0 : (change - take * sum) * (double)t->scale,
+                     slack * (all + fabs(sum)));
+                sum -= all == 0 ? 0 : change;
+            }
+            now *= 1 / (1 + exp(x));
+        }
+        near("rest", (double)rest[i], now < 0x1p-64 ? 0 : now,
+             (64 + 40 * (double)n) * EPS * now + 0x1p-63 * (now < 0x1p-63));
+        if (!t->key_scale) {
+            assert_true(rest3[3 * i] == rest[i]);
+            near("left", (double)left[3 * i], sum, (64 + 4 * (double)n) * EPS);
+        }
+        for (int64_t c = n; c < t->cols; c++)
+            assert_true(score[i * LD + c] == 0 && (t->key_scale || (p[i * LD + c] == 0 && dp[i * LD + c] == 0)));
+        for (int64_t c = t->cols; c < LD; c++) /* nothing is written beside the tile */
+            assert_true(score[i * LD + c] == before[i * LD + c]);
+        /* The row alone has the same bytes. */
+        sgm_score_tile one = *t;
+        float r = i % 5 == 3 ? 0 : i % 5 == 4 ? 1e-6F : i % 2 ? 1 : 0.3F;
+        one.rows = 1;
+        one.seen = n;
+        k->stick_step(&one, before + i * LD, LD, &r);
+        assert_memory_equal(before + i * LD, score + i * LD, (size_t)t->cols * sizeof *score);
+        assert_true(r == rest[i]);
+    }
+}
+
+static void sticks(const sgm_kernels *k) {
+    float key_scale[64], value_scale[64];
+    for (int c = 0; c < 64; c++) {
+        key_scale[c] = 0.5F + 0.4F * uniform();
+        value_scale[c] = 0.01F + 0.009F * uniform();
+    }
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        sgm_score_tile tile = {shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3], 0.177F, NULL, NULL};
+        stick_case(k, &tile);
+        tile.scale = 0.02F;
+        stick_case(k, &tile);
+        tile.key_scale = key_scale;
+        tile.value_scale = value_scale;
+        stick_case(k, &tile);
+    }
+}
+
 static void transposes(const sgm_kernels *k) {
     static const int64_t sizes[][2] = {{1, 1},   {16, 16}, {64, 96}, {64, 32}, {5, 7},
                                        {17, 33}, {64, 6},  {3, 64},  {8, 24}};
@@ -270,6 +342,7 @@ static void stored_products(const sgm_kernels *k) {
     }
 EACH(steps)
 EACH(gradients)
+EACH(sticks)
 EACH(transposes)
 EACH(halves)
 EACH(integers)
@@ -277,8 +350,9 @@ EACH(stored_products)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_steps),  cmocka_unit_test(test_gradients), cmocka_unit_test(test_transposes),
-        cmocka_unit_test(test_halves), cmocka_unit_test(test_integers),  cmocka_unit_test(test_stored_products),
+        cmocka_unit_test(test_steps),           cmocka_unit_test(test_gradients), cmocka_unit_test(test_transposes),
+        cmocka_unit_test(test_sticks),          cmocka_unit_test(test_halves),    cmocka_unit_test(test_integers),
+        cmocka_unit_test(test_stored_products),
     };
     return cmocka_run_group_tests_name("attention kernels", tests, NULL, NULL);
 }

@@ -38,10 +38,10 @@ static void step_one(sgm_session *session, const int32_t *from, int64_t count, b
         fail_msg("%s", error.message);
 }
 
-static int set_up(void **state) {
+static int set_up_with(void **state, const char *setting) {
     if (make_test_folder(state))
         return -1;
-    make_model("model", (const char *const[]){"model.context=200", "model.experts_per_token=2", NULL});
+    make_model("model", (const char *const[]){"model.context=200", "model.experts_per_token=2", setting, NULL});
     for (int i = 0; i < LENGTH + CONTEXT; i++)
         tokens[i] = (int32_t)((i * i * 7 + i * 13 + 5) % V);
     engine = open_engine("model", 2, 256, 7 * 64);
@@ -49,6 +49,14 @@ static int set_up(void **state) {
     step_one(session, tokens, LENGTH, true, truth);
     sgm_session_free(session);
     return 0;
+}
+
+static int set_up(void **state) {
+    return set_up_with(state, NULL);
+}
+
+static int set_up_sticks(void **state) {
+    return set_up_with(state, "model.attention=stick_breaking");
 }
 
 static int tear_down(void **state) {
@@ -349,7 +357,8 @@ static void opening_checks_its_options(void **state) {
     assert_int_equal(sgm_engine_open(in_folder("model"), &options, &opened, &error), SGM_EMEMORY);
     assert_non_null(strstr(error.message, "iB"));
     assert_int_equal(sgm_engine_open(in_folder("absent"), NULL, &opened, &error), SGM_ENOTFOUND);
-    assert_string_equal(sgm_engine_info(engine)->model_type, "qwen3_moe");
+    assert_string_equal(sgm_engine_info(engine)->model_type,
+                        sgm_engine_info(engine)->settings.attention == SGM_ATTENTION_CAUSAL ? "qwen3_moe" : "sigmoe");
     assert_null(sgm_engine_tokenizer(engine));
 }
 
@@ -449,5 +458,6 @@ int main(void) {
         cmocka_unit_test(a_step_allocates_nothing),   cmocka_unit_test(not_finite_is_said),
         cmocka_unit_test(opening_checks_its_options), cmocka_unit_test(generates),
     };
-    return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("session", tests, set_up, tear_down) +
+           cmocka_run_group_tests_name("session, stick-breaking", tests, set_up_sticks, tear_down);
 }

@@ -84,6 +84,9 @@ static inline vec v_scale2(vec a, vec n) {
 static inline vec v_select(vec a, vec b, vmask mask) {
     return _mm256_blendv_ps(a, b, _mm256_castsi256_ps(mask));
 }
+static inline vmask v_below(vec a, vec b) { /* not where either is NaN */
+    return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
 static inline bool v_any_nan(vec a) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)) != 0;
 }

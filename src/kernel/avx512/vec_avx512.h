@@ -83,6 +83,9 @@ static inline vec v_scale2(vec a, vec n) {
 static inline vec v_select(vec a, vec b, vmask mask) {
     return _mm512_mask_blend_ps(mask, a, b);
 }
+static inline vmask v_below(vec a, vec b) { /* not where either is NaN */
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
 static inline bool v_any_nan(vec a) {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0;
 }

@@ -57,6 +57,9 @@ void sgm_ref_softmax_step(const sgm_score_tile *tile, sgm_real *score, int64_t l
                           sgm_real *rescale);
 void sgm_ref_softmax_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld,
                                    const sgm_real *shift, const sgm_real *dot, int64_t stride);
+void sgm_ref_stick_step(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *rest);
+void sgm_ref_stick_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld, sgm_real *rest,
+                                 sgm_real *left, int64_t stride);
 void sgm_ref_transpose(int64_t rows, int64_t cols, const sgm_real *x, int64_t ldx, sgm_real *y, int64_t ldy);
 void sgm_ref_f16_round(int64_t n, const sgm_real *x, uint16_t *y);
 void sgm_ref_f16_widen(int64_t n, const uint16_t *x, sgm_real *y);

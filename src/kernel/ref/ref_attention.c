@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Reference kernels of attention: the online softmax's step, its gradient, and how keys and values are stored. */
+/* Reference kernels of attention: the steps of the online softmax and of breaking a stick, their gradients, and how keys and
+ * values are stored. */
 #include "kernel/ref/ref.h"
 
 #include "base/elementary_inline.h"
@@ -38,6 +39,53 @@ void sgm_ref_softmax_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_
         (void)sgm_ref_exp_sum(n, row, tile->scale, shift[i * stride], row);
         for (int64_t c = 0; c < n; c++)
             gradient[c] = row[c] * (gradient[c] - less) * tile->scale;
+        for (int64_t c = n; c < tile->cols; c++)
+            row[c] = gradient[c] = 0;
+    }
+}
+
+/* σ(x) and 1 − σ(x), both to a few ulp: neither is taken from 1. */
+static inline void shares(sgm_real x, sgm_real *take, sgm_real *leave) {
+    sgm_real e = sgm_exp_inline(x < 0 ? x : -x), d = 1 / (1 + e);
+    *take = x < 0 ? e * d : d;
+    *leave = x < 0 ? d : e * d;
+}
+
+static sgm_real what_is_left(sgm_real rest) {
+    return rest < SGM_STICK_EMPTY ? 0 : rest; /* NaN stays */
+}
+
+void sgm_ref_stick_step(const sgm_score_tile *tile, sgm_real *score, int64_t ld, sgm_real *rest) {
+    for (int64_t i = 0; i < tile->rows; i++) {
+        sgm_real *row = score + i * ld, take[64], leave[64], kept = 1;
+        int64_t n = rest[i] == 0 ? 0 : keys_seen(tile, i);
+        for (int64_t c = 0; tile->key_scale && c < n; c++)
+            row[c] *= (sgm_real)tile->key_scale[c];
+        for (int64_t c = 0; c < n; c++)
+            shares(row[c] * tile->scale, &take[c], &leave[c]);
+        for (int64_t c = n; c-- > 0; kept *= leave[c])
+            row[c] = kept * take[c] * rest[i];
+        rest[i] = what_is_left(rest[i] * kept);
+        for (int64_t c = 0; tile->value_scale && c < n; c++)
+            row[c] *= (sgm_real)tile->value_scale[c];
+        for (int64_t c = n; c < tile->cols; c++)
+            row[c] = 0;
+    }
+}
+
+void sgm_ref_stick_step_backward(const sgm_score_tile *tile, sgm_real *p, sgm_real *dp, int64_t ld, sgm_real *rest,
+                                 sgm_real *left, int64_t stride) {
+    for (int64_t i = 0; i < tile->rows; i++) {
+        sgm_real *row = p + i * ld, *gradient = dp + i * ld, whole = rest[i * stride], take, leave, kept = 1;
+        int64_t n = whole == 0 ? 0 : keys_seen(tile, i);
+        for (int64_t c = n; c-- > 0; kept *= leave) {
+            shares(row[c] * tile->scale, &take, &leave);
+            row[c] = kept * take * whole;
+            sgm_real change = row[c] * gradient[c];
+            gradient[c] = (change - take * left[i * stride]) * tile->scale;
+            left[i * stride] -= change;
+        }
+        rest[i * stride] = what_is_left(whole * kept);
         for (int64_t c = n; c < tile->cols; c++)
             row[c] = gradient[c] = 0;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Attention's kernels for any vector width: included after simd_matmul.h and simd_vector.h. A row of scores (at most 64) is
  * held in registers from the maximum to the sum; sums run over the lanes of one vector, then by halves, as in exp_sum. */
+#include <string.h>
+
 #define SCORE_VECTORS (64 / WIDTH)
 
 INLINE int64_t keys_seen(const sgm_score_tile *tile, int64_t i) {
@@ -94,6 +96,125 @@ static void softmax_step_backward(const sgm_score_tile *tile, float *p, float *d
             }
             put_scores(row, n, tile->cols, v, value);
             put_scores(gradient, n, tile->cols, v, change);
+        }
+    }
+}
+
+/* Stick-breaking: σ and 1 − σ of a group of rows are made by vectors; the product over a row's keys is a chain, so the chains of
+ * a group run side by side. Keys that a row does not see take nothing and leave everything. */
+enum { STICKS = 8 };
+
+typedef struct sticks {
+    float take[STICKS][64], leave[STICKS][64];
+    float kept[STICKS];
+} sticks;
+
+INLINE void stick_shares(const sgm_score_tile *tile, int64_t n, const float *row, float *take, float *leave) {
+    const vec zero = v_set(0), one = v_set(1), s = v_set(tile->scale);
+    UNROLL
+    for (int v = 0; v < SCORE_VECTORS; v++) {
+        int64_t seen = n - v * WIDTH;
+        vec t = zero, l = one;
+        if (seen > 0) {
+            vec x = get_scores(row, n, v, zero);
+            if (tile->key_scale)
+                x = v_mul(x, get_scores(tile->key_scale, n, v, one));
+            x = v_mul(x, s);
+            vec less = v_min(x, v_sub(zero, x)); /* -|x|: NaN is the second operand, and stays */
+            vec e = v_exp(less), d = v_div(one, v_add(one, e)), other = v_mul(e, d);
+            vmask below = v_below(x, zero);
+            t = v_select(d, other, below), l = v_select(other, d, below);
+            if (seen < WIDTH)
+                t = v_select(zero, t, v_mask(seen)), l = v_select(one, l, v_mask(seen));
+        }
+        v_store(take + v * WIDTH, t);
+        v_store(leave + v * WIDTH, l);
+    }
+}
+
+/* take becomes the weight but for the factor that all keys of the row share. */
+INLINE void stick_break(sticks *k) {
+    float kept[STICKS];
+    for (int r = 0; r < STICKS; r++)
+        kept[r] = 1;
+    for (int c = 63; c >= 0; c--) {
+        UNROLL
+        for (int r = 0; r < STICKS; r++) {
+            k->take[r][c] *= kept[r];
+            kept[r] *= k->leave[r][c];
+        }
+    }
+    memcpy(k->kept, kept, sizeof kept);
+}
+
+/* The keys that a row sees while something is left of it. */
+INLINE int64_t stick_keys(const sgm_score_tile *tile, int64_t i, float rest) {
+    return rest == 0 ? 0 : keys_seen(tile, i);
+}
+
+static void stick_step(const sgm_score_tile *tile, float *score, int64_t ld, float *rest) {
+    sticks k = {0};
+    for (int64_t first = 0; first < tile->rows; first += STICKS) {
+        int64_t rows = tile->rows - first < STICKS ? tile->rows - first : STICKS;
+        for (int64_t r = 0; r < rows; r++)
+            stick_shares(tile, stick_keys(tile, first + r, rest[first + r]), score + (first + r) * ld, k.take[r],
+                         k.leave[r]);
+        stick_break(&k);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t n = stick_keys(tile, first + r, rest[first + r]);
+            const vec whole = v_set(rest[first + r]);
+            for (int v = 0; v * WIDTH < tile->cols; v++) {
+                vec value = v_mul(v_load(k.take[r] + v * WIDTH), whole);
+                if (tile->value_scale)
+                    value = v_mul(value, get_scores(tile->value_scale, tile->cols, v, v_set(0)));
+                put_scores(score + (first + r) * ld, n, tile->cols, v, value);
+            }
+            float left = rest[first + r] * k.kept[r];
+            rest[first + r] = left < SGM_STICK_EMPTY ? 0 : left;
+        }
+    }
+}
+
+static void stick_step_backward(const sgm_score_tile *tile, float *p, float *dp, int64_t ld, float *rest, float *left,
+                                int64_t stride) {
+    sticks k = {0};
+    for (int64_t first = 0; first < tile->rows; first += STICKS) {
+        int64_t rows = tile->rows - first < STICKS ? tile->rows - first : STICKS;
+        float taken[STICKS][64], change[STICKS][64] = {{0}}, now[STICKS] = {0};
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t n = stick_keys(tile, first + r, rest[(first + r) * stride]);
+            stick_shares(tile, n, p + (first + r) * ld, k.take[r], k.leave[r]);
+            memcpy(taken[r], k.take[r], sizeof taken[r]);
+            now[r] = left[(first + r) * stride];
+        }
+        stick_break(&k);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t n = stick_keys(tile, first + r, rest[(first + r) * stride]);
+            const vec whole = v_set(rest[(first + r) * stride]);
+            for (int v = 0; v * WIDTH < tile->cols; v++) {
+                vec value = v_mul(v_load(k.take[r] + v * WIDTH), whole);
+                put_scores(p + (first + r) * ld, n, tile->cols, v, value);
+                v_store(change[r] + v * WIDTH, v_mul(value, get_scores(dp + (first + r) * ld, n, v, v_set(0))));
+            }
+        }
+        /* Each key: what is left of Σ p · g before its own share goes. */
+        for (int c = 63; c >= 0; c--) {
+            UNROLL
+            for (int r = 0; r < STICKS; r++) {
+                k.leave[r][c] = now[r];
+                now[r] -= change[r][c];
+            }
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t n = stick_keys(tile, first + r, rest[(first + r) * stride]);
+            const vec s = v_set(tile->scale);
+            for (int v = 0; v * WIDTH < tile->cols; v++) {
+                vec t = v_mul(v_load(taken[r] + v * WIDTH), v_load(k.leave[r] + v * WIDTH));
+                put_scores(dp + (first + r) * ld, n, tile->cols, v, v_mul(v_sub(v_load(change[r] + v * WIDTH), t), s));
+            }
+            float at = rest[(first + r) * stride] * k.kept[r];
+            rest[(first + r) * stride] = at < SGM_STICK_EMPTY ? 0 : at;
+            left[(first + r) * stride] = now[r];
         }
     }
 }
@@ -213,6 +334,7 @@ STORED_PRODUCT(matmul_nn_f16, uint16_t, v_load_f16, sgm_f16_widen)
 STORED_PRODUCT(matmul_nn_int8, int8_t, v_load_int8, (float))
 
 #define SIMD_ATTENTION_ENTRIES                                                                                         \
-    .softmax_step = softmax_step, .softmax_step_backward = softmax_step_backward, .transpose = transpose,              \
-    .f16_round = f16_round, .f16_widen = f16_widen, .int8_round = sgm_ref_int8_round, .int8_widen = int8_widen,        \
+    .softmax_step = softmax_step, .softmax_step_backward = softmax_step_backward, .stick_step = stick_step,            \
+    .stick_step_backward = stick_step_backward, .transpose = transpose, .f16_round = f16_round,                        \
+    .f16_widen = f16_widen, .int8_round = sgm_ref_int8_round, .int8_widen = int8_widen,                                \
     .matmul_nn_f16 = matmul_nn_f16, .matmul_nn_int8 = matmul_nn_int8

@@ -2,7 +2,7 @@
 expect 0 --help; says "usage: sigmoe COMMAND"
 expect 0 --version; says "sigmoe 0."
 for verb in "tokenizer train" "tokenizer encode" "tokenizer decode" "tokenizer info" "data build" "data fetch" "data info" \
-    "data text" init train generate eval bench inspect stats trace replay report quantize place list plan doctor; do
+    "data text" init train generate eval bench inspect stats trace replay report quantize prune grow place list plan doctor; do
     expect 0 $verb --help; says "usage: sigmoe $verb"; says "example:"
     cp "$out" direct
     expect 0 help $verb

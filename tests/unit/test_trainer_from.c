@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Runs that begin with another model's weights, and weights that are frozen: no update, no decay, no part in the norm. */
+#include "trainer_fixture.h"
+
+static const sgm_weight *weight_of(const sgm_trainer *trainer, const char *name) {
+    const sgm_model *model = trainer->stepper->model;
+    for (int64_t i = 0; i < model->weight_count; i++)
+        if (strcmp(model->weights[i].name, name) == 0)
+            return &model->weights[i];
+    fail_msg("no weight %s", name);
+    return NULL;
+}
+
+static sgm_status start_fails(const char *run, const char *const *settings, sgm_error *error) {
+    const char *data[] = {path("sea.txt"), path("land.txt")};
+    sgm_config *config = configure(settings);
+    sgm_trainer *trainer = NULL;
+    sgm_status status = sgm_trainer_start(config, data, 2, path(run), &events, NULL, &trainer, error);
+    sgm_config_free(config);
+    assert_null(trainer);
+    assert_false(sgm_path_exists(path(run)));
+    return status;
+}
+
+static void frozen_weights_stay(void **state) {
+    (void)state;
+    const char *settings[] = {"train.freeze=model.embed_tokens.weight, model.layers.*.mlp.experts.[0-5].*,"
+                              "model.layers.0.self_attn.*",
+                              "optimizer.weight_decay=1", NULL};
+    sgm_trainer *trainer = start("frozen", settings);
+    const sgm_model *model = trainer->stepper->model;
+    size_t bytes = (size_t)model->elements * sizeof(sgm_real);
+    sgm_real *before = sgm_alloc(bytes);
+    memcpy(before, model->data, bytes);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    int frozen = 0, moved = 0;
+    for (int64_t i = 0; i < model->weight_count; i++) {
+        const sgm_weight *w = &model->weights[i];
+        const char *expert = strstr(w->name, "mlp.experts.");
+        bool stays = strstr(w->name, "embed_tokens") || strncmp(w->name, "model.layers.0.self_attn.", 25) == 0 ||
+                     (expert && expert[12] < '6');
+        bool same =
+            memcmp(before + (w->data - model->data), w->data, (size_t)(w->rows * w->cols) * sizeof(sgm_real)) == 0;
+        if (stays != same)
+            fail_msg("%s %s", w->name, same ? "stayed" : "moved");
+        frozen += stays, moved += !stays;
+    }
+    assert_true(frozen == 1 + 2 * 6 * 3 + 6 && moved > 10);
+    sgm_free(before);
+    sgm_trainer_close(trainer);
+    remove_run("frozen");
+}
+
+/* All frozen but one norm: its gradient is all of the norm, as if the others were constants. */
+static void the_norm_is_of_what_moves(void **state) {
+    (void)state;
+    const char *settings[] = {"train.freeze=model.layers.*,model.embed_tokens.weight", NULL};
+    sgm_step_report all, one;
+    sgm_trainer *trainer = start("moves", NULL);
+    assert_int_equal(sgm_trainer_step(trainer, &all, NULL), SGM_OK);
+    sgm_trainer_close(trainer);
+    remove_run("moves");
+    trainer = start("moves", settings);
+    assert_int_equal(sgm_trainer_step(trainer, &one, NULL), SGM_OK);
+    assert_true(one.gradient_norm > 0 && one.gradient_norm < 0.5 * all.gradient_norm);
+    assert_true(one.loss_nats_per_token == all.loss_nats_per_token);
+    sgm_trainer_close(trainer);
+    remove_run("moves");
+}
+
+/* A run continued bit for bit with frozen weights, and one that begins where another ended. */
+static void runs_begin_with_a_model(void **state) {
+    (void)state;
+    train("first", (const char *const[]){"train.steps=4", NULL});
+    const char *from = keep(sgm_format("train.from=%s", path("first")));
+    const char *settings[] = {from, "train.steps=8", "train.freeze=model.embed_tokens.weight", NULL};
+    sgm_trainer *ended = resume("first", 4), *trainer = start("second", settings);
+    const sgm_model *a = ended->stepper->model, *b = trainer->stepper->model;
+    assert_memory_equal(a->data, b->data, (size_t)a->elements * sizeof(sgm_real));
+    assert_int_equal(trainer->stepper->step, 0);
+    for (int64_t i = 0; i < 2 * b->elements; i++)
+        assert_true(trainer->stepper->moments[i] == 0);
+    sgm_trainer_close(ended);
+    finish(trainer);
+    /* Killed on the way: the same bytes. */
+    trainer = start("third", settings);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    sgm_trainer_close(trainer);
+    finish(resume("third", 0));
+    same_checkpoint("second", "third", 8);
+    remove_run("first"), remove_run("second"), remove_run("third");
+}
+
+static void what_does_not_fit(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    train("old", (const char *const[]){"train.steps=1", NULL});
+    const char *from = keep(sgm_format("train.from=%s", path("old")));
+    assert_int_equal(start_fails("new", (const char *const[]){from, "model.experts=12", NULL}, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "model.experts is 8"));
+    assert_int_equal(
+        start_fails("new", (const char *const[]){"train.freeze=model.layers.*,model.embed_tokns.*", NULL}, &error),
+        SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "pattern number 2"));
+    assert_true(start_fails("new", (const char *const[]){"train.from=/nowhere", NULL}, &error) != SGM_OK);
+    remove_run("old");
+}
+
+/* Training with stick-breaking attention and a hidden layer in the router: it learns, allocates nothing, and keeps its bytes. */
+static void attention_and_gate_variants_train(void **state) {
+    (void)state;
+    const char *settings[] = {"model.attention=stick_breaking", "model.gate_hidden=16", "train.steps=60", NULL};
+    sgm_trainer *trainer = start("sticks", settings);
+    sgm_step_report first, last = {0};
+    assert_int_equal(sgm_trainer_step(trainer, &first, NULL), SGM_OK);
+    uint64_t ours = sgm_alloc_count();
+    for (int i = 1; i < 60; i++)
+        assert_int_equal(sgm_trainer_step(trainer, &last, NULL), SGM_OK);
+    assert_int_equal(sgm_alloc_count() - ours, 0);
+    assert_true(last.loss_nats_per_token < first.loss_nats_per_token - 1.5);
+    assert_non_null(weight_of(trainer, "model.layers.1.mlp.gate.hidden.weight"));
+    sgm_trainer_close(trainer);
+    remove_run("sticks");
+    /* Threads, micro-batches and computing layers again change no byte. */
+    static const char *const runs[] = {"one", "three", "again"};
+    for (int i = 0; i < 3; i++)
+        train(runs[i], (const char *const[]){"model.attention=stick_breaking", "model.gate_hidden=16", "train.steps=4",
+                                             i == 1 ? "train.threads=3" : "train.threads=1",
+                                             i == 1 ? "data.micro_batch_tokens=64" : "data.micro_batch_tokens=256",
+                                             i == 2 ? "train.recompute=layer" : "train.recompute=none", NULL});
+    for (int i = 1; i < 3; i++) {
+        char a[256], b[256];
+        snprintf(a, sizeof a, "%s/checkpoints/step-000004/model.safetensors", path("one"));
+        snprintf(b, sizeof b, "%s/checkpoints/step-000004/model.safetensors", path(runs[i]));
+        same_file(a, b);
+    }
+    for (int i = 0; i < 3; i++)
+        remove_run(runs[i]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(frozen_weights_stay),
+                                       cmocka_unit_test(the_norm_is_of_what_moves),
+                                       cmocka_unit_test(runs_begin_with_a_model), cmocka_unit_test(what_does_not_fit),
+                                       cmocka_unit_test(attention_and_gate_variants_train)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
