@@ -78,8 +78,8 @@ static const sgm_param train_params[] = {
      "begin with the weights of this model folder, checkpoint or run, which has the shape that model says; empty: "
      "random"},
     {"freeze", SGM_PARAM_TEXT, TRAIN(freeze), "", 1, 0, false, NULL, "",
-     "weights that stay as they begin: names as `inspect` of a checkpoint's file has them, with * and ?, parted by "
-     "commas"},
+     "weights that stay as they begin: names with * and ?, parted by commas, e.g. model.layers.*.mlp.experts.[0-7].*; "
+     "behind a name @0-7 for these rows alone, of a router (model.layers.*.mlp.gate.weight) its experts"},
 };
 
 static const sgm_param optimizer_params[] = {

@@ -2,13 +2,13 @@
 /* A training step: count if needed, forward and backward per micro-batch, norm, clip, update; one entry of the team. */
 #include "train/stepper.h"
 
-#include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "tensor/products.h"
+#include "train/freeze.h"
 
 enum { BLOCK = 65536 }; /* elements of the gradient that one partial sum covers: fixed, so the norm is too */
 
@@ -301,67 +301,42 @@ void sgm_stepper_logits(sgm_stepper *stepper, const sgm_rows *rows, float *logit
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
-/* Does one of the patterns, parted by commas, fit the name? `number`: this one alone; -1: any. False too where there is no such
- * pattern; *count: how many there are. */
-static bool pattern_fits(const char *patterns, int64_t number, const char *name, int64_t *count) {
-    bool fits = false;
-    *count = 0;
-    for (const char *at = patterns; *at;) {
-        char one[256];
-        size_t space = strspn(at, ", "), size = strcspn(at + space, ",");
-        at += space;
-        while (size > 0 && at[size - 1] == ' ')
-            size--;
-        if (size > 0 && size < sizeof one) {
-            memcpy(one, at, size);
-            one[size] = '\0';
-            if (number < 0 || number == *count)
-                fits = fits || fnmatch(one, name, 0) == 0;
-        }
-        *count += size > 0;
-        at += strcspn(at, ",");
-    }
-    return fits;
-}
-
-/* A pattern that fits nothing is a misspelt one. */
-static sgm_status check_patterns(const sgm_model *model, const char *patterns, sgm_error *error) {
+/* The runs of elements that are updated alike, in order; counts them where stepper->ranges is not there yet. The padding behind
+ * a weight is zero and stays zero, in whatever run it is. */
+static int64_t list_ranges(sgm_stepper *stepper, const char *patterns) {
+    const sgm_model *model = stepper->model;
+    sgm_decay_range last = {0};
     int64_t count = 0;
-    (void)pattern_fits(patterns, -1, "", &count);
-    for (int64_t i = 0, ignored; i < count; i++) {
-        bool found = false;
-        for (int64_t w = 0; w < model->weight_count && !found; w++)
-            found = pattern_fits(patterns, i, model->weights[w].name, &ignored);
-        if (!found)
-            return sgm_fail(error, SGM_EARGUMENT,
-                            "names are like model.layers.0.mlp.experts.3.up_proj.weight, or model.embed_tokens.weight",
-                            "train.freeze: pattern number %" PRId64 " of '%.200s' fits no weight of the model", i + 1,
-                            patterns);
+    for (int64_t i = 0; i < model->weight_count; i++) {
+        const sgm_weight *weight = &model->weights[i];
+        for (int64_t row = 0, end; row < weight->rows; row = end) {
+            bool frozen = sgm_freeze_run(patterns, weight, row, &end);
+            int64_t begin = weight->data - model->data + row * weight->cols;
+            stepper->any_frozen = stepper->any_frozen || frozen;
+            if (count > 0 && last.decay == weight->decay && last.frozen == frozen)
+                continue;
+            if (count > 0 && stepper->ranges)
+                stepper->ranges[count - 1].end = begin;
+            last = (sgm_decay_range){begin, model->elements, weight->decay, frozen};
+            if (stepper->ranges)
+                stepper->ranges[count] = last;
+            count++;
+        }
     }
-    return SGM_OK;
+    return count;
 }
 
 static sgm_status make_ranges(sgm_stepper *stepper, sgm_error *error) {
-    const sgm_model *model = stepper->model;
-    stepper->ranges = sgm_alloc((size_t)model->weight_count * sizeof *stepper->ranges);
+    const char *patterns = stepper->settings->train.freeze ? stepper->settings->train.freeze : "";
+    sgm_status status = sgm_freeze_check(patterns, stepper->model, error);
+    if (status)
+        return status;
+    stepper->range_count = list_ranges(stepper, patterns);
+    stepper->ranges = sgm_alloc((size_t)stepper->range_count * sizeof *stepper->ranges);
     if (!stepper->ranges)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the optimizer's list of weights");
-    const char *patterns = stepper->settings->train.freeze ? stepper->settings->train.freeze : "";
-    sgm_status status = check_patterns(model, patterns, error);
-    for (int64_t i = 0, ignored; i < model->weight_count && !status; i++) {
-        const sgm_weight *weight = &model->weights[i];
-        int64_t begin = weight->data - model->data;
-        bool frozen = pattern_fits(patterns, -1, weight->name, &ignored);
-        stepper->any_frozen = stepper->any_frozen || frozen;
-        sgm_decay_range *last = stepper->range_count ? &stepper->ranges[stepper->range_count - 1] : NULL;
-        if (last)
-            last->end = begin; /* the padding behind a weight is zero and stays zero */
-        if (!last || last->decay != weight->decay || last->frozen != frozen)
-            stepper->ranges[stepper->range_count++] = (sgm_decay_range){begin, model->elements, weight->decay, frozen};
-        else
-            last->end = model->elements;
-    }
-    return status;
+    (void)list_ranges(stepper, patterns);
+    return SGM_OK;
 }
 
 /* Rows as long and as many as a micro-batch ever has, for the dry walk. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Runs that begin with another model's weights, and weights that are frozen: no update, no decay, no part in the norm. */
+#include "train/freeze.h"
 #include "trainer_fixture.h"
 
 static const sgm_weight *weight_of(const sgm_trainer *trainer, const char *name) {
@@ -50,6 +51,38 @@ static void frozen_weights_stay(void **state) {
     sgm_free(before);
     sgm_trainer_close(trainer);
     remove_run("frozen");
+}
+
+/* Rows alone: a router's old experts stay, its new ones move. Overlapping and neighbouring runs are one. */
+static void frozen_rows_stay(void **state) {
+    (void)state;
+    static const char gate[] = "model.layers.1.mlp.gate.weight";
+    const char *settings[] = {"train.freeze=model.layers.*.mlp.gate.weight@0-2,model.layers.1.mlp.gate.weight@2-3, "
+                              "model.layers.1.mlp.gate.weight@6",
+                              "optimizer.weight_decay=1", NULL};
+    sgm_trainer *trainer = start("rows", settings);
+    const sgm_weight *w = weight_of(trainer, gate), *other = weight_of(trainer, "model.layers.0.mlp.gate.weight");
+    int64_t end;
+    assert_true(sgm_freeze_run(settings[0] + 13, w, 0, &end) && end == 3);
+    assert_true(sgm_freeze_run(settings[0] + 13, w, 3, &end) && end == 4);
+    assert_true(!sgm_freeze_run(settings[0] + 13, w, 4, &end) && end == 6);
+    assert_true(sgm_freeze_run(settings[0] + 13, w, 6, &end) && end == 7);
+    assert_true(!sgm_freeze_run(settings[0] + 13, w, 7, &end) && end == 8);
+    sgm_real before[2][8 * 64];
+    memcpy(before[0], other->data, sizeof before[0]);
+    memcpy(before[1], w->data, sizeof before[1]);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    static const char stays[] = "ssss..s.";
+    for (int l = 0; l < 2; l++)
+        for (int e = 0; e < 8; e++) {
+            bool same = memcmp(before[l] + e * 64, (l ? w : other)->data + e * 64, 64 * sizeof(sgm_real)) == 0;
+            bool should = l ? stays[e] == 's' : e < 3;
+            if (same != should)
+                fail_msg("layer %d, row %d %s", l, e, same ? "stayed" : "moved");
+        }
+    sgm_trainer_close(trainer);
+    remove_run("rows");
 }
 
 /* All frozen but one norm: its gradient is all of the norm, as if the others were constants. */
@@ -104,6 +137,12 @@ static void what_does_not_fit(void **state) {
         start_fails("new", (const char *const[]){"train.freeze=model.layers.*,model.embed_tokns.*", NULL}, &error),
         SGM_EARGUMENT);
     assert_non_null(strstr(error.message, "pattern number 2"));
+    static const char *const wrong[] = {"train.freeze=model.norm.weight@1", "train.freeze=model.norm.weight@",
+                                        "train.freeze=model.layers.*.mlp.gate.weight@0-8",
+                                        "train.freeze=model.layers.*.mlp.gate.weight@3-2",
+                                        "train.freeze=model.layers.*.mlp.gate.weight@1-2x"};
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(start_fails("new", (const char *const[]){wrong[i], NULL}, &error), SGM_EARGUMENT);
     assert_true(start_fails("new", (const char *const[]){"train.from=/nowhere", NULL}, &error) != SGM_OK);
     remove_run("old");
 }
@@ -141,9 +180,9 @@ static void attention_and_gate_variants_train(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(frozen_weights_stay),
-                                       cmocka_unit_test(the_norm_is_of_what_moves),
-                                       cmocka_unit_test(runs_begin_with_a_model), cmocka_unit_test(what_does_not_fit),
-                                       cmocka_unit_test(attention_and_gate_variants_train)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frozen_weights_stay),       cmocka_unit_test(frozen_rows_stay),
+        cmocka_unit_test(the_norm_is_of_what_moves), cmocka_unit_test(runs_begin_with_a_model),
+        cmocka_unit_test(what_does_not_fit),         cmocka_unit_test(attention_and_gate_variants_train)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

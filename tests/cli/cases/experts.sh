@@ -18,7 +18,7 @@ expect 2 prune --model r --keep 3 --out x; hints "--load and --data"
 expect 2 prune --model r --load load.json --out x; hints "--keep and --drop-below"
 expect 2 prune --model r --keep 3 --drop-below 0.1 --load load.json --out x; hints "--keep and --drop-below"
 expect 2 prune --model three --keep 2 --load load.json --out x; hints "with 8 experts"
-expect 1 prune --model r --keep 3 --load load.json --out three; hints "exists"
+expect 2 prune --model r --keep 3 --load load.json --out three; hints "exists"
 expect 2 grow --model r --add 2 --fresh --noise 0.1 --out x; hints "--noise is for copies"
 echo '{"layers": 3}' >wrong.json; expect 3 prune --model r --keep 3 --load wrong.json --out x; hints "stats"
 echo 'layers' >wrong.json; expect 3 prune --model r --keep 3 --load wrong.json --out x
