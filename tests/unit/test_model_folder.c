@@ -339,6 +339,48 @@ static void refuses_wrong_configs(void **state) {
     sgm_free(text);
 }
 
+/* The keys of model_type sigmoe that say how attention and routers compute. */
+static void reads_its_own_kind(void **state) {
+    (void)state;
+    static const char start[] =
+        "{\"model_type\":\"sigmoe\",\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+        "\"num_key_value_heads\":1,\"head_dim\":4,\"num_experts\":4,\"num_experts_per_tok\":2,"
+        "\"moe_intermediate_size\":6,\"vocab_size\":11,\"max_position_embeddings\":32,\"rms_norm_eps\":1e-05,"
+        "\"rope_theta\":10000,\"tie_word_embeddings\":false,\"experts_per_token_by_layer\":[2],"
+        "\"router\":{\"kind\":\"top_k\"},";
+    static const struct {
+        const char *rest;
+        sgm_status status;
+        const char *says;
+        int attention, gate_hidden;
+    } cases[] = {
+        {"\"attention\":\"causal\"}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 0}, /* as older files have it */
+        {"\"attention\":\"stick_breaking\",\"gate_hidden\":0}", SGM_OK, "", SGM_ATTENTION_STICK_BREAKING, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":7}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 7},
+        {"\"attention\":\"stick\"}", SGM_EUNSUPPORTED, "unknown attention 'stick'", 0, 0},
+        {"\"attention\":1}", SGM_EFORMAT, "'attention' is missing", 0, 0},
+        {"\"gate_hidden\":7}", SGM_EFORMAT, "'attention' is missing", 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":-1}", SGM_EFORMAT, "gate_hidden", 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":1048577}", SGM_EFORMAT, "gate_hidden", 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":\"7\"}", SGM_EFORMAT, "gate_hidden", 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":7.5}", SGM_EFORMAT, "gate_hidden", 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *json = sgm_format("%s%s", start, cases[i].rest);
+        sgm_hf_config config;
+        sgm_error error = {0};
+        sgm_status status = sgm_hf_config_parse(json, strlen(json), "config.json", &config, &error);
+        if (status != cases[i].status || !strstr(error.message, cases[i].says))
+            fail_msg("%s: status %d, '%s'", cases[i].rest, status, error.message);
+        if (!status) {
+            assert_int_equal(config.settings.attention, cases[i].attention);
+            assert_int_equal(config.settings.gate_hidden, cases[i].gate_hidden);
+            sgm_hf_config_fini(&config);
+        }
+        sgm_free(json);
+    }
+}
+
 static void reads_other_writers(void **state) {
     (void)state;
     /* As transformers 5 writes it: theta in rope_parameters, keys of no interest to us. */
@@ -437,6 +479,7 @@ int main(void) {
         cmocka_unit_test(embedding_deviation_comes_back),
         cmocka_unit_test(capacity_stays_qwen3_moe),
         cmocka_unit_test(refuses_wrong_configs),
+        cmocka_unit_test(reads_its_own_kind),
         cmocka_unit_test(reads_other_writers),
         cmocka_unit_test(notices_damage),
         cmocka_unit_test(finds_models),
