@@ -121,6 +121,37 @@ static void a_run_by_hand(void **state) {
     assert_int_equal(sgm_folder_remove(path("hand"), NULL), SGM_OK);
 }
 
+/* The same rows where the last expert is null: two thirds of the work are left in layer 0 and its three experts are even; two of
+ * three are dead in layer 1. Computed are 12/8 and 16/8 of the first ten steps, then 6/8 and 8/8: 1.75 and 0.875. */
+static void null_experts_are_left_out(void **state) {
+    (void)state;
+    static const int64_t wide[2][4] = {{4, 4, 4, 4}, {16, 0, 0, 0}}, narrow[2][4] = {{4, 0, 2, 2}, {8, 0, 0, 0}},
+                         other[2][4] = {{0, 4, 2, 2}, {8, 0, 0, 0}};
+    assert_int_equal(sgm_folder_make(path("null"), NULL), SGM_OK);
+    write_file("null/config.yaml",
+               "model:\n  layers: 2\n  width: 8\n  heads: 1\n  kv_heads: 1\n  head_size: 8\n"
+               "  experts: 4\n  null_experts: 1\n  expert_width: 4\n  vocabulary: 257\n  context: 8\n"
+               "data:\n  tokens_per_step: 8\ntrain:\n  steps: 20\n");
+    sgm_run_log *log;
+    assert_int_equal(sgm_run_log_open(path("null/run.sqlite"), 2, 4, &log, NULL), SGM_OK);
+    for (int64_t step = 1; step <= 20; step++)
+        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other);
+    assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
+    sgm_lab_measures m;
+    sgm_error error = {0};
+    if (sgm_lab_measure(path("null"), 3, &m, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(m.experts, 3);
+    near(m.region[SGM_LAB_LOW].max_violation_batch, 1);
+    near(m.region[SGM_LAB_LOW].max_violation_global, 0);
+    near(m.region[SGM_LAB_HIGH].dead_experts, 2);
+    near(m.region[SGM_LAB_HIGH].imbalance_score, 1);
+    near(m.expert_computations_per_token, 1.3125);
+    assert_true(isnan(m.bits_per_byte)); /* it was never evaluated */
+    sgm_lab_measures_free(&m);
+    assert_int_equal(sgm_folder_remove(path("null"), NULL), SGM_OK);
+}
+
 /* ---- labs ----------------------------------------------------------------------------------------------------- */
 
 static const char two_arms[] =
@@ -387,10 +418,15 @@ static void shipped_experiments_run(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(imbalance_by_hand),       cmocka_unit_test(curves_by_hand),
-        cmocka_unit_test(a_run_by_hand),           cmocka_unit_test(interrupted_gives_the_same),
-        cmocka_unit_test(a_lab_grows_and_refuses), cmocka_unit_test(arms_can_be_chosen),
-        cmocka_unit_test(minutes_become_steps),    cmocka_unit_test(shipped_experiments_run),
+        cmocka_unit_test(imbalance_by_hand),
+        cmocka_unit_test(curves_by_hand),
+        cmocka_unit_test(a_run_by_hand),
+        cmocka_unit_test(null_experts_are_left_out),
+        cmocka_unit_test(interrupted_gives_the_same),
+        cmocka_unit_test(a_lab_grows_and_refuses),
+        cmocka_unit_test(arms_can_be_chosen),
+        cmocka_unit_test(minutes_become_steps),
+        cmocka_unit_test(shipped_experiments_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
