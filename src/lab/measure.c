@@ -15,6 +15,7 @@
 #include "lab/results.h"
 #include "routing/routing.h"
 #include "sigmoe/model.h"
+#include "sigmoe/stats.h"
 
 enum { WINDOW = 10 }; /* the last 1/10 of the steps */
 
@@ -98,16 +99,10 @@ static sgm_status read_config(reader *r, const char *run) {
 
 /* ---- load ----------------------------------------------------------------------------------------------------- */
 
-double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, double tokens) {
-    double most = -(double)INFINITY, least = (double)INFINITY;
-    for (int64_t g = 0; g < groups; g++) {
-        double sum = 0;
-        for (int64_t e = g * experts / groups; e < (g + 1) * experts / groups; e++)
-            sum += (double)count[e];
-        most = fmax(most, sum);
-        least = fmin(least, sum);
-    }
-    return groups > 0 && tokens > 0 ? (most - least) / tokens : (double)NAN;
+double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens) {
+    sgm_imbalance imbalance;
+    bool known = groups > 0 && sgm_imbalance_score(count, experts, groups, tokens, &imbalance, NULL) == SGM_OK;
+    return known ? imbalance.score : (double)NAN;
 }
 
 static uint32_t u32_at(const unsigned char *b) {
@@ -141,7 +136,7 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     sgm_load_summarise(&load, &summary);
     r->m->layer[layer].max_violation_batch += summary.max_violation;
     r->m->layer[layer].noise_floor_batch += summary.noise_floor;
-    r->m->layer[layer].imbalance_score += sgm_lab_imbalance(r->row_count, E, r->groups, (double)tokens);
+    r->m->layer[layer].imbalance_score += sgm_lab_imbalance(r->row_count, E, r->groups, tokens);
     return SGM_OK;
 }
 

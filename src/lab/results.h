@@ -51,8 +51,8 @@ void sgm_lab_measures_free(sgm_lab_measures *measures);
 /* bits_per_byte where `offset` (of a field of sgm_lab_point) reaches `budget`: linear between evaluations; the last one's
  * where it is never reached; NaN before the first. */
 double sgm_lab_curve_at(const sgm_lab_measures *measures, size_t offset, double budget);
-/* (max − min of assignments over groups of neighbouring experts, all groups counted) / tokens: arXiv 2505.21411, eq. 3. */
-double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, double tokens);
+/* sgm_imbalance_score of a batch; NaN where the experts are in no groups. */
+double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens);
 
 /* ---- metrics -------------------------------------------------------------------------------------------------- */
 
