@@ -32,17 +32,18 @@ static void print_counts(const sgm_model_counts *c) {
 }
 
 static json_t *model_json(const sgm_model_settings *m, const sgm_model_counts *c) {
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I}", "total_parameters",
-        (json_int_t)c->total_parameters, "active_parameters", (json_int_t)c->active_parameters, "expert_parameters",
-        (json_int_t)c->expert_parameters, "embedding_parameters", (json_int_t)c->embedding_parameters, "layers",
-        (json_int_t)m->layers, "width", (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads",
-        (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size, "experts", (json_int_t)m->experts,
-        "experts_per_token", (json_int_t)m->experts_per_token, "null_experts", (json_int_t)m->null_experts,
-        "expert_width", (json_int_t)m->expert_width, "vocabulary", (json_int_t)m->vocabulary, "context",
-        (json_int_t)m->context, "head_parameters", (json_int_t)c->head_parameters, "tie_embeddings", m->tie_embeddings,
-        "attention", m->attention == SGM_ATTENTION_STICK_BREAKING ? "stick_breaking" : "causal", "gate_hidden",
-        (json_int_t)m->gate_hidden);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I}",
+                     "total_parameters", (json_int_t)c->total_parameters, "active_parameters",
+                     (json_int_t)c->active_parameters, "expert_parameters", (json_int_t)c->expert_parameters,
+                     "embedding_parameters", (json_int_t)c->embedding_parameters, "layers", (json_int_t)m->layers,
+                     "width", (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads", (json_int_t)m->kv_heads,
+                     "head_size", (json_int_t)m->head_size, "experts", (json_int_t)m->experts, "experts_per_token",
+                     (json_int_t)m->experts_per_token, "null_experts", (json_int_t)m->null_experts, "expert_width",
+                     (json_int_t)m->expert_width, "vocabulary", (json_int_t)m->vocabulary, "context",
+                     (json_int_t)m->context, "head_parameters", (json_int_t)c->head_parameters, "tie_embeddings",
+                     m->tie_embeddings, "attention",
+                     m->attention == SGM_ATTENTION_STICK_BREAKING ? "stick_breaking" : "causal", "gate_hidden",
+                     (json_int_t)m->gate_hidden);
 }
 
 static void print_groups(sgm_tensor_group *groups, size_t count) {

@@ -50,9 +50,10 @@ static sgm_status open_old(const char *from, const char *to, reshape *r, sgm_err
     if (!status)
         status = sgm_model_folder_load(r->folder, false, &r->old, &r->experts_per_token, error);
     if (!status && r->old->settings.null_experts > 0)
-        status = sgm_fail(error, SGM_EUNSUPPORTED, NULL,
-                          "%s has %" PRId64 " null experts among its experts: which of them to drop or add to is not clear",
-                          from, r->old->settings.null_experts);
+        status =
+            sgm_fail(error, SGM_EUNSUPPORTED, NULL,
+                     "%s has %" PRId64 " null experts among its experts: which of them to drop or add to is not clear",
+                     from, r->old->settings.null_experts);
     return status;
 }
 

@@ -74,7 +74,7 @@ typedef struct sgm_moe_args {
     const sgm_weight *gate_hidden, *gate_bias; /* that layer: (N, D), (1, N); NULL: none */
     sgm_expert_bank *bank;                     /* of the E − null_experts that have weights */
     int64_t null_experts;                      /* the last so many of E: chosen like others, no weights, output 0 */
-    int64_t experts_per_token;      /* K in this layer at this step */
+    int64_t experts_per_token;                 /* K in this layer at this step */
     bool together;                  /* as in training: the router may choose for all rows together (its `assign`) */
     sgm_comm *comm;                 /* NULL: self */
     const sgm_real *selection_bias; /* (E) added to the scores for selection, where no balancer gives one; NULL: none */
