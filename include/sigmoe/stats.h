@@ -25,7 +25,7 @@ typedef struct sgm_layer_stats {
 typedef struct sgm_evaluation {
     int64_t tokens, bytes;
     double loss_nats_per_token, perplexity, bits_per_byte;
-    int64_t layers, experts;
+    int64_t layers, experts, null_experts; /* L, E; of E the last so many have no weights */
     sgm_layer_stats *layer; /* (L) heap */
     int64_t *load;          /* (L, E) heap */
 } sgm_evaluation;

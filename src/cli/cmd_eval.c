@@ -84,9 +84,10 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
             json_object_set_new(layer, "assignments_changed", cli_json_real(c->layer_changed[l]));
         json_array_append_new(layers, layer);
     }
-    json_t *json = json_pack("{s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e->tokens, "bytes",
-                             (json_int_t)e->bytes, "experts", (json_int_t)e->experts, "bits_per_byte",
-                             cli_json_real(e->bits_per_byte), "layers", layers);
+    json_t *json =
+        json_pack("{s:I, s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e->tokens, "bytes", (json_int_t)e->bytes,
+                  "experts", (json_int_t)e->experts, "null_experts", (json_int_t)e->null_experts, "bits_per_byte",
+                  cli_json_real(e->bits_per_byte), "layers", layers);
     if (against) {
         json_object_set_new(json, "assignments_changed", cli_json_real(c->assignments_changed));
         json_object_set_new(json, "tokens_changed", cli_json_real(c->tokens_changed));

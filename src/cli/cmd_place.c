@@ -69,6 +69,17 @@ static int add_layer(const char *path, json_t *list, loads *out) {
     return CLI_DONE;
 }
 
+/* Close the rows up over the last experts of each layer. */
+static int leave_out_null(const char *path, int64_t null_experts, loads *out) {
+    if (null_experts < 0 || null_experts >= out->experts)
+        return bad_json(path, "its null_experts is not below the number of experts");
+    int64_t left = out->experts - null_experts;
+    for (int64_t l = 1; l < out->layers; l++)
+        memmove(out->load + l * left, out->load + l * out->experts, (size_t)left * sizeof *out->load);
+    out->experts = left;
+    return CLI_DONE;
+}
+
 static int from_json(const char *path, loads *out) {
     char *text = NULL;
     size_t size;
@@ -81,8 +92,11 @@ static int from_json(const char *path, loads *out) {
     if (!value)
         return cli_error(CLI_BAD_INPUT, "give a list of numbers for each layer, or a trace",
                          "%s: line %d: neither JSON nor a trace", path, where.line);
-    if (json_is_object(value))
+    int64_t null_experts = 0;
+    if (json_is_object(value)) {
         list = json_object_get(value, "layers");
+        null_experts = json_integer_value(json_object_get(value, "null_experts"));
+    }
     if (!json_is_array(list) || json_array_size(list) == 0)
         code = bad_json(path, "there is no list of layers in it");
     else if (json_is_number(json_array_get(list, 0)))
@@ -91,7 +105,7 @@ static int from_json(const char *path, loads *out) {
         for (size_t l = 0; code == CLI_DONE && l < json_array_size(list); l++)
             code = add_layer(path, layer_list(json_array_get(list, l)), out);
     json_decref(value);
-    return code;
+    return code == CLI_DONE && null_experts ? leave_out_null(path, null_experts, out) : code;
 }
 
 /* ---- the plan ----------------------------------------------------------------------------------------------------- */

@@ -71,10 +71,11 @@ static json_t *stats_json(const char *path, const sgm_trace_info *about, const s
                                                  load_json(&stats->domain[d], stats)));
     snprintf(model, sizeof model, "%016llx", (unsigned long long)about->model_hash);
     snprintf(tokenizer, sizeof tokenizer, "%016llx", (unsigned long long)about->tokenizer_hash);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:I, s:I, s:o, s:o}", "trace", path, "source",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:o, s:o}", "trace", path, "source",
                      cli_trace_source(about->source), "step", (json_int_t)about->step, "model_hash", model,
                      "tokenizer_hash", tokenizer, "complete", about->complete, "tokens", (json_int_t)about->tokens,
-                     "experts", (json_int_t)about->experts, "layers", layers, "domains", domains);
+                     "experts", (json_int_t)about->experts, "null_experts", (json_int_t)about->null_experts, "layers",
+                     layers, "domains", domains);
 }
 
 static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {

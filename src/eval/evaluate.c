@@ -383,7 +383,11 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
     if (e->scored == 0)
         return sgm_fail(error, SGM_EFORMAT, "give a longer text", "%s: there is nothing to evaluate in it", path);
     size_t numbers = (size_t)(s->layers * s->experts);
-    *out = (sgm_evaluation){.tokens = e->scored, .bytes = e->bytes, .layers = s->layers, .experts = s->experts};
+    *out = (sgm_evaluation){.tokens = e->scored,
+                            .bytes = e->bytes,
+                            .layers = s->layers,
+                            .experts = s->experts,
+                            .null_experts = s->null_experts};
     out->loss_nats_per_token = e->nats / (double)e->scored;
     out->perplexity = exp(out->loss_nats_per_token);
     out->bits_per_byte = e->bytes > 0 ? e->nats / M_LN2 / (double)e->bytes : (double)NAN;

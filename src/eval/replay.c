@@ -60,7 +60,11 @@ static sgm_status add_block(sgm_replay *replay, const sgm_trace_block *block, sg
 }
 
 static sgm_status count_first_uses(sgm_replay *replay, sgm_error *error) {
-    bool *seen = sgm_alloc((size_t)(replay->layers * replay->experts));
+    sgm_status status =
+        sgm_memory_check((uint64_t)replay->layers * (uint64_t)replay->experts, "a note on every expert", error);
+    bool *seen = status ? NULL : sgm_alloc((size_t)(replay->layers * replay->experts));
+    if (status)
+        return status;
     if (!seen)
         return no_memory(error);
     for (int64_t i = 0; i < replay->count; i++)
@@ -201,7 +205,7 @@ static sgm_status capacity_of(const sgm_replay *replay, const sgm_replay_options
 /* For each access the time of the next of the same key, in the time of its pool; INT64_MAX: never. */
 static sgm_status find_next(const sgm_replay *replay, bool by_layer, int64_t **out, sgm_error *error) {
     size_t keys = (size_t)(replay->layers * replay->experts), bytes = (size_t)replay->count * sizeof(int64_t);
-    sgm_status status = sgm_memory_check(bytes, "the next use of every access", error);
+    sgm_status status = sgm_memory_check(bytes + keys * sizeof(int64_t), "the next use of every access", error);
     if (status)
         return status;
     int64_t *next = sgm_alloc(bytes), *time = sgm_alloc((size_t)replay->layers * sizeof *time);

@@ -39,6 +39,20 @@ static void reshape_fini(reshape *r) {
     sgm_free(r->from);
 }
 
+/* Which experts may be chosen depends on E where tokens are hashed and where experts form groups: every token, or every
+ * expert's group, would change. */
+static sgm_status check_router(const sgm_router *router, sgm_error *error) {
+    const sgm_plugin *plugin = &router->plugin->plugin;
+    int64_t groups = 1;
+    for (size_t i = 0; i < plugin->param_count; i++)
+        if (!strcmp(plugin->params[i].name, "groups"))
+            groups = *(const int64_t *)(const void *)((const char *)router->settings + plugin->params[i].offset);
+    if (router->plugin->fixed || groups != 1)
+        return sgm_fail(error, SGM_EUNSUPPORTED, "train a model of that many experts from the start",
+                        "with router %s another number of experts would send tokens to other experts", plugin->name);
+    return SGM_OK;
+}
+
 static sgm_status open_old(const char *from, const char *to, reshape *r, sgm_error *error) {
     *r = (reshape){0};
     if (sgm_path_exists(to))
@@ -54,6 +68,8 @@ static sgm_status open_old(const char *from, const char *to, reshape *r, sgm_err
             sgm_fail(error, SGM_EUNSUPPORTED, NULL,
                      "%s has %" PRId64 " null experts among its experts: which of them to drop or add to is not clear",
                      from, r->old->settings.null_experts);
+    if (!status)
+        status = check_router(&r->old->router, error);
     return status;
 }
 

@@ -191,10 +191,13 @@ static sgm_status read_domain(sgm_trace *trace, const entry *block, sgm_error *e
     const char *name = (const char *)trace->bytes + SGM_TRACE_HEAD_BYTES;
     if (!name[0] || name[SGM_TRACE_NAME_BYTES - 1])
         return damaged(trace, "a domain's name is none", block->offset, error);
-    void *grown = sgm_resize(trace->names, count * SGM_TRACE_NAME_BYTES, (count + 1) * SGM_TRACE_NAME_BYTES);
-    if (!grown)
-        return no_memory(trace, error);
-    trace->names = grown;
+    if ((count & (count - 1)) == 0) { /* room for twice as many */
+        size_t room = count ? 2 * count : 1;
+        void *grown = sgm_resize(trace->names, count * SGM_TRACE_NAME_BYTES, room * SGM_TRACE_NAME_BYTES);
+        if (!grown)
+            return no_memory(trace, error);
+        trace->names = grown;
+    }
     memcpy(trace->names[count], name, SGM_TRACE_NAME_BYTES);
     trace->about.domains++;
     return SGM_OK;

@@ -221,6 +221,11 @@ static sgm_status check_balance(const sgm_run_settings *settings, sgm_error *err
         return sgm_fail(error, SGM_EARGUMENT, "set balance to none",
                         "router %s chooses without looking at scores: balancer %s cannot change its choice",
                         settings->router.plugin->plugin.name, settings->balance[0].plugin->plugin.name);
+    for (size_t i = 0; settings->router.plugin->deaf_to_bias && i < settings->balance_count; i++)
+        if (settings->balance[i].plugin->selection_bias)
+            return sgm_fail(error, SGM_EARGUMENT, "set balance to none: experts that choose are balanced already",
+                            "router %s takes no bias in training: the one of balancer %s would act in inference alone",
+                            settings->router.plugin->plugin.name, settings->balance[i].plugin->plugin.name);
     return SGM_OK;
 }
 

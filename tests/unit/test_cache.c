@@ -257,6 +257,15 @@ static void nothing_beats_the_optimum(void **state) {
         }
 }
 
+/* What a trace's header says may be more than there is memory for: said before it is used up. */
+static void too_many_experts(void **state) {
+    (void)state;
+    const sgm_cache_plugin *plugin = sgm_cache_find("lru", NULL);
+    sgm_cache cache;
+    assert_int_equal(sgm_cache_init(&cache, plugin, NULL, 1 << 20, 1 << 20, 4, NULL), SGM_EMEMORY);
+    assert_null(cache.place);
+}
+
 static void sizes_and_settings(void **state) {
     (void)state;
     sgm_replay *replay = replay_of(300, 0, 1);
@@ -340,6 +349,7 @@ int main(void) {
         cmocka_unit_test(tables),
         cmocka_unit_test(decay_wins_under_drift_only),
         cmocka_unit_test(nothing_beats_the_optimum),
+        cmocka_unit_test(too_many_experts),
         cmocka_unit_test(sizes_and_settings),
         cmocka_unit_test(only_work_is_read),
     };

@@ -13,6 +13,13 @@ sgm_status sgm_cache_init(sgm_cache *cache, const sgm_cache_plugin *plugin, cons
                          .capacity = capacity < (int64_t)keys ? capacity : (int64_t)keys,
                          .experts = experts,
                          .layers = layers};
+    uint64_t each = sizeof *cache->place + sizeof *cache->inserted + sizeof *cache->used + sizeof *cache->turn +
+                    sizeof *cache->next + sizeof *cache->uses + sizeof *cache->hits;
+    sgm_status status = sgm_memory_check((uint64_t)keys * each, "a cache's notes on all experts", error);
+    if (status) {
+        *cache = (sgm_cache){0};
+        return status;
+    }
     cache->held = sgm_alloc((size_t)cache->capacity * sizeof *cache->held);
     cache->place = sgm_alloc(keys * sizeof *cache->place);
     cache->inserted = sgm_alloc(keys * sizeof *cache->inserted);

@@ -169,6 +169,7 @@ const sgm_router_plugin sgm_router_expert_choice = {
     .score = score,
     .select = select_experts,
     .backward = backward,
+    .deaf_to_bias = true,
     .assign = assign,
     .room = room,
 };

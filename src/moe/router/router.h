@@ -24,6 +24,8 @@ typedef struct sgm_router_plugin {
     bool (*sigmoid)(const void *settings);
     /* The choice does not look at the scores: nothing is trained, and balancers have nothing to pull at. */
     bool fixed;
+    /* `assign` takes no account of the selection bias: one would decide in inference alone. */
+    bool deaf_to_bias;
     /* logits → probabilities, for items [begin, end). */
     void (*score)(const void *settings, const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end);
     /* probabilities (+ selection_bias) → expert, weight, flags of every slot of items [begin, end): K experts at most. A NaN

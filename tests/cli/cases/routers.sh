@@ -6,6 +6,8 @@ expect 2 plan --set router.kind=grouped router.groups=5 model.experts_per_token=
 expect 2 plan --set router.kind=deepseek_v3; hints "router.normalise"
 expect 2 plan --set router.kind=hash; hints "set balance to none"
 expect 0 plan --set router.kind=hash balance=none
+expect 2 plan --set router.kind=expert_choice balance=loss_free_bias; hints "would act in inference alone"
+expect 0 plan --set router.kind=expert_choice balance=load_balance_loss
 expect 2 plan --set model.null_experts=96; hints "leave at least one"
 expect 0 plan --set model.null_experts=48 model.experts_per_token=2 --json; json null_experts
 
@@ -40,3 +42,9 @@ for layer in json.load(open(sys.argv[1]))["layers"]:
     load, computed = layer["load"], layer["experts_computed_per_token"]
     assert abs(computed - sum(load[:4]) / layer["tokens"]) < 1e-9 and 0 < computed < 2, (load, computed)
 PY
+
+# Another number of experts would send tokens elsewhere where they are hashed, and regroup experts where they form groups.
+for name in hash groups; do
+    expect 3 prune --model "$name" --keep 4 --data text/plain/*.txt --out fewer; hints "would send tokens to other experts"
+    expect 3 grow --model "$name" --add 4 --out more; hints "would send tokens to other experts"
+done

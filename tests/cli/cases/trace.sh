@@ -58,6 +58,10 @@ echo '[90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86]' >flat.json
 expect 0 place --method eplb --load flat.json --slots 16 --groups 4 --nodes 2 --gpus 8 --json
 json physical_to_logical.0.15 replicas.0.11 mean_over_max_per_gpu planner_seconds
 [ "$(field physical_to_logical)" = "[[5, 6, 5, 7, 8, 4, 3, 4, 10, 9, 10, 2, 0, 1, 11, 1]]" ] || fail "the published plan"
+# Null experts have no weights that would have to lie anywhere: here the last of three.
+echo '{"null_experts": 1, "layers": [{"load": [5, 3, 90]}, {"load": [1, 2, 70]}]}' >null.json
+expect 0 place --load null.json --slots 2 --gpus 2 --json
+[ "$(field physical_to_logical) $(field layer_mean_over_max_per_gpu)" = "[[0, 1], [0, 1]] [0.8, 0.75]" ] || fail "null experts were placed"
 expect 0 place --load e.trace --slots 12 --gpus 4 --json; json physical_to_logical.1.11
 plan=$(field physical_to_logical)
 expect 0 stats e.trace --json; cp "$out" load.json
