@@ -27,7 +27,11 @@ bool sgm_lab_stopped(const sgm_lab *lab);
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
                           sgm_error *error);
 
-/* lab_data.c: FOLDER/data from the text there is, or the data folder that was named; lab->data. */
+/* lab_data.c. Before a new lab: text that is named must not lie in FOLDER/data (SGM_EARGUMENT), and what a call left there that
+ * died before its plan was written is removed: nobody knows what text it is of. */
+sgm_status sgm_lab_check_data(const sgm_lab *lab, sgm_error *error);
+sgm_status sgm_lab_remove_data(const sgm_lab *lab, sgm_error *error);
+/* FOLDER/data from the text there is, or the data folder that was named; lab->data. */
 sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error);
 /* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
  * arm. SGM_EARGUMENT: fewer than ten. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The data of a lab: tokenised once, read by every run. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -8,6 +9,42 @@
 static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the data of a lab");
 }
+
+/* ---- what is left of a call that died ------------------------------------------------------------------------- */
+
+static const char *const made[] = {"data", "data.building", ".tokenizer"};
+
+sgm_status sgm_lab_check_data(const sgm_lab *lab, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t i = 0; i < sizeof made / sizeof *made && !status; i++) {
+        char *name = sgm_path_join(lab->folder, made[i]), *ours = name ? realpath(name, NULL) : NULL;
+        size_t size = ours ? strlen(ours) : 0;
+        for (size_t d = 0; d < lab->plan.data_count && ours && !status; d++) {
+            char *path = realpath(lab->plan.data[d], NULL);
+            if (path && strncmp(path, ours, size) == 0 && (path[size] == '/' || !path[size]))
+                status = sgm_fail(error, SGM_EARGUMENT, "move it out of there, or take another --out",
+                                  "%s is where the lab %s keeps its own data", lab->plan.data[d], lab->folder);
+            free(path);
+        }
+        if (!name)
+            status = no_memory(error);
+        free(ours);
+        sgm_free(name);
+    }
+    return status;
+}
+
+sgm_status sgm_lab_remove_data(const sgm_lab *lab, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t i = 0; i < sizeof made / sizeof *made && !status; i++) {
+        char *name = sgm_path_join(lab->folder, made[i]);
+        status = name ? sgm_folder_remove(name, error) : no_memory(error);
+        sgm_free(name);
+    }
+    return status;
+}
+
+/* ---- data ----------------------------------------------------------------------------------------------------- */
 
 /* A path of the experiment's file is seen from where the file is. */
 static char *beside(const char *file, const char *path, size_t size) {

@@ -77,7 +77,7 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
         return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
                         "--minutes %g: ten steps of every arm and seed need %.1f", minutes, needed);
     }
-    *steps = (int64_t)fit / 10 * 10; /* whole tenths */
+    *steps = (int64_t)fmin(fit, (double)SGM_LAB_STEPS) / 10 * 10; /* whole tenths */
     sgm_lab_note(lab, "a step of all arms takes %.2f s: %" PRId64 " steps for %g minutes", step, *steps, minutes);
     return SGM_OK;
 }

@@ -175,7 +175,8 @@ static sgm_status check_runs(const sgm_lab *lab, sgm_error *error) {
 
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
-/* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. */
+/* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. That one
+ * has a lock, which is made first of all; a folder without one is somebody else's whatever its names are. */
 static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
     static const char *const ours[] = {SGM_LOCK_NAME, "runs", "data", "data.building", ".tokenizer", ".probe"};
     char **names = NULL;
@@ -185,11 +186,14 @@ static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
     if (!sgm_path_is_folder(lab->folder))
         return sgm_fail(error, SGM_EEXISTS, "take another --out: a new folder", "%s is no folder", lab->folder);
     sgm_status status = sgm_folder_list(lab->folder, &names, &count, error);
+    bool locked = false;
+    for (size_t i = 0; i < count && !status; i++)
+        locked = locked || strcmp(names[i], SGM_LOCK_NAME) == 0;
     for (size_t i = 0; i < count && !status; i++) {
         bool known = strstr(names[i], ".partial-") != NULL;
         for (size_t k = 0; k < sizeof ours / sizeof *ours; k++)
             known = known || strcmp(names[i], ours[k]) == 0;
-        if (!known)
+        if (!known || !locked)
             status = sgm_fail(error, SGM_EEXISTS, "take another --out: a new folder",
                               "%s is no lab and holds other things: %s", lab->folder, names[i]);
     }
@@ -197,13 +201,22 @@ static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
     return status;
 }
 
-static sgm_status take_folder(sgm_lab *lab, sgm_error *error) {
+static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     char *path = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
-    sgm_status status = path && runs ? sgm_folder_make(runs, error) : no_memory(error);
+    char *plan = sgm_path_join(lab->folder, "lab.json");
+    sgm_status status = path && runs && plan ? sgm_folder_make(lab->folder, error) : no_memory(error);
     if (!status)
         status = sgm_lock_take(path, &lab->lock, error);
+    if (!status)
+        status = sgm_folder_make(runs, error);
+    if (!status && fresh && sgm_path_exists(plan))
+        status = sgm_fail(error, SGM_EBUSY, "the same command now goes on with it", "%s: another call began this lab",
+                          lab->folder);
+    if (!status && fresh)
+        status = sgm_lab_remove_data(lab, error);
     sgm_free(path);
     sgm_free(runs);
+    sgm_free(plan);
     return status;
 }
 
@@ -221,6 +234,8 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
     *fresh = status == SGM_ENOTFOUND;
     if (status && !*fresh)
         return status;
+    if (lab->options->seeds > SGM_LAB_SEEDS || lab->options->steps > SGM_LAB_STEPS)
+        return sgm_fail(error, SGM_EARGUMENT, "ask for fewer", "a lab has at most 1000 seeds and 10^12 steps");
     status = *fresh ? begin_plan(lab, path, error) : go_on(lab, error);
     if (!status)
         status = sgm_experiment_open(path, (const char *const *)lab->plan.settings, lab->plan.setting_count,
@@ -239,8 +254,10 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
     sgm_status status = decide(lab, path, &fresh, error);
     if (!status && fresh)
         status = check_folder(lab, error);
+    if (!status && fresh)
+        status = sgm_lab_check_data(lab, error);
     if (!status)
-        status = take_folder(lab, error);
+        status = take_folder(lab, fresh, error);
     if (!status)
         status = check_runs(lab, error);
     if (!status)

@@ -245,8 +245,9 @@ typedef struct spent {
 static void spend(reader *r, spent *s) {
     if (s->layers > 0) {
         double k = s->computed / s->layers, steps = s->step - s->before;
+        double chosen = k * (double)r->stored / (double)r->m->experts; /* sgm_model_count takes the null share off k */
         sgm_model_counts counts;
-        sgm_model_count(&r->model, k, r->model.context, &counts);
+        sgm_model_count(&r->model, chosen, r->model.context, &counts);
         double used = (double)counts.active_parameters * r->tokens_per_step;
         for (size_t i = 0; i < r->m->points; i++) {
             double part = r->m->point[i].step - s->before;

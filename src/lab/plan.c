@@ -96,6 +96,8 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_lab_plan *
     plan->seeds = json_integer_value(json_object_get(root, "seeds"));
     if (plan->steps < 1 || plan->seeds < 1)
         return damaged(path, "steps or seeds are missing", error);
+    if (plan->steps > SGM_LAB_STEPS || plan->seeds > SGM_LAB_SEEDS)
+        return damaged(path, "more than 1000 seeds or 10^12 steps", error);
     if (!(plan->experiment = sgm_strdup(experiment)))
         return no_memory(error);
     sgm_status status = read_texts(path, root, "settings", &plan->settings, &plan->setting_count, error);

@@ -5,7 +5,8 @@
 
 #include "sigmoe/lab.h"
 
-enum { SGM_LAB_VERSION = 1 };
+enum { SGM_LAB_VERSION = 1, SGM_LAB_SEEDS = 1000 /* at most */ };
+#define SGM_LAB_STEPS INT64_C(1000000000000) /* at most: as train.steps */
 
 typedef struct sgm_lab_plan {
     char *experiment; /* as it was given: a name or a path */

@@ -118,9 +118,9 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
     sgm_status status = SGM_OK;
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++) {
         char *run = sgm_lab_run_folder(folder, arm->arm.name, seed);
-        if (!run)
-            return no_memory(error);
-        if (sgm_lab_run_complete(run)) {
+        if (!run) {
+            status = no_memory(error);
+        } else if (sgm_lab_run_complete(run)) {
             status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {

@@ -147,6 +147,9 @@ static void null_experts_are_left_out(void **state) {
     near(m.region[SGM_LAB_HIGH].dead_experts, 2);
     near(m.region[SGM_LAB_HIGH].imbalance_score, 1);
     near(m.expert_computations_per_token, 1.3125);
+    /* The parameters as in the run above: 648 beside the experts, 2 layers, 96 in an expert. */
+    double wide_use = 648 + 2 * 1.75 * 96, narrow_use = 648 + 2 * 0.875 * 96;
+    near(m.active_parameter_tokens, 10 * 8 * (wide_use + narrow_use));
     assert_true(isnan(m.bits_per_byte)); /* it was never evaluated */
     sgm_lab_measures_free(&m);
     assert_int_equal(sgm_folder_remove(path("null"), NULL), SGM_OK);
@@ -353,6 +356,76 @@ static void arms_can_be_chosen(void **state) {
     assert_int_equal(sgm_folder_remove(path("some"), NULL), SGM_OK);
 }
 
+/* A call that died before its plan was written decided nothing: text that it tokenised is not what the next call trains on. */
+static void a_call_that_failed_leaves_no_data(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *sea[] = {path("sea.txt")}, *land[] = {path("land.txt")}, *none[] = {"none"};
+    sgm_lab_options first = {.data = sea, .data_count = 1, .minutes = 1e-6};
+    sgm_lab_options second = {.data = land, .data_count = 1, .seeds = 1, .arms = none, .arm_count = 1};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("left", "two.yaml", first, &error), SGM_EARGUMENT);
+    assert_true(sgm_path_exists(path("left/data")));
+    assert_false(sgm_path_exists(path("left/lab.json")));
+    assert_int_equal(sgm_folder_make(path("left/data.building"), NULL), SGM_OK);
+    assert_int_equal(run_lab("left", "two.yaml", second, &error), SGM_OK);
+    assert_int_equal(run_lab("clean", "two.yaml", second, &error), SGM_OK);
+    same_results("left", "clean");
+    assert_false(sgm_path_exists(path("left/data.building")));
+    assert_int_equal(sgm_folder_remove(path("clean"), NULL), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("left"), NULL), SGM_OK);
+}
+
+/* Only what a lab made is removed: no data of somebody's own in a folder without a lab's lock, and no text that was named. */
+static void data_of_others_is_kept(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *inside[] = {path("left/data/own.txt")};
+    const sgm_lab_options options = {.data = inside, .data_count = 1, .minutes = 1e-6};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(sgm_folder_make(path("left/data"), NULL), SGM_OK);
+    write_file("left/data/own.txt", "The grey sea sleeps.\n");
+    assert_int_equal(run_lab("left", "two.yaml", (sgm_lab_options){.minutes = 1e-6}, &error), SGM_EEXISTS);
+    assert_non_null(strstr(error.message, "is no lab and holds other things: data"));
+    assert_false(sgm_path_exists(path("left/.lock")));
+    write_file("left/.lock", "");
+    assert_int_equal(run_lab("left", "two.yaml", options, &error), SGM_EARGUMENT);
+    if (!strstr(error.message, "own.txt"))
+        fail_msg("%s", error.message);
+    assert_true(*error.hint && sgm_path_exists(path("left/data/own.txt")));
+    assert_int_equal(sgm_folder_remove(path("left"), NULL), SGM_OK);
+}
+
+/* Numbers of lab.json and of a caller that no lab can have: refused before there is an array of that many. */
+static void numbers_have_bounds(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"\"seeds\": 576460752303423488, \"steps\": 12",
+                                        "\"seeds\": 1001, \"steps\": 12", "\"seeds\": 2, \"steps\": 1000000000001",
+                                        "\"seeds\": 0, \"steps\": 12", "\"seeds\": 2, \"steps\": -1"};
+    sgm_error error;
+    sgm_lab_plan plan;
+    write_file("two.yaml", two_arms);
+    assert_int_equal(sgm_folder_make(path("numbers"), NULL), SGM_OK);
+    write_file("numbers/experiment.yaml", two_arms);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *text = sgm_format("{\"format\": \"sigmoe lab\", \"version\": 1, \"experiment\": \"two.yaml\", %s, "
+                                "\"minutes\": null, \"settings\": [], \"data\": [], \"arms\": []}",
+                                wrong[i]);
+        write_file("numbers/lab.json", text);
+        sgm_free(text);
+        error = (sgm_error){0};
+        assert_int_equal(sgm_lab_plan_read(path("numbers"), &plan, &error), SGM_EFORMAT);
+        assert_non_null(strstr(error.message, "seeds"));
+        assert_true(*error.hint);
+        assert_int_equal(sgm_lab_report(path("numbers"), &error), SGM_EFORMAT);
+    }
+    assert_int_equal(sgm_folder_remove(path("numbers"), NULL), SGM_OK);
+    assert_int_equal(run_lab("numbers", "two.yaml", (sgm_lab_options){.seeds = INT64_C(1) << 59}, &error),
+                     SGM_EARGUMENT);
+    assert_int_equal(run_lab("numbers", "two.yaml", (sgm_lab_options){.steps = INT64_MAX}, &error), SGM_EARGUMENT);
+    assert_false(sgm_path_exists(path("numbers")));
+}
+
 /* Half a second more than ten steps need gives some; a thousandth of a minute gives none. */
 static void minutes_become_steps(void **state) {
     (void)state;
@@ -425,6 +498,9 @@ int main(void) {
         cmocka_unit_test(interrupted_gives_the_same),
         cmocka_unit_test(a_lab_grows_and_refuses),
         cmocka_unit_test(arms_can_be_chosen),
+        cmocka_unit_test(a_call_that_failed_leaves_no_data),
+        cmocka_unit_test(data_of_others_is_kept),
+        cmocka_unit_test(numbers_have_bounds),
         cmocka_unit_test(minutes_become_steps),
         cmocka_unit_test(shipped_experiments_run),
     };
