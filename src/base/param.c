@@ -377,6 +377,91 @@ sgm_status sgm_param_defaults(const sgm_param *params, size_t count, void *setti
     return SGM_OK;
 }
 
+/* ---- values in settings ---- */
+
+bool sgm_param_same(const sgm_param *param, const void *settings, const void *others) {
+    const void *a = (const char *)settings + param->offset, *b = (const char *)others + param->offset;
+    const sgm_int_list *integers = a, *other_integers = b;
+    const sgm_real_list *reals = a, *other_reals = b;
+    switch (param->type) {
+    case SGM_PARAM_INT:
+        return *(const int64_t *)a == *(const int64_t *)b;
+    case SGM_PARAM_REAL:
+        return *(const double *)a == *(const double *)b || (isnan(*(const double *)a) && isnan(*(const double *)b));
+    case SGM_PARAM_BOOL:
+        return *(const bool *)a == *(const bool *)b;
+    case SGM_PARAM_ENUM:
+        return *(const int *)a == *(const int *)b;
+    case SGM_PARAM_TEXT:
+        return strcmp(*(char *const *)a ? *(char *const *)a : "", *(char *const *)b ? *(char *const *)b : "") == 0;
+    case SGM_PARAM_INT_LIST:
+        for (int64_t i = 0; i < integers->count && i < other_integers->count; i++)
+            if (integers->items[i] != other_integers->items[i])
+                return false;
+        return integers->count == other_integers->count;
+    case SGM_PARAM_REAL_LIST:
+        for (int64_t i = 0; i < reals->count && i < other_reals->count; i++)
+            if (reals->items[i] != other_reals->items[i])
+                return false;
+        return reals->count == other_reals->count;
+    }
+    return false;
+}
+
+static void print_integer(int64_t value, char *text, size_t room) {
+    if (value == SGM_AUTO)
+        snprintf(text, room, "auto");
+    else
+        snprintf(text, room, "%" PRId64, value);
+}
+
+static void print_real(double value, char *text, size_t room) {
+    if (isnan(value))
+        snprintf(text, room, "auto");
+    else
+        sgm_text_print(text, room, "%.15g", value);
+}
+
+void sgm_param_print(const sgm_param *param, const void *settings, char *text, size_t room) {
+    const void *at = (const char *)settings + param->offset;
+    const sgm_int_list *integers = at;
+    const sgm_real_list *reals = at;
+    const char *choice = param->choices;
+    size_t used = 0;
+    text[0] = '\0';
+    switch (param->type) {
+    case SGM_PARAM_INT:
+        print_integer(*(const int64_t *)at, text, room);
+        break;
+    case SGM_PARAM_REAL:
+        print_real(*(const double *)at, text, room);
+        break;
+    case SGM_PARAM_BOOL:
+        snprintf(text, room, "%s", *(const bool *)at ? "true" : "false");
+        break;
+    case SGM_PARAM_ENUM:
+        for (int left = *(const int *)at; left > 0 && choice; left--)
+            choice = strchr(choice, '|') ? strchr(choice, '|') + 1 : NULL;
+        snprintf(text, room, "%.*s", choice ? (int)strcspn(choice, "|") : 0, choice ? choice : "");
+        break;
+    case SGM_PARAM_TEXT:
+        snprintf(text, room, "%s", *(char *const *)at ? *(char *const *)at : "");
+        break;
+    case SGM_PARAM_INT_LIST:
+        for (int64_t i = 0; i < integers->count && used + 1 < room; i++, used = strlen(text)) {
+            snprintf(text + used, room - used, "%s", i ? "," : "");
+            print_integer(integers->items[i], text + strlen(text), room - strlen(text));
+        }
+        break;
+    case SGM_PARAM_REAL_LIST:
+        for (int64_t i = 0; i < reals->count && used + 1 < room; i++, used = strlen(text)) {
+            snprintf(text + used, room - used, "%s", i ? "," : "");
+            print_real(reals->items[i], text + strlen(text), room - strlen(text));
+        }
+        break;
+    }
+}
+
 /* ---- the nearest name ---- */
 
 enum { NAME_LIMIT = 128 };

@@ -36,4 +36,10 @@ int64_t sgm_config_list_count(const sgm_config *config, const char *section);
 /* Defaults of a parameter table, without a config (tests, conformance). */
 sgm_status sgm_param_defaults(const sgm_param *params, size_t count, void *settings, sgm_error *error);
 
+/* Are the values of a parameter in two settings structs the same? auto is only like auto. */
+bool sgm_param_same(const sgm_param *param, const void *settings, const void *others);
+/* A value in a settings struct as one would write it: "8", "0.5", "true", "softmax", "auto"; a list's items parted by commas.
+ * What does not fit is cut off. */
+void sgm_param_print(const sgm_param *param, const void *settings, char *text, size_t room);
+
 #endif

@@ -227,14 +227,9 @@ static bool router_is_softmax_top_k(const sgm_router *router) {
         return false;
     void *defaults = sgm_alloc(plugin->settings_bytes + 1);
     bool same = defaults && !sgm_param_defaults(plugin->params, plugin->param_count, defaults, NULL);
-    for (size_t i = 0; same && i < plugin->param_count; i++) {
-        if (is_any_softmax_top_k(plugin->params[i].name))
-            continue;
-        json_t *a = param_json(&plugin->params[i], router->settings), *b = param_json(&plugin->params[i], defaults);
-        same = a && b && json_equal(a, b);
-        json_decref(a);
-        json_decref(b);
-    }
+    for (size_t i = 0; same && i < plugin->param_count; i++)
+        same = is_any_softmax_top_k(plugin->params[i].name) ||
+               sgm_param_same(&plugin->params[i], router->settings, defaults);
     sgm_free(defaults);
     return same;
 }
@@ -503,6 +498,13 @@ static sgm_status read_sigmoe(const reader *r, sgm_hf_config *config) {
     return status ? status : read_layers(r, list, config);
 }
 
+static sgm_status check_settings(const reader *r, const sgm_model_settings *settings) {
+    sgm_error inner = {0};
+    if (!sgm_model_settings_check(settings, &inner))
+        return SGM_OK;
+    return sgm_fail(r->error, SGM_EFORMAT, inner.hint, "%s: %s", r->label, inner.message);
+}
+
 static sgm_status read_root(const reader *r, sgm_hf_config *config) {
     const char *type = json_string_value(json_object_get(r->root, "model_type"));
     if (!type)
@@ -517,11 +519,13 @@ static sgm_status read_root(const reader *r, sgm_hf_config *config) {
         status = read_numbers(r, &config->settings);
     if (!status)
         status = read_fixed(r);
-    sgm_error inner = {0};
-    if (!status && sgm_model_settings_check(&config->settings, &inner))
-        status = sgm_fail(r->error, SGM_EFORMAT, inner.hint, "%s: %s", r->label, inner.message);
+    if (!status) /* before anything is allocated for so many layers */
+        status = check_settings(r, &config->settings);
     if (!status)
         status = qwen ? read_qwen3_moe(r, config) : read_sigmoe(r, config);
+    if (!status) /* with the router's hidden layer and the null experts */
+        status = check_settings(r, &config->settings);
+    sgm_error inner = {0};
     for (int64_t l = 0; !status && l < config->settings.layers; l++)
         if (config->router.plugin->check &&
             config->router.plugin->check(config->router.settings, config->settings.experts,

@@ -362,9 +362,12 @@ static sgm_status open_checked(const char *folder, const sgm_model_settings *set
     return status;
 }
 
-static sgm_status biases_load(const sgm_safetensors *file, const char *folder, sgm_model *model, sgm_error *error) {
-    int64_t layers = model->settings.layers, experts = model->settings.experts;
-    float *all = has_biases(file) ? sgm_alloc((size_t)(layers * experts) * sizeof(float)) : NULL;
+/* `out` (L, E), heap; NULL: the file holds none. */
+static sgm_status biases_read(const sgm_safetensors *file, const char *folder, const sgm_model_settings *settings,
+                              sgm_real **out, sgm_error *error) {
+    int64_t layers = settings->layers, experts = settings->experts;
+    *out = NULL;
+    sgm_real *all = has_biases(file) ? sgm_alloc((size_t)(layers * experts) * sizeof(float)) : NULL;
     sgm_status status = !all && has_biases(file) ? no_memory(error, folder) : SGM_OK;
     for (int64_t l = 0; all && !status && l < layers; l++) {
         char name[96];
@@ -376,6 +379,16 @@ static sgm_status biases_load(const sgm_safetensors *file, const char *folder, s
         else
             status = sgm_safetensors_read_f32(file, entry, all + l * experts, error);
     }
+    if (status)
+        sgm_free(all);
+    else
+        *out = all;
+    return status;
+}
+
+static sgm_status biases_load(const sgm_safetensors *file, const char *folder, sgm_model *model, sgm_error *error) {
+    sgm_real *all;
+    sgm_status status = biases_read(file, folder, &model->settings, &all, error);
     if (!status)
         status = sgm_model_set_selection_bias(model, all, error);
     sgm_free(all);
@@ -389,11 +402,15 @@ static sgm_status weights_load(const sgm_safetensors *file, const char *folder, 
     return status;
 }
 
-sgm_status sgm_model_folder_load_weights(const char *folder, sgm_model *model, sgm_error *error) {
+sgm_status sgm_model_folder_load_weights(const char *folder, sgm_model *model, sgm_real **bias, sgm_error *error) {
     sgm_safetensors *file = NULL;
+    if (bias)
+        *bias = NULL;
     sgm_status status = open_checked(folder, &model->settings, &file, error);
     if (!status)
         status = weights_load(file, folder, model, error);
+    if (!status && bias)
+        status = biases_read(file, folder, &model->settings, bias, error);
     sgm_safetensors_close(file);
     return status;
 }

@@ -20,7 +20,8 @@ sgm_status sgm_model_folder_save(const sgm_model *model, const sgm_real *selecti
 sgm_status sgm_model_folder_load(const char *folder, bool gradients, sgm_model **model, int64_t **experts_per_token,
                                  sgm_error *error);
 /* Load only the weights into an existing model of the same shape. A bias on selection is not among them: in training it
- * belongs to the balancers, who have it in their state. */
-sgm_status sgm_model_folder_load_weights(const char *folder, sgm_model *model, sgm_error *error);
+ * belongs to the balancers, who have it in their state. `bias` (may be NULL, for who has that state) receives it as a heap
+ * array (L, E), sgm_free; NULL where the folder holds none. */
+sgm_status sgm_model_folder_load_weights(const char *folder, sgm_model *model, sgm_real **bias, sgm_error *error);
 
 #endif

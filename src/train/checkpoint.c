@@ -514,7 +514,7 @@ sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loa
     sgm_status status = state ? sgm_checkpoint_state_read(state, stepper, loader, sgm_corpus_hash(corpus), notes, error)
                               : no_memory(error);
     if (!status)
-        status = sgm_model_folder_load_weights(folder, stepper->model, error);
+        status = sgm_model_folder_load_weights(folder, stepper->model, NULL, error);
     int moments = stepper->settings->optimizer->moments;
     if (!status && stepper->updates > 0 && moments > 0)
         status = sgm_checkpoint_arrays_read(state, "optimizer.safetensors", "moment", moments, SGM_F32,

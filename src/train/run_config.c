@@ -75,8 +75,8 @@ static const sgm_param train_params[] = {
      "length of the text the model writes at each evaluation; 0: none"},
     {"sample_prompt", SGM_PARAM_TEXT, TRAIN(sample_prompt), "", 1, 0, false, NULL, "", "what that text begins with"},
     {"from", SGM_PARAM_TEXT, TRAIN(from), "", 1, 0, false, NULL, "",
-     "begin with the weights of this model folder, checkpoint or run, which has the shape that model says; empty: "
-     "random"},
+     "begin with the weights of this model folder, checkpoint or run, which has the shape and the router that this "
+     "config says; its bias on selection, if any, goes to a balancer that has one; empty: random"},
     {"freeze", SGM_PARAM_TEXT, TRAIN(freeze), "", 1, 0, false, NULL, "",
      "weights that stay as they begin: names with * and ?, parted by commas, e.g. model.layers.*.mlp.experts.[0-7].*; "
      "behind a name @0-7 for these rows alone, of a router (model.layers.*.mlp.gate.weight) its experts"},

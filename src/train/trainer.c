@@ -12,7 +12,6 @@
 #include "base/memory.h"
 #include "base/text_print.h"
 #include "model/model_files.h"
-#include "model/model_gguf.h"
 #include "train/trainer.h"
 
 /* ---- lines ------------------------------------------------------------------------------------------------------ */
@@ -183,57 +182,6 @@ static void settle(sgm_trainer *trainer) {
     trainer->flops_per_token = counts.training_flops_per_token;
 }
 
-/* The first shape of `has` that differs from what the run asks for; NULL: none. */
-static const char *other_shape(const sgm_model_settings *has, const sgm_model_settings *wants, int64_t *there,
-                               int64_t *here) {
-    const struct {
-        const char *name;
-        int64_t there, here;
-    } shapes[] = {{"layers", has->layers, wants->layers},
-                  {"width", has->width, wants->width},
-                  {"heads", has->heads, wants->heads},
-                  {"kv_heads", has->kv_heads, wants->kv_heads},
-                  {"head_size", has->head_size, wants->head_size},
-                  {"experts", has->experts, wants->experts},
-                  {"null_experts", has->null_experts, wants->null_experts},
-                  {"expert_width", has->expert_width, wants->expert_width},
-                  {"vocabulary", has->vocabulary, wants->vocabulary},
-                  {"gate_hidden", has->gate_hidden, wants->gate_hidden},
-                  {"attention", has->attention, wants->attention},
-                  {"tie_embeddings", has->tie_embeddings, wants->tie_embeddings}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (shapes[i].there != shapes[i].here) {
-            *there = shapes[i].there;
-            *here = shapes[i].here;
-            return shapes[i].name;
-        }
-    return NULL;
-}
-
-/* A new run's weights, where they are not random. */
-static sgm_status begin_weights(sgm_trainer *trainer, sgm_error *error) {
-    const char *from = trainer->settings->train.from;
-    char folder[SGM_PATH_BYTES];
-    sgm_hf_config config;
-    if (!from || !*from)
-        return SGM_OK;
-    if (sgm_model_is_gguf(from))
-        return sgm_fail(error, SGM_EUNSUPPORTED, "name a model folder, a checkpoint or a run",
-                        "train.from: %s is a GGUF file, which is for inference", from);
-    sgm_status status = sgm_model_folder_resolve(from, folder, error);
-    if (!status)
-        status = sgm_model_config_read(folder, &config, error);
-    if (status)
-        return status;
-    int64_t there = 0, here = 0;
-    const char *what = other_shape(&config.settings, &trainer->settings->model, &there, &here);
-    sgm_hf_config_fini(&config);
-    if (what)
-        return sgm_fail(error, SGM_EARGUMENT, "give the run the model's shape with --set",
-                        "train.from: in %s model.%s is %" PRId64 ", in this run %" PRId64, from, what, there, here);
-    return sgm_model_folder_load_weights(folder, trainer->stepper->model, error);
-}
-
 /* ---- start ------------------------------------------------------------------------------------------------------ */
 
 sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, size_t data_count, const char *run,
@@ -255,7 +203,7 @@ sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, 
     if (!status)
         status = make_stepper(trainer, error);
     if (!status)
-        status = begin_weights(trainer, error);
+        status = sgm_trainer_begin(trainer, error);
     if (!status)
         status = sgm_run_folder_make(trainer->settings, data, data_count, run, stop, &trainer->lock, error);
     if (status) {
@@ -286,7 +234,7 @@ static sgm_status load_latest(sgm_trainer *trainer, sgm_error *error) {
     if (!status && !folder) {
         sgm_trainer_note(trainer, "no checkpoint yet: starting at the beginning");
         settle(trainer);
-        status = begin_weights(trainer, error);
+        status = sgm_trainer_begin(trainer, error);
         return status ? status : sgm_trainer_save(trainer, error);
     }
     if (!status)

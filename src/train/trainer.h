@@ -65,6 +65,10 @@ void sgm_evaluator_free(sgm_evaluator *evaluator);
 sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *error);
 sgm_status sgm_trainer_sample(sgm_trainer *trainer, sgm_error *error);
 
+/* trainer_begin.c: a new run's weights and bias on selection, where train.from names a model. Before the first step and
+ * the first checkpoint. */
+sgm_status sgm_trainer_begin(sgm_trainer *trainer, sgm_error *error);
+
 /* trainer_trace.c: around a step. begin: is this step traced (train.trace_every, and its file could be made)? What fails
  * is noted, and the run goes on. */
 bool sgm_trainer_trace_begin(sgm_trainer *trainer);

@@ -272,10 +272,41 @@ static void drifting_router(void **state) {
     assert_true(arms[HARMONIC_SLOW].batch > arms[HARMONIC].batch);
 }
 
+/* The bias of a model goes to the first that has one, whatever the others had; without one it is refused. */
+static void begins_with_a_bias(void **state) {
+    (void)state;
+    const sgm_real bias[] = {0.5f, -0.25f, 0, 0.125f, 1, 2, 3, 4};
+    const sgm_real wrong[] = {0.5f, -0.25f, 0, 0.125f, 1, NAN, 3, 4};
+    sgm_error error = {0};
+    sgm_balance_member members[] = {make("load_balance_loss", 0.01, GLOBAL, EXACT), bias_member(SIGN, 0.1),
+                                    bias_member(PROPORTIONAL, 0.1)};
+    sgm_balance_set *set;
+    assert_int_equal(sgm_balance_set_new(members, 3, 2, 4, 1, 1, &set, &error), SGM_OK);
+    assert_int_equal(sgm_balance_set_state_count(set), 2 * 2 * (4 + 6));
+    double values[40] = {0};
+    for (int i = 0; i < 16; i++)
+        values[i] = 7;
+    assert_int_equal(sgm_balance_set_state_put(set, values, 40, &error), SGM_OK);
+    assert_int_equal(sgm_balance_set_begin_bias(set, wrong, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "expert 1 in layer 1"));
+    assert_true(sgm_balance_set_bias(set)[0] == 14);
+    assert_int_equal(sgm_balance_set_begin_bias(set, bias, &error), SGM_OK);
+    assert_memory_equal(sgm_balance_set_bias(set), bias, sizeof bias);
+    sgm_balance_set_state_get(set, values);
+    for (int i = 0; i < 16; i++)
+        assert_true(values[i] == (i < 8 ? (double)bias[i] : 0));
+    sgm_balance_set_free(set);
+    sgm_balance_member loss = make("load_balance_loss", 0.01, GLOBAL, EXACT);
+    assert_int_equal(sgm_balance_set_new(&loss, 1, 2, 4, 1, 1, &set, &error), SGM_OK);
+    assert_int_equal(sgm_balance_set_begin_bias(set, bias, &error), SGM_EARGUMENT);
+    sgm_balance_set_free(set);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sign_by_hand), cmocka_unit_test(rules_by_hand),   cmocka_unit_test(stops),
-        cmocka_unit_test(dual_by_hand), cmocka_unit_test(standing_router), cmocka_unit_test(drifting_router),
+        cmocka_unit_test(sign_by_hand),       cmocka_unit_test(rules_by_hand),   cmocka_unit_test(stops),
+        cmocka_unit_test(dual_by_hand),       cmocka_unit_test(standing_router), cmocka_unit_test(drifting_router),
+        cmocka_unit_test(begins_with_a_bias),
     };
     return cmocka_run_group_tests_name("loss-free bias", tests, NULL, NULL);
 }

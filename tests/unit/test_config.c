@@ -362,6 +362,40 @@ static void test_locale(void **state) {
     assert_int_equal(sgm_folder_remove(folder, NULL), SGM_OK);
 }
 
+/* A value changed in one of two structs is seen, and printed as it would be written. */
+static void test_values_in_settings(void **state) {
+    (void)state;
+    enum { COUNT = sizeof example_model_params / sizeof *example_model_params };
+    static const char *const defaults[COUNT] = {"8", "auto", "0.001", "true", "buffer", "", "8,2", ""};
+    static const char *const others[COUNT] = {"9", "7", "0.5", "false", "lagged", "x", "8,3", "0.5,1"};
+    static const int64_t steps[] = {8, 3};
+    static const double weights[] = {0.5, 1};
+    example_model a = {0};
+    assert_int_equal(sgm_param_defaults(example_model_params, COUNT, &a, NULL), SGM_OK);
+    example_model b = a;
+    for (int i = 0; i < COUNT; i++) {
+        char text[32];
+        assert_true(sgm_param_same(&example_model_params[i], &a, &b));
+        sgm_param_print(&example_model_params[i], &a, text, sizeof text);
+        assert_string_equal(text, defaults[i]);
+    }
+    b = (example_model){9, 7, 0.5, false, 2, "x", {steps, 2}, {weights, 2}};
+    for (int i = 0; i < COUNT; i++) {
+        char text[32];
+        assert_false(sgm_param_same(&example_model_params[i], &a, &b));
+        sgm_param_print(&example_model_params[i], &b, text, sizeof text);
+        assert_string_equal(text, others[i]);
+        assert_true(sgm_param_same(&example_model_params[i], &b, &b));
+        sgm_param_print(&example_model_params[i], &b, text, 2); /* cut off, not written over */
+        assert_true(strlen(text) < 2);
+    }
+    a.rate = b.rate = (double)NAN; /* auto */
+    assert_true(sgm_param_same(&example_model_params[2], &a, &b));
+    b.weights.count = 1;
+    a.weights = (sgm_real_list){weights, 2};
+    assert_false(sgm_param_same(&example_model_params[7], &a, &b));
+}
+
 static void test_nearest(void **state) {
     (void)state;
     const char *const names[] = {"adamw", "muon", "load_balance_loss", "z_loss", "loss_free_bias", "none", NULL};
@@ -390,6 +424,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_yaml_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_text_reloads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_locale, setup, teardown),
+        cmocka_unit_test(test_values_in_settings),
         cmocka_unit_test(test_nearest),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

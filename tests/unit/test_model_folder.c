@@ -156,12 +156,12 @@ static void saves_and_loads(void **state) {
 
     /* Weights into an existing model; another shape is refused. */
     memset(again->data, 0, (size_t)again->elements * sizeof(float));
-    assert_int_equal(sgm_model_folder_load_weights(in_folder("first"), again, &error), SGM_OK);
+    assert_int_equal(sgm_model_folder_load_weights(in_folder("first"), again, NULL, &error), SGM_OK);
     assert_memory_equal(again->data, model->data, (size_t)model->elements * sizeof(float));
     make_model("wide", (const char *const[]){"model.width=32", NULL});
-    assert_int_equal(sgm_model_folder_load_weights(in_folder("wide"), again, &error), SGM_EFORMAT);
+    assert_int_equal(sgm_model_folder_load_weights(in_folder("wide"), again, NULL, &error), SGM_EFORMAT);
     make_model("more", (const char *const[]){"model.experts=9", NULL});
-    assert_int_equal(sgm_model_folder_load_weights(in_folder("more"), again, &error), SGM_EFORMAT);
+    assert_int_equal(sgm_model_folder_load_weights(in_folder("more"), again, NULL, &error), SGM_EFORMAT);
     sgm_model_free(again);
     sgm_model_free(model);
     sgm_free(layers);
@@ -381,6 +381,29 @@ static void reads_its_own_kind(void **state) {
     }
 }
 
+/* Each number is possible, together they are a model of 2^48 weights: nothing may be computed from such a shape. */
+static void absurd_hidden_layers(void **state) {
+    (void)state;
+    sgm_buffer json = {0};
+    int layers = 256;
+    sgm_buffer_print(&json,
+                     "{\"model_type\":\"sigmoe\",\"hidden_size\":1048576,\"num_hidden_layers\":%d,"
+                     "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,\"num_experts\":4,"
+                     "\"num_experts_per_tok\":2,\"moe_intermediate_size\":1,\"vocab_size\":11,"
+                     "\"max_position_embeddings\":32,\"rms_norm_eps\":1e-05,\"rope_theta\":10000,"
+                     "\"tie_word_embeddings\":false,\"attention\":\"causal\",\"router\":{\"kind\":\"top_k\"},"
+                     "\"gate_hidden\":1048576,\"experts_per_token_by_layer\":[2",
+                     layers);
+    for (int l = 1; l < layers; l++)
+        sgm_buffer_print(&json, ",2");
+    sgm_buffer_print(&json, "]}");
+    sgm_hf_config config;
+    sgm_error error = {0};
+    assert_int_equal(sgm_hf_config_parse(json.data, json.size, "config.json", &config, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "weights"));
+    sgm_buffer_free(&json);
+}
+
 static void reads_other_writers(void **state) {
     (void)state;
     /* As transformers 5 writes it: theta in rope_parameters, keys of no interest to us. */
@@ -480,6 +503,7 @@ int main(void) {
         cmocka_unit_test(capacity_stays_qwen3_moe),
         cmocka_unit_test(refuses_wrong_configs),
         cmocka_unit_test(reads_its_own_kind),
+        cmocka_unit_test(absurd_hidden_layers),
         cmocka_unit_test(reads_other_writers),
         cmocka_unit_test(notices_damage),
         cmocka_unit_test(finds_models),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Runs that begin with another model's weights, and weights that are frozen: no update, no decay, no part in the norm. */
+#include "model/model_folder.h"
 #include "train/freeze.h"
 #include "trainer_fixture.h"
 
@@ -126,6 +127,95 @@ static void runs_begin_with_a_model(void **state) {
     remove_run("first"), remove_run("second"), remove_run("third");
 }
 
+/* The bias on selection of the model is where the balancer that has one begins: the first checkpoint routes as the model, a
+ * run that was killed continues, and one that died before its first checkpoint begins so again. */
+static void a_bias_on_selection_comes_along(void **state) {
+    (void)state;
+    const char *settings[] = {"balance=loss_free_bias", "balance.0.rate=0.05", "train.steps=4", NULL};
+    train("biased", settings);
+    const char *from = keep(sgm_format("train.from=%s", path("biased")));
+    const char *more[] = {from, "balance=load_balance_loss,loss_free_bias", "balance.1.rate=0.05", "train.steps=8",
+                          NULL};
+    sgm_model *model;
+    sgm_error error = {0};
+    assert_int_equal(sgm_model_folder_load(path("biased/checkpoints/latest"), false, &model, NULL, &error), SGM_OK);
+    int64_t biases = model->settings.layers * model->settings.experts, moved = 0;
+    for (int64_t i = 0; i < biases; i++)
+        moved += model->selection_bias[i] != 0;
+    assert_true(moved > 0);
+    sgm_trainer *trainer = start("goes", more);
+    assert_memory_equal(sgm_balance_set_bias(trainer->stepper->balance), model->selection_bias,
+                        (size_t)biases * sizeof(sgm_real));
+    same_file(path("biased/checkpoints/step-000004/model.safetensors"),
+              path("goes/checkpoints/step-000000/model.safetensors"));
+    finish(trainer);
+    /* Killed before its first step and in the middle. */
+    sgm_trainer_close(start("stops", more));
+    trainer = resume("stops", 0);
+    assert_memory_equal(sgm_balance_set_bias(trainer->stepper->balance), model->selection_bias,
+                        (size_t)biases * sizeof(sgm_real));
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    sgm_trainer_close(trainer);
+    finish(resume("stops", 0));
+    same_checkpoint("goes", "stops", 8);
+    remove_run("stops");
+    sgm_trainer_close(start("stops", more));
+    remove_run("stops/checkpoints");
+    finish(resume("stops", 0));
+    same_checkpoint("goes", "stops", 8);
+    /* Nobody to take it. */
+    assert_int_equal(start_fails("new", (const char *const[]){from, "balance=load_balance_loss", NULL}, &error),
+                     SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "bias on selection"));
+    assert_non_null(strstr(error.hint, "balance=loss_free_bias"));
+    sgm_model_free(model);
+    remove_run("biased"), remove_run("goes"), remove_run("stops");
+}
+
+/* A model without one: the balancer's begins at 0. */
+static void a_bias_on_selection_begins_at_zero(void **state) {
+    (void)state;
+    train("plain", (const char *const[]){"balance=load_balance_loss", "train.steps=1", NULL});
+    const char *from = keep(sgm_format("train.from=%s", path("plain")));
+    sgm_trainer *trainer = start("biased", (const char *const[]){from, "balance=loss_free_bias", NULL});
+    const sgm_model_settings *s = &trainer->settings->model;
+    const sgm_real *bias = sgm_balance_set_bias(trainer->stepper->balance);
+    for (int64_t i = 0; i < s->layers * s->experts; i++)
+        assert_true(bias[i] == 0);
+    sgm_trainer_close(trainer);
+    remove_run("plain"), remove_run("biased");
+}
+
+/* The same weights under another setting would compute something else. What counts in training alone may differ. */
+static void what_computes_something_else(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    train("old", (const char *const[]){"train.steps=1", "model.experts_per_token=2", NULL});
+    const char *from = keep(sgm_format("train.from=%s", path("old")));
+    static const struct {
+        const char *setting, *says;
+    } cases[] = {
+        {"model.rope_theta=1e6", "model.rope_theta is 10000"},
+        {"model.norm_epsilon=1e-5", "model.norm_epsilon is 1e-06"},
+        {"model.attention=stick_breaking", "model.attention is causal"},
+        {"model.tie_embeddings=false", "model.tie_embeddings is true"},
+        {"router.normalise=true", "router.normalise is false"},
+        {"router.score=sigmoid", "router.score is softmax"},
+        {"router.kind=expert_choice", "router.kind is top_k"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *settings[] = {from, "model.experts_per_token=2", cases[i].setting, NULL};
+        assert_int_equal(start_fails("new", settings, &error), SGM_EARGUMENT);
+        if (!strstr(error.message, cases[i].says))
+            fail_msg("%s: %s", cases[i].setting, error.message);
+    }
+    const char *fine[] = {
+        from, "model.experts_per_token=1", "router.capacity_factor=2", "model.init_std=0.1", "model.context=32", NULL};
+    sgm_trainer_close(start("new", fine));
+    remove_run("old"), remove_run("new");
+}
+
 static void what_does_not_fit(void **state) {
     (void)state;
     sgm_error error = {0};
@@ -180,9 +270,14 @@ static void attention_and_gate_variants_train(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frozen_weights_stay),       cmocka_unit_test(frozen_rows_stay),
-        cmocka_unit_test(the_norm_is_of_what_moves), cmocka_unit_test(runs_begin_with_a_model),
-        cmocka_unit_test(what_does_not_fit),         cmocka_unit_test(attention_and_gate_variants_train)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(frozen_weights_stay),
+                                       cmocka_unit_test(frozen_rows_stay),
+                                       cmocka_unit_test(the_norm_is_of_what_moves),
+                                       cmocka_unit_test(runs_begin_with_a_model),
+                                       cmocka_unit_test(a_bias_on_selection_comes_along),
+                                       cmocka_unit_test(a_bias_on_selection_begins_at_zero),
+                                       cmocka_unit_test(what_computes_something_else),
+                                       cmocka_unit_test(what_does_not_fit),
+                                       cmocka_unit_test(attention_and_gate_variants_train)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

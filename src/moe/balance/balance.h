@@ -64,7 +64,8 @@ typedef struct sgm_balance_plugin {
     /* Instead of `gradient`, for a loss in which tokens meet in the mean probability P alone: price (E) = ∂value/∂P_i,
      * counts held constant. Once per scope and thread; the driver takes it through the scores to the logits. */
     void (*price)(const sgm_balance_view *view, double *price);
-    /* The bias added to the scores for selection (E), from the state; NULL: none. Biases of several balancers add up. */
+    /* The bias added to the scores for selection: E numbers of the state, one behind the other, where a run that begins with a
+     * model's bias writes it; NULL: none. Biases of several balancers add up. */
     const double *(*selection_bias)(const sgm_balance_view *view);
     /* Numbers worth logging beside the value: their names, NULL-terminated, and what they are for the global batch of the
      * finished step, before after_step. */
@@ -122,6 +123,10 @@ void sgm_balance_set_gradient(sgm_worker *worker, sgm_balance_set *set, sgm_rout
 /* The bias on selection that the members' states give, (L, E); NULL when no member has one. Borrowed; it changes with
  * end_step and state_put. A model that is saved takes it along, so that inference routes as training does. */
 const sgm_real *sgm_balance_set_bias(const sgm_balance_set *set);
+/* Begin with the bias on selection (L, E) of a model: it becomes that of the first member that has one, and every other
+ * member's becomes 0, so that the set's bias is the model's. Before the first step. SGM_EARGUMENT: no member has one;
+ * SGM_EFORMAT: not finite. */
+sgm_status sgm_balance_set_begin_bias(sgm_balance_set *set, const sgm_real *bias, sgm_error *error);
 
 /* The loss of a member in a layer over the last finished step (mean over its scopes), NaN if it has none; and the
  * weighted sum over members and layers. */

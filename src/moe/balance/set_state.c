@@ -54,6 +54,32 @@ bool sgm_balance_set_measure(const sgm_balance_set *set, size_t index, sgm_balan
     return false;
 }
 
+/* ---- a bias that is there at the beginning ----------------------------------------------------------------------- */
+
+sgm_status sgm_balance_set_begin_bias(sgm_balance_set *set, const sgm_real *bias, sgm_error *error) {
+    int64_t count = set->layers * set->experts;
+    if (!set->any_bias)
+        return sgm_fail(error, SGM_EARGUMENT, "set balance=loss_free_bias, or name it among others",
+                        "no balancer of the run has a bias on selection");
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(bias[i]))
+            return sgm_fail(error, SGM_EFORMAT, NULL,
+                            "the bias on selection of expert %lld in layer %lld is not finite",
+                            (long long)(i % set->experts), (long long)(i / set->experts));
+    bool taken = false;
+    for (const balance_member *m = set->members; m < set->members + set->count; m++) {
+        for (int64_t layer = 0; m->plugin->selection_bias && layer < set->layers; layer++) {
+            sgm_balance_view view = sgm_balance_view_of(set, m, layer, 0, NULL, NULL);
+            double *its = view.state + (m->plugin->selection_bias(&view) - view.state);
+            for (int64_t e = 0; e < set->experts; e++)
+                its[e] = taken ? 0 : (double)bias[layer * set->experts + e];
+        }
+        taken |= m->plugin->selection_bias != NULL;
+    }
+    sgm_balance_sum_biases(set);
+    return SGM_OK;
+}
+
 /* ---- state ------------------------------------------------------------------------------------------------------- */
 
 /* Order: the members' states; then, where a member is lagged, each layer's tokens and K, the counts, and the sums of

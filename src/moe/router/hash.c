@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Hash routing (hash layers, arXiv 2106.04426): the experts of a token follow from its id alone, K of them drawn without
- * replacement by a counter-based generator from (seed, layer, id); each has weight 1/K. Nothing is learned: the router's
- * weights stay as they are, its logits are not looked at, and no balancer could change the choice. The load is as even as
- * the tokens' frequencies let it be. Inference is the same function.
+ * replacement by a counter-based generator from (seed, layer, id); each has weight 1/K. Nothing is learned: no gradient
+ * reaches the router's weights, which weight decay alone makes smaller, its logits are not looked at, and no balancer could
+ * change the choice. The load is as even as the tokens' frequencies let it be. Inference is the same function.
  *
  * Probabilities are 1/E, so that statistics of them say what is true of the choice: it prefers nothing. A NaN logit makes
  * its token's weights NaN: it means that the token is NaN, and that must not be hidden. Rows without a known token
