@@ -38,7 +38,7 @@ static sgm_attention attention; /* of the models that are opened */
 static int64_t gate_hidden;
 
 static void open_fixture(fixture *f, bool tied) {
-    sgm_model_settings settings = {.attention = attention,
+    sgm_model_settings settings = {.attention = (int)attention,
                                    .gate_hidden = gate_hidden,
                                    .layers = 2,
                                    .width = WIDTH,
