@@ -74,6 +74,15 @@ static void nn_bf16(job *j) {
 static void tn_bf16(job *j) {
     j->k->matmul_tn_bf16(j->M, j->N, j->K, j->a, j->M, j->b, j->N, j->c, j->N, false);
 }
+static void nt_bf16x6(job *j) {
+    j->k->matmul_nt_bf16x6(j->M, j->N, j->K, j->a, j->K, j->b, j->K, j->c, j->N, false);
+}
+static void nn_bf16x6(job *j) {
+    j->k->matmul_nn_bf16x6(j->M, j->N, j->K, j->a, j->K, j->b, j->N, j->c, j->N, false);
+}
+static void tn_bf16x6(job *j) {
+    j->k->matmul_tn_bf16x6(j->M, j->N, j->K, j->a, j->M, j->b, j->N, j->c, j->N, false);
+}
 static void rms_norm(job *j) {
     j->k->rms_norm(j->M, j->N, j->a, j->N, j->b, 1e-6, j->c, j->N, j->d);
 }
@@ -137,6 +146,9 @@ static const struct {
     {"matmul_nt_bf16", nt_bf16, BF16},
     {"matmul_nn_bf16", nn_bf16, BF16},
     {"matmul_tn_bf16", tn_bf16, BF16},
+    {"matmul_nt_bf16x6", nt_bf16x6, F32}, /* beside f32, in whose place they stand */
+    {"matmul_nn_bf16x6", nn_bf16x6, F32},
+    {"matmul_tn_bf16x6", tn_bf16x6, F32},
     {"rms_norm", rms_norm, 2},
     {"rms_norm_backward", rms_norm_backward, 3},
     {"rms_norm_gain", rms_norm_gain, 2},

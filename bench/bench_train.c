@@ -123,21 +123,21 @@ static int time_steps(bench *b, long steps) {
     for (long i = 0; i < steps; i++)
         seconds[i] = one_step(b);
     processor = (clock_now(CLOCK_PROCESS_CPUTIME_ID) - processor) / (double)steps;
-    bool bf16 = b->settings->train.compute == SGM_COMPUTE_BF16;
+    const char *compute = sgm_compute_name((sgm_compute)b->settings->train.compute);
     sgm_machine_peaks peaks;
     if (sgm_machine_measure(b->stepper->kernels->name, (int)b->settings->train.threads, 0.3,
-                            bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32, NULL, &peaks, NULL)) {
+                            SGM_MEASURE_F32 | SGM_MEASURE_BF16, NULL, &peaks, NULL)) {
         sgm_free(seconds);
         return fprintf(stderr, "error: the machine's peak could not be measured\n"), 1;
     }
-    double peak = bf16 ? peaks.bf16_flops_per_second : peaks.flops_per_second;
+    double peak = sgm_machine_peak(&peaks, compute);
     qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
     double median = seconds[steps / 2];
     printf(
         "step %.1f (%.1f–%.1f) ms, processor time %.1f ms, %.0f tokens/s, %.1f GFLOP/s, %.0f %% of the %s peak of %.0f "
         "measured now; loss %.4f\n",
         median * 1e3, seconds[0] * 1e3, seconds[steps - 1] * 1e3, processor * 1e3, tokens / median,
-        flops / median / 1e9, 100 * flops / median / peak, bf16 ? "bf16" : "f32", peak / 1e9, b->stepper->loss);
+        flops / median / 1e9, 100 * flops / median / peak, compute, peak / 1e9, b->stepper->loss);
     sgm_free(seconds);
     return 0;
 }

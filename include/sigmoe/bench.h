@@ -38,7 +38,7 @@ typedef struct sgm_bench_result {
     int64_t experts_hit;      /* distinct experts at work in a layer, of the layer with the fewest */
     double experts_hit_mean;  /* over layers */
     double experts_per_token; /* mean over layers */
-    const char *arithmetic;   /* of its products: "f32", "bf16" or "int8"; static */
+    const char *arithmetic;   /* of its products: "f32", "bf16", "bf16x6" or "int8"; static */
     const char *type;         /* products: how the weights are stored; static */
 } sgm_bench_result;
 

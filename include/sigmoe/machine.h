@@ -48,6 +48,8 @@ enum {
  * SGM_EMEMORY, and what opening `file` gives. */
 sgm_status sgm_machine_measure(const char *kernels, int threads, double seconds, unsigned what, const char *file,
                                sgm_machine_peaks *peaks, sgm_error *error);
+/* Of products in "f32", "bf16", "bf16x6" (six bf16 products instead of one, or f32, whichever is faster) or "int8". */
+double sgm_machine_peak(const sgm_machine_peaks *peaks, const char *arithmetic);
 const char *sgm_version(void);
 
 #pragma GCC visibility pop

@@ -61,7 +61,7 @@ static void count_work(const training *t, sgm_bench_result *result) {
     result->flops = counts.training_flops_per_token * (double)result->tokens;
     result->memory_bytes = (double)t->stepper->memory_bytes;
     result->loss = t->stepper->loss;
-    result->arithmetic = t->settings->train.compute == SGM_COMPUTE_BF16 ? "bf16" : "f32";
+    result->arithmetic = sgm_compute_name((sgm_compute)t->settings->train.compute);
     sgm_bench_hits(t->stepper->load_count, model->layers, model->experts, result);
 }
 

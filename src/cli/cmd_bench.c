@@ -101,9 +101,7 @@ static int add(bench *b, const record *r) {
     b->records[b->count] = *r;
     const char *arithmetic = r->result.arithmetic;
     assert(arithmetic); /* every measurement names it */
-    b->records[b->count].peak = strcmp(arithmetic, "bf16") == 0   ? b->peaks.bf16_flops_per_second
-                                : strcmp(arithmetic, "int8") == 0 ? b->peaks.int8_ops_per_second
-                                                                  : b->peaks.flops_per_second;
+    b->records[b->count].peak = sgm_machine_peak(&b->peaks, arithmetic);
     bool mapped = r->measure == DECODE && b->peaks.mapped_bytes_per_second > 0;
     b->records[b->count].bandwidth = mapped ? b->peaks.mapped_bytes_per_second : b->peaks.read_bytes_per_second;
     if (!b->json) {

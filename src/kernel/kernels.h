@@ -33,8 +33,12 @@ typedef struct sgm_adamw_step {
 typedef void sgm_matmul(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                         sgm_real *C, int64_t ldc, bool add);
 
-/* In which numbers products are multiplied; sums, and everything that is no product, stay f32. */
-typedef enum sgm_compute { SGM_COMPUTE_F32, SGM_COMPUTE_BF16, SGM_COMPUTES } sgm_compute;
+/* In which numbers products are multiplied; sums, and everything that is no product, stay f32. bf16x6: as exact as f32, by six
+ * products of bf16 where that is faster. */
+typedef enum sgm_compute { SGM_COMPUTE_F32, SGM_COMPUTE_BF16, SGM_COMPUTE_BF16X6, SGM_COMPUTES } sgm_compute;
+static inline const char *sgm_compute_name(sgm_compute compute) {
+    return compute == SGM_COMPUTE_BF16 ? "bf16" : compute == SGM_COMPUTE_BF16X6 ? "bf16x6" : "f32";
+}
 
 /* Rows of activations for products with weights of a storage type. Types of integers read q, scale and sum, which
  * `quantise` makes; types of floats read x. K is a multiple of 32 wherever q is used. */
@@ -80,6 +84,11 @@ typedef struct sgm_kernels {
      * groups of `bf16_group` products and flushes denormals. An element depends on K alone here too, but a sum over K that is
      * cut inside a group has other groups, so `add` continues a sum to the byte only from multiples of bf16_group. */
     sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
+    /* The same three as exact as in f32, but free in the order of the sum: a float is the sum of three bf16, and of the nine
+     * products of two such sums the six largest are added, in f32. In groups of `bf16_group` and with denormals as the products
+     * in bf16; what is not finite, or rounds to an infinity in bf16, makes NaN of its sums. Where that is no faster the entries
+     * are those of f32. */
+    sgm_matmul *matmul_nt_bf16x6, *matmul_nn_bf16x6, *matmul_tn_bf16x6;
 
     /* x (rows, cols) → a->q, scale, sum. The same bytes in every table. cols: a multiple of 32. ref/ref_typed.c has the rule. */
     void (*quantise)(int64_t rows, int64_t cols, const float *x, int64_t ldx, const sgm_activations *a);

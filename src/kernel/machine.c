@@ -20,6 +20,15 @@
 #error "the build defines SGM_VERSION"
 #endif
 
+double sgm_machine_peak(const sgm_machine_peaks *peaks, const char *arithmetic) {
+    const double six = peaks->bf16_flops_per_second / 6;
+    if (strcmp(arithmetic, "bf16") == 0)
+        return peaks->bf16_flops_per_second;
+    if (strcmp(arithmetic, "int8") == 0)
+        return peaks->int8_ops_per_second;
+    return strcmp(arithmetic, "bf16x6") == 0 && six > peaks->flops_per_second ? six : peaks->flops_per_second;
+}
+
 const char *sgm_version(void) {
     return SGM_VERSION;
 }

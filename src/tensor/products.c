@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { TILE_ROWS = 64, TILE_COLS = 512, DEPTH = 256, MINIMUM_COLS = 16 };
-enum { BF16_ROWS = 256 }; /* most rows of a tile in bf16, where each tile packs its operands anew */
+enum { BF16_ROWS = 256 }; /* most rows of a tile of bf16 products: each tile packs its operands anew */
 
 typedef struct tiling {
     int64_t rows, cols;   /* of a tile */
@@ -22,7 +22,7 @@ static tiling tile(const sgm_product *p, int threads) {
     if (p->M == 0 || p->N == 0)
         return (tiling){1, 1, 0, 0};
     int64_t wanted = 2 * (int64_t)threads;
-    if (p->compute == SGM_COMPUTE_BF16 && p->M > wanted * TILE_ROWS) {
+    if (p->compute != SGM_COMPUTE_F32 && p->M > wanted * TILE_ROWS) {
         int64_t rows = divide_up(divide_up(p->M, wanted), TILE_ROWS) * TILE_ROWS;
         t.rows = rows < BF16_ROWS ? rows : BF16_ROWS;
     }
@@ -59,8 +59,8 @@ static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t
         matmul(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, sum);
         return;
     }
-    /* The other two run over K in order from the value in C, so K may be cut where the cache wants it: at an even place,
-     * because bf16 products go by pairs. */
+    /* The other two run over K in order from the value in C, so K may be cut where the cache wants it: at a multiple
+     * of 32, because bf16 products go by groups of up to that. */
     int64_t depth = 0;
     do {
         int64_t K = p->K - depth < DEPTH ? p->K - depth : DEPTH;

@@ -29,6 +29,10 @@ static inline sgm_matmul *sgm_product_kernel(const sgm_kernels *kernels, sgm_pro
         return kind == SGM_NT   ? kernels->matmul_nt_bf16
                : kind == SGM_NN ? kernels->matmul_nn_bf16
                                 : kernels->matmul_tn_bf16;
+    if (compute == SGM_COMPUTE_BF16X6)
+        return kind == SGM_NT   ? kernels->matmul_nt_bf16x6
+               : kind == SGM_NN ? kernels->matmul_nn_bf16x6
+                                : kernels->matmul_tn_bf16x6;
     return kind == SGM_NT ? kernels->matmul_nt : kind == SGM_NN ? kernels->matmul_nn : kernels->matmul_tn;
 }
 

@@ -224,12 +224,13 @@ static sgm_status finish(sgm_trainer *trainer, sgm_error *error) {
 /* The largest of several short measurements: a neighbour on the machine only ever makes one smaller. */
 static double measure_peak(const sgm_train_settings *train) {
     double peak = (double)NAN;
-    const bool bf16 = train->compute == SGM_COMPUTE_BF16;
+    const sgm_compute compute = (sgm_compute)train->compute;
+    const unsigned what =
+        (compute == SGM_COMPUTE_BF16 ? 0 : SGM_MEASURE_F32) | (compute == SGM_COMPUTE_F32 ? 0 : SGM_MEASURE_BF16);
     for (int i = 0; i < 4; i++) {
         sgm_machine_peaks peaks;
-        if (sgm_machine_measure(train->kernels, (int)train->threads, 0.015, bf16 ? SGM_MEASURE_BF16 : SGM_MEASURE_F32,
-                                NULL, &peaks, NULL) == SGM_OK)
-            peak = fmax(peak, bf16 ? peaks.bf16_flops_per_second : peaks.flops_per_second);
+        if (sgm_machine_measure(train->kernels, (int)train->threads, 0.015, what, NULL, &peaks, NULL) == SGM_OK)
+            peak = fmax(peak, sgm_machine_peak(&peaks, sgm_compute_name(compute)));
     }
     return peak;
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Matrix products in bf16 by AMX tiles: one instruction multiplies 16 rows of A by 16 columns of B over 32 k.
+/* Matrix products by AMX tiles: one instruction multiplies 16 rows of A by 16 columns of B over 32 k.
  *
- * Memory holds f32. A block of A and a panel of B are rounded to bf16 and packed on the stack, tile by tile as they are
+ * Memory holds f32. A block of A and a panel of B become bf16 and are packed on the stack, tile by tile as they are
  * loaded (1 KiB each, filled up with zeros): 16 rows of 16 pairs of k for A, 16 pairs of 16 columns for B. Four tiles of C are
  * summed at a time, so that each tile of A and of B that is loaded is used twice. An element of C is one chain over groups of
  * 32 k from the value in C (TILE_DOT_BF16 says how a group is summed): its order depends on K alone, and sums that are cut at
  * multiples of 32 continue to the byte.
+ *
+ * Two precisions, by how many bf16 a float becomes (`parts`, a constant wherever it matters). One: rounded, the products
+ * ..._bf16. Three: a float is their sum, exactly (bf16_parts.h), and of the nine products of parts the six are added that a
+ * float can tell from nothing: the products ..._bf16x6, as exact as sums in f32.
  *
  * With few rows the products themselves are a small part of the time: then it is rounding and transposing B. */
 #include "kernel/amx/amx_matmul.h"
@@ -13,20 +17,25 @@
 #include <string.h>
 
 #include "kernel/amx/amx_tiles.h"
-#include "kernel/avx512_bf16/bf16_pairs.h"
+#include "kernel/amx/bf16_parts.h"
 
 #define GROUP (2 * TILE)         /* k in a tile */
-#define GROUPS 8                 /* of k in a block */
-#define DEPTH (GROUPS * GROUP)   /* k in a block */
 #define TILE_PAIRS (TILE * TILE) /* in a packed tile */
-#define ROW_TILES 16             /* of A packed at once: 128 KiB */
+#define ROW_TILES 16             /* of A packed at once: 128 KiB, or 192 in three parts */
 #define BLOCK_ROWS (ROW_TILES * TILE)
-#define PANEL (2 * TILE) /* columns of B packed at once: 16 KiB */
+#define PANEL (2 * TILE) /* columns of B packed at once: 16 KiB, or 24 */
 #define TILE_ROW_BYTES 64
 
-/* Where the packed tile of rows (or columns) 16 i … and group g of k begins. */
-INLINE pair *tile_at(pair *packed, int64_t i, int64_t g) {
-    return packed + (i * GROUPS + g) * TILE_PAIRS;
+/* Groups of k in a block, and k. */
+#define GROUPS(parts) ((parts) == 1 ? 6 : 2)
+#define DEPTH(parts) (GROUPS(parts) * GROUP)
+/* Pairs between a tile of rows (or columns) and the next one. */
+#define TILE_STEP(parts) (GROUPS(parts) * (parts)*TILE_PAIRS)
+#define MOST_STEP (TILE_STEP(1) > TILE_STEP(PARTS) ? TILE_STEP(1) : TILE_STEP(PARTS))
+
+/* Where the packed tiles, one of each part, of rows (or columns) 16 i … and group g of k begin. */
+INLINE pair *tile_at(pair *packed, int64_t i, int64_t g, const int parts) {
+    return packed + i * TILE_STEP(parts) + g * parts * TILE_PAIRS;
 }
 
 static int64_t groups_of(int64_t depth) {
@@ -36,34 +45,18 @@ static int64_t groups_of(int64_t depth) {
 /* ---- packing ---- */
 
 /* A from rows of k. Rows that are not there are zeros. */
-static void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, pair *packed) {
+INLINE void pack_rows(int64_t rows, int64_t depth, const float *from, int64_t ld, const int parts, pair *packed) {
     for (int64_t i = 0; i < rows; i += TILE)
         for (int64_t r = 0; r < TILE; r++)
-            for (int64_t g = 0; g < groups_of(depth); g++)
-                _mm512_store_si512((void *)(tile_at(packed, i / TILE, g) + r * TILE),
-                                   i + r < rows ? row_pairs(from + (i + r) * ld + g * GROUP, depth - g * GROUP)
-                                                : _mm512_setzero_si512());
-}
-
-/* Weights come from memory: what is packed next is asked for. It may lie beyond the matrix: nothing is read. */
-INLINE void ask_for(const float *from, int64_t offset) {
-    __builtin_prefetch((const void *)((uintptr_t)from + (uintptr_t)offset * sizeof(float)), 0, 2);
-}
-
-/* 16 pairs of k of 16 columns, `depth` and `cols` of which are left: one pair of all columns in each vector. `next` from
- * them on is what comes next; 0: not known. */
-INLINE void column_square(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, vec square[TILE]) {
-    const vmask mask = v_mask(cols < TILE ? cols : TILE);
-    UNROLL
-    for (int q = 0; q < TILE; q++) {
-        const float *even = from + 2 * q * ld;
-        if (next) {
-            ask_for(even, next);
-            ask_for(even + ld, next);
-        }
-        square[q] = _mm512_castsi512_ps(column_pairs(v_load_tail(even, 2 * q < depth ? mask : v_mask(0)),
-                                                     v_load_tail(even + ld, 2 * q + 1 < depth ? mask : v_mask(0))));
-    }
+            for (int64_t g = 0; g < groups_of(depth); g++) {
+                __m512i part[PARTS] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+                if (i + r < rows)
+                    row_parts(from + (i + r) * ld + g * GROUP, depth - g * GROUP, parts, part);
+                UNROLL
+                for (int p = 0; p < parts; p++)
+                    _mm512_store_si512((void *)(tile_at(packed, i / TILE, g, parts) + p * TILE_PAIRS + r * TILE),
+                                       part[p]);
+            }
 }
 
 INLINE void store_square(pair *to, const vec square[TILE]) {
@@ -72,67 +65,148 @@ INLINE void store_square(pair *to, const vec square[TILE]) {
         _mm512_store_ps((void *)(to + r * TILE), square[r]);
 }
 
-/* A of tn from rows of columns: transposed, so that a row of the tile has one column's pairs. */
-static void pack_columns_as_rows(int64_t cols, int64_t depth, const float *from, int64_t ld, pair *packed) {
-    for (int64_t n = 0; n < cols; n += TILE)
-        for (int64_t g = 0; g < groups_of(depth); g++) {
-            vec square[TILE];
-            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, 0, square);
-            v_transpose(square);
-            store_square(tile_at(packed, n / TILE, g), square);
-        }
+/* Pair q of k of 16 columns, `depth` and `cols` of which are left. */
+INLINE void column_pair(int64_t cols, int64_t depth, const float *from, int64_t ld, int q, const int parts,
+                        __m512i part[PARTS]) {
+    const vmask mask = v_mask(cols < TILE ? cols : TILE);
+    const float *even = from + 2 * q * ld;
+    column_parts(v_load_tail(even, 2 * q < depth ? mask : v_mask(0)),
+                 v_load_tail(even + ld, 2 * q + 1 < depth ? mask : v_mask(0)), parts, part);
 }
 
 /* B of nn and tn from rows of columns. */
-static void pack_columns(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, pair *packed) {
+INLINE void pack_columns(int64_t cols, int64_t depth, const float *from, int64_t ld, const int parts, pair *packed) {
     for (int64_t g = 0; g < groups_of(depth); g++)
         for (int64_t n = 0; n < cols; n += TILE) {
+            pair *to = tile_at(packed, n / TILE, g, parts);
+            UNROLL
+            for (int q = 0; q < TILE; q++) {
+                __m512i part[PARTS];
+                column_pair(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, q, parts, part);
+                UNROLL
+                for (int p = 0; p < parts; p++)
+                    _mm512_store_si512((void *)(to + p * TILE_PAIRS + q * TILE), part[p]);
+            }
+        }
+}
+
+/* A of tn from rows of columns: transposed, so that a row of the tile has one column's pairs. */
+INLINE void pack_columns_as_rows(int64_t cols, int64_t depth, const float *from, int64_t ld, const int parts,
+                                 pair *packed) {
+    pack_columns(cols, depth, from, ld, parts, packed);
+    for (int64_t i = 0; i < cols; i += TILE)
+        for (int64_t t = 0; t < groups_of(depth) * parts; t++) {
+            pair *at = tile_at(packed, i / TILE, 0, parts) + t * TILE_PAIRS;
             vec square[TILE];
-            column_square(cols - n, depth - g * GROUP, from + g * GROUP * ld + n, ld, next, square);
-            store_square(tile_at(packed, n / TILE, g), square);
+            UNROLL
+            for (int r = 0; r < TILE; r++)
+                square[r] = v_load((const void *)(at + r * TILE));
+            v_transpose(square);
+            store_square(at, square);
         }
 }
 
 /* B of nt from rows of k. */
-static void pack_transposed(int64_t cols, int64_t depth, const float *from, int64_t ld, int64_t next, pair *packed) {
+INLINE void pack_transposed(int64_t cols, int64_t depth, const float *from, int64_t ld, const int parts, pair *packed) {
     for (int64_t n = 0; n < cols; n += TILE)
         for (int64_t g = 0; g < groups_of(depth); g++) {
-            vec square[TILE];
             const float *corner = from + n * ld + g * GROUP;
-            any_square(cols - n, depth - g * GROUP, corner, ld, square);
-            for (int64_t r = 0; r < TILE && next; r++) {
-                ask_for(corner, r * ld + next);
-                ask_for(corner, r * ld + next + TILE);
+            const int64_t rows = cols - n, count = depth - g * GROUP;
+            pair *to = tile_at(packed, n / TILE, g, parts);
+            vec square[TILE];
+            if (parts == 1) {
+                any_square(rows, count, corner, ld, square);
+                store_square(to, square);
+            } else if (rows >= TILE && count >= GROUP) {
+                store_square_parts(true, TILE, GROUP, corner, ld, TILE_PAIRS, to);
+            } else {
+                store_square_parts(false, rows, count, corner, ld, TILE_PAIRS, to);
             }
-            store_square(tile_at(packed, n / TILE, g), square);
         }
 }
 
-/* The same from rows stored as bf16. With `ask` the same rows' place in the next panel is asked for. */
-static void pack_stored(int64_t cols, int64_t depth, const uint8_t *from, size_t stride, bool ask, pair *packed) {
+/* The same from rows stored as bf16. */
+static void pack_stored(int64_t cols, int64_t depth, const uint8_t *from, size_t stride, pair *packed) {
     for (int64_t n = 0; n < cols; n += TILE)
         for (int64_t g = 0; g < groups_of(depth); g++) {
             vec square[TILE];
-            stored_square(cols - n, depth - g * GROUP, from + (size_t)n * stride + 2 * g * GROUP, stride,
-                          ask ? (size_t)cols * stride : 0, square);
-            store_square(tile_at(packed, n / TILE, g), square);
+            stored_square(cols - n, depth - g * GROUP, from + (size_t)n * stride + 2 * g * GROUP, stride, 0, square);
+            store_square(tile_at(packed, n / TILE, g, 1), square);
         }
+}
+
+/* ---- what comes next ---- */
+
+/* Weights come from memory, and while tiles are multiplied a processor has little else to do: then what will be packed next is
+ * asked for, line by line at an even pace (all at once it would have to wait for the lines that it may ask for at a time). */
+typedef struct ahead {
+    const char *row;
+    int64_t stride, bytes; /* of a row, in bytes; of which so many are wanted */
+    int64_t rows;          /* left, this one included */
+    int64_t at;            /* in this row */
+    int64_t pace;          /* lines at a time */
+} ahead;
+
+#define LINE_BYTES 64
+
+static ahead ask_for(const void *from, int64_t stride, int64_t rows, int64_t bytes, int64_t times) {
+    const int64_t lines = rows * ((bytes + LINE_BYTES - 1) / LINE_BYTES);
+    return (ahead){from, stride, bytes, rows, 0, (lines + times - 1) / times};
+}
+
+INLINE void ask_some(ahead *next) {
+    for (int64_t i = next->pace; i > 0 && next->rows > 0; i--) {
+        __builtin_prefetch(next->row + next->at, 0, 2);
+        next->at += LINE_BYTES;
+        if (next->at >= next->bytes) {
+            next->at = 0;
+            next->row += next->stride;
+            next->rows--;
+        }
+    }
 }
 
 /* ---- tiles ---- */
 
-/* Two tiles of rows by two of columns of C, or one where `second_…` is false (compile-time constants). */
-INLINE void sum_tiles(const pair *a, const pair *b, int64_t groups, float *c, int64_t ldc, bool add,
-                      const bool second_rows, const bool second_columns) {
+/* Two tiles of rows by two of columns of C, or one where `second_…` is false, of which `parts` are multiplied (all three are
+ * compile-time constants). */
+typedef struct square {
+    const bool second_rows, second_columns;
+    const int parts;
+} square;
+
+/* Part p of A into tiles 4 and 5, of B into 6 and 7. */
+INLINE void load_rows(const square s, const pair *a, int p) {
+    TILE_LOAD(4, a + p * TILE_PAIRS, TILE_ROW_BYTES);
+    if (s.second_rows)
+        TILE_LOAD(5, a + TILE_STEP(s.parts) + p * TILE_PAIRS, TILE_ROW_BYTES);
+}
+INLINE void load_columns(const square s, const pair *b, int p) {
+    TILE_LOAD(6, b + p * TILE_PAIRS, TILE_ROW_BYTES);
+    if (s.second_columns)
+        TILE_LOAD(7, b + TILE_STEP(s.parts) + p * TILE_PAIRS, TILE_ROW_BYTES);
+}
+INLINE void multiply_loaded(const square s) {
+    TILE_DOT_BF16(0, 4, 6);
+    if (s.second_columns)
+        TILE_DOT_BF16(1, 4, 7);
+    if (s.second_rows)
+        TILE_DOT_BF16(2, 5, 6);
+    if (s.second_rows && s.second_columns)
+        TILE_DOT_BF16(3, 5, 7);
+}
+
+INLINE void sum_tiles(const square s, const pair *a, const pair *b, int64_t groups, float *c, int64_t ldc, bool add,
+                      ahead *next) {
     const int64_t c_bytes = ldc * (int64_t)sizeof(float);
     float *below = c + TILE * ldc;
     if (add) {
         TILE_LOAD(0, c, c_bytes);
-        if (second_columns)
+        if (s.second_columns)
             TILE_LOAD(1, c + TILE, c_bytes);
-        if (second_rows)
+        if (s.second_rows)
             TILE_LOAD(2, below, c_bytes);
-        if (second_rows && second_columns)
+        if (s.second_rows && s.second_columns)
             TILE_LOAD(3, below + TILE, c_bytes);
     } else {
         TILE_ZERO(0);
@@ -140,48 +214,51 @@ INLINE void sum_tiles(const pair *a, const pair *b, int64_t groups, float *c, in
         TILE_ZERO(2);
         TILE_ZERO(3);
     }
-    for (; groups > 0; groups--, a += TILE_PAIRS, b += TILE_PAIRS) {
-        TILE_LOAD(4, a, TILE_ROW_BYTES);
-        TILE_LOAD(6, b, TILE_ROW_BYTES);
-        TILE_DOT_BF16(0, 4, 6);
-        if (second_columns) {
-            TILE_LOAD(7, b + GROUPS * TILE_PAIRS, TILE_ROW_BYTES);
-            TILE_DOT_BF16(1, 4, 7);
-        }
-        if (second_rows) {
-            TILE_LOAD(5, a + GROUPS * TILE_PAIRS, TILE_ROW_BYTES);
-            TILE_DOT_BF16(2, 5, 6);
-        }
-        if (second_rows && second_columns)
-            TILE_DOT_BF16(3, 5, 7);
+    for (; groups > 0; groups--, a += s.parts * TILE_PAIRS, b += s.parts * TILE_PAIRS) {
+        load_rows(s, a, 0);
+        load_columns(s, b, 0);
+        multiply_loaded(s);
+        ask_some(next);
+        if (s.parts == 1)
+            continue;
+        load_columns(s, b, 2); /* parts (A, B): 0 2, 0 1, 1 1, 1 0, 2 0; each tile that stays is used again */
+        multiply_loaded(s);
+        load_columns(s, b, 1);
+        multiply_loaded(s);
+        load_rows(s, a, 1);
+        multiply_loaded(s);
+        load_columns(s, b, 0);
+        multiply_loaded(s);
+        load_rows(s, a, 2);
+        multiply_loaded(s);
     }
     TILE_STORE(0, c, c_bytes);
-    if (second_columns)
+    if (s.second_columns)
         TILE_STORE(1, c + TILE, c_bytes);
-    if (second_rows)
+    if (s.second_rows)
         TILE_STORE(2, below, c_bytes);
-    if (second_rows && second_columns)
+    if (s.second_rows && s.second_columns)
         TILE_STORE(3, below + TILE, c_bytes);
 }
 
-static void sum_any_tiles(const pair *a, const pair *b, int64_t groups, float *c, int64_t ldc, bool add,
-                          bool second_rows, bool second_columns) {
+INLINE void sum_any_tiles(const int parts, bool second_rows, bool second_columns, const pair *a, const pair *b,
+                          int64_t groups, float *c, int64_t ldc, bool add, ahead *next) {
     if (second_rows && second_columns)
-        sum_tiles(a, b, groups, c, ldc, add, true, true);
+        sum_tiles((square){true, true, parts}, a, b, groups, c, ldc, add, next);
     else if (second_rows)
-        sum_tiles(a, b, groups, c, ldc, add, true, false);
+        sum_tiles((square){true, false, parts}, a, b, groups, c, ldc, add, next);
     else if (second_columns)
-        sum_tiles(a, b, groups, c, ldc, add, false, true);
+        sum_tiles((square){false, true, parts}, a, b, groups, c, ldc, add, next);
     else
-        sum_tiles(a, b, groups, c, ldc, add, false, false);
+        sum_tiles((square){false, false, parts}, a, b, groups, c, ldc, add, next);
 }
 
 /* rows x cols of C, at most 32 each; what is no whole tile goes through a copy. */
-static void sum_square(const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc, bool add, int64_t rows,
-                       int64_t cols) {
+INLINE void sum_square(const int parts, const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc, bool add,
+                       int64_t rows, int64_t cols, ahead *next) {
     const bool second_rows = rows > TILE, second_columns = cols > TILE;
     if (rows % TILE == 0 && cols % TILE == 0) {
-        sum_any_tiles(a, b, groups, C, ldc, add, second_rows, second_columns);
+        sum_any_tiles(parts, second_rows, second_columns, a, b, groups, C, ldc, add, next);
         return;
     }
     _Alignas(64) float copy[PANEL * PANEL];
@@ -194,7 +271,7 @@ static void sum_square(const pair *a, const pair *b, int64_t groups, float *C, i
         for (int64_t r = rows; r < PANEL; r++)
             memset(copy + r * PANEL, 0, PANEL * sizeof *copy);
     }
-    sum_any_tiles(a, b, groups, copy, PANEL, add, second_rows, second_columns);
+    sum_any_tiles(parts, second_rows, second_columns, a, b, groups, copy, PANEL, add, next);
     for (int64_t r = 0; r < rows; r++) {
         v_store_tail(C + r * ldc, low, v_load(copy + r * PANEL));
         if (second_columns)
@@ -202,24 +279,34 @@ static void sum_square(const pair *a, const pair *b, int64_t groups, float *C, i
     }
 }
 
-/* A packed block of A by a packed panel of B. Rows of C that are to be added to are asked for one square ahead. */
-static void multiply_panel(const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc, bool add, int64_t rows,
-                           int64_t cols) {
-    for (int64_t i = 0; i < rows; i += PANEL) {
-        const int64_t ahead = i + 2 * PANEL < rows ? i + 2 * PANEL : rows;
-        for (int64_t r = i + PANEL; r < ahead; r++) {
-            __builtin_prefetch(C + r * ldc, 1, 3);
-            __builtin_prefetch(C + r * ldc + cols - 1, 1, 3);
-        }
-        sum_square(a + i / TILE * GROUPS * TILE_PAIRS, b, groups, C + i * ldc, ldc, add,
-                   rows - i < PANEL ? rows - i : PANEL, cols);
-    }
+/* A packed block of A by a packed panel of B. */
+INLINE void multiply_panel(const int parts, const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc,
+                           bool add, int64_t rows, int64_t cols, ahead *next) {
+    for (int64_t i = 0; i < rows; i += PANEL)
+        sum_square(parts, a + i / TILE * TILE_STEP(parts), b, groups, C + i * ldc, ldc, add,
+                   rows - i < PANEL ? rows - i : PANEL, cols, next);
 }
 
-INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B,
-                     int64_t ldb, float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * GROUPS * TILE_PAIRS], b[2 * GROUPS * TILE_PAIRS];
-    if (M <= 0 || N <= 0 || K <= 0) { /* nothing to compute, or an empty sum */
+/* The panel of B behind (n, k): the next columns, or the first ones of the next block of k. */
+INLINE ahead panel_after(const kind what, const int parts, int64_t N, int64_t K, const float *B, int64_t ldb, int64_t n,
+                         int64_t k, int64_t times) {
+    n += PANEL;
+    if (n >= N) {
+        n = 0;
+        k += DEPTH(parts);
+    }
+    if (k >= K)
+        return (ahead){0};
+    const int64_t cols = N - n < PANEL ? N - n : PANEL, depth = K - k < DEPTH(parts) ? K - k : DEPTH(parts);
+    const int64_t size = (int64_t)sizeof *B;
+    return what == NT ? ask_for(B + n * ldb + k, ldb * size, cols, depth * size, times)
+                      : ask_for(B + k * ldb + n, ldb * size, depth, cols * size, times);
+}
+
+INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
+                     const float *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+    _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[2 * MOST_STEP]; /* as in three parts, the most */
+    if (M <= 0 || N <= 0 || K <= 0) {                             /* nothing to compute, or an empty sum */
         for (int64_t i = 0; i < M && !add; i++)
             for (int64_t n = 0; n < N; n++)
                 C[i * ldc + n] = 0;
@@ -228,61 +315,64 @@ INLINE void multiply(const kind what, int64_t M, int64_t N, int64_t K, const flo
     TILES_BEGIN();
     for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
         const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-        for (int64_t k = 0; k < K; k += DEPTH) {
-            const int64_t depth = K - k < DEPTH ? K - k : DEPTH;
+        for (int64_t k = 0; k < K; k += DEPTH(parts)) {
+            const int64_t depth = K - k < DEPTH(parts) ? K - k : DEPTH(parts), groups = groups_of(depth);
             if (what == TN)
-                pack_columns_as_rows(rows, depth, A + k * lda + i, lda, a);
+                pack_columns_as_rows(rows, depth, A + k * lda + i, lda, parts, a);
             else
-                pack_rows(rows, depth, A + i * lda + k, lda, a);
+                pack_rows(rows, depth, A + i * lda + k, lda, parts, a);
             for (int64_t n = 0; n < N; n += PANEL) {
                 const int64_t cols = N - n < PANEL ? N - n : PANEL;
                 if (what == NT)
-                    pack_transposed(cols, depth, B + n * ldb + k, ldb, n + PANEL < N ? PANEL * ldb : 0, b);
+                    pack_transposed(cols, depth, B + n * ldb + k, ldb, parts, b);
                 else
-                    pack_columns(cols, depth, B + k * ldb + n, ldb, n + PANEL < N ? PANEL : 0, b);
-                multiply_panel(a, b, groups_of(depth), C + i * ldc + n, ldc, add || k > 0, rows, cols);
+                    pack_columns(cols, depth, B + k * ldb + n, ldb, parts, b);
+                ahead next = panel_after(what, parts, N, K, B, ldb, n, k, (rows + PANEL - 1) / PANEL * groups);
+                multiply_panel(parts, a, b, groups, C + i * ldc + n, ldc, add || k > 0, rows, cols, &next);
             }
         }
     }
     TILES_END();
 }
 
-void sgm_amx_matmul_nt(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                       float *C, int64_t ldc, bool add) {
-    multiply(NT, M, N, K, A, lda, B, ldb, C, ldc, add);
-}
-
-void sgm_amx_matmul_nn(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                       float *C, int64_t ldc, bool add) {
-    multiply(NN, M, N, K, A, lda, B, ldb, C, ldc, add);
-}
-
-void sgm_amx_matmul_tn(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb,
-                       float *C, int64_t ldc, bool add) {
-    multiply(TN, M, N, K, A, lda, B, ldb, C, ldc, add);
-}
+#define PRODUCT(name, what, parts)                                                                                     \
+    void name(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, float *C,     \
+              int64_t ldc, bool add) {                                                                                 \
+        multiply(what, parts, M, N, K, A, lda, B, ldb, C, ldc, add);                                                   \
+    }
+PRODUCT(sgm_amx_matmul_nt, NT, 1)
+PRODUCT(sgm_amx_matmul_nn, NN, 1)
+PRODUCT(sgm_amx_matmul_tn, TN, 1)
+PRODUCT(sgm_amx_matmul_nt_x6, NT, PARTS)
+PRODUCT(sgm_amx_matmul_nn_x6, NN, PARTS)
+PRODUCT(sgm_amx_matmul_tn_x6, TN, PARTS)
+#undef PRODUCT
 
 /* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
 void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B, size_t stride,
                            float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * GROUPS * TILE_PAIRS], b[2 * GROUPS * TILE_PAIRS];
+    _Alignas(64) pair a[ROW_TILES * TILE_STEP(1)], b[2 * TILE_STEP(1)];
     TILES_BEGIN();
     for (int64_t i = 0, rows; i < M; i += rows) {
         rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-        const int64_t tiles = (rows + TILE - 1) / TILE, part = ROW_TILES / tiles * DEPTH; /* k whose A fits */
+        const int64_t tiles = (rows + TILE - 1) / TILE, part = ROW_TILES / tiles * DEPTH(1); /* k whose A fits */
         for (int64_t first = 0; first < K; first += part) {
             const int64_t last = K - first < part ? K : first + part;
-            for (int64_t k = first; k < last; k += DEPTH)
-                pack_rows(rows, last - k < DEPTH ? last - k : DEPTH, A + i * lda + k, lda,
-                          tile_at(a, (k - first) / DEPTH * tiles, 0));
+            for (int64_t k = first; k < last; k += DEPTH(1))
+                pack_rows(rows, last - k < DEPTH(1) ? last - k : DEPTH(1), A + i * lda + k, lda, 1,
+                          tile_at(a, (k - first) / DEPTH(1) * tiles, 0, 1));
             for (int64_t n = 0; n < N; n += PANEL) {
                 const int64_t cols = N - n < PANEL ? N - n : PANEL;
-                for (int64_t k = first; k < last; k += DEPTH) {
-                    const int64_t depth = last - k < DEPTH ? last - k : DEPTH;
-                    pack_stored(cols, depth, (const uint8_t *)B + (size_t)n * stride + 2 * k, stride, n + 2 * cols <= N,
-                                b);
-                    multiply_panel(tile_at(a, (k - first) / DEPTH * tiles, 0), b, groups_of(depth), C + i * ldc + n,
-                                   ldc, add || k > 0, rows, cols);
+                for (int64_t k = first; k < last; k += DEPTH(1)) {
+                    const int64_t depth = last - k < DEPTH(1) ? last - k : DEPTH(1);
+                    const uint8_t *panel = (const uint8_t *)B + (size_t)n * stride + 2 * k;
+                    pack_stored(cols, depth, panel, stride, b);
+                    ahead next = {0};
+                    if (n + 2 * PANEL <= N)
+                        next = ask_for(panel + PANEL * stride, (int64_t)stride, PANEL, 2 * depth,
+                                       (rows + PANEL - 1) / PANEL * groups_of(depth));
+                    multiply_panel(1, tile_at(a, (k - first) / DEPTH(1) * tiles, 0, 1), b, groups_of(depth),
+                                   C + i * ldc + n, ldc, add || k > 0, rows, cols, &next);
                 }
             }
         }

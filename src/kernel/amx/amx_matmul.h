@@ -6,6 +6,7 @@
 #include "kernel/kernels.h"
 
 sgm_matmul sgm_amx_matmul_nt, sgm_amx_matmul_nn, sgm_amx_matmul_tn;
+sgm_matmul sgm_amx_matmul_nt_x6, sgm_amx_matmul_nn_x6, sgm_amx_matmul_tn_x6;
 
 /* B (N, K) stored as bf16 at any address, `stride` bytes between rows; the rest as matmul_nt. */
 void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B, size_t stride,

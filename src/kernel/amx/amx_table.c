@@ -88,4 +88,7 @@ const sgm_kernels sgm_kernels_amx = {
     .matmul_nt_bf16 = sgm_amx_matmul_nt,
     .matmul_nn_bf16 = sgm_amx_matmul_nn,
     .matmul_tn_bf16 = sgm_amx_matmul_tn,
+    .matmul_nt_bf16x6 = sgm_amx_matmul_nt_x6,
+    .matmul_nn_bf16x6 = sgm_amx_matmul_nn_x6,
+    .matmul_tn_bf16x6 = sgm_amx_matmul_tn_x6,
 };

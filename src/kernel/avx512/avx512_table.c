@@ -45,6 +45,7 @@ const sgm_kernels sgm_kernels_avx512 = {
     .usable = sgm_cpu_has_avx512,
     .bf16_group = 1,
     SIMD_ENTRIES,
+    SIMD_BF16X6_ENTRIES,
     SIMD_BF16_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
     SIMD_TYPED_ENTRIES,

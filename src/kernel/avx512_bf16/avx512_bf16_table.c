@@ -66,6 +66,7 @@ const sgm_kernels sgm_kernels_avx512_bf16 = {
     .usable = sgm_cpu_has_avx512_bf16,
     .bf16_group = 2,
     SIMD_ENTRIES,
+    SIMD_BF16X6_ENTRIES,
     SIMD_ATTENTION_ENTRIES,
     SIMD_TYPED_ENTRIES,
     .matmul_nt_bf16 = sgm_avx512_bf16_matmul_nt,

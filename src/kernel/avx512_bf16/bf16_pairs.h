@@ -48,38 +48,54 @@ INLINE vec two_halves(const float *first, const float *second, bool second_exist
                               1);
 }
 
+/* 16 floats (`h` = 0: the first, 1: the second ones of 32) of 16 rows as vectors of which two make one of pairs: in low[i] and
+ * high[i] rows r and r + 4 lie in halves, r = 0 … 3 and 8 … 11. `count` floats of `rows` rows exist (`full`: all). */
+INLINE void load_halves(const bool full, int64_t rows, int64_t count, const float *from, int64_t ld, int h, vec low[8],
+                        vec high[8]) {
+    UNROLL
+    for (int i = 0; i < 8; i++) {
+        const int64_t row = 8 * (i / 4) + i % 4;
+        const float *first = from + row * ld, *second = first + 4 * ld;
+        const int64_t exist = full || row < rows ? count : 0;
+        const bool both = full || row + 4 < rows;
+        low[i] = two_halves(first, second, both, full, 16 * h, exist);
+        high[i] = two_halves(first, second, both, full, 16 * h + 8, exist);
+    }
+}
+
+/* square[q] = pair q of 16 rows, q = 0 … 7, from vectors of pairs in which rows r and r + 4 fill quarters in turn: quarters of
+ * four vectors are transposed in place and then exchanged. */
+INLINE void exchange_quarters(const vec y[8], vec square[8]) {
+    vec t[2][4];
+    UNROLL
+    for (int g = 0; g < 2; g++) { /* rows 8g … 8g + 7 */
+        const vec *z = y + 4 * g;
+        const vec a = _mm512_unpacklo_ps(z[0], z[1]), b = _mm512_unpackhi_ps(z[0], z[1]);
+        const vec c = _mm512_unpacklo_ps(z[2], z[3]), d = _mm512_unpackhi_ps(z[2], z[3]);
+        t[g][0] = _mm512_shuffle_ps(a, c, 0x44);
+        t[g][1] = _mm512_shuffle_ps(a, c, 0xEE);
+        t[g][2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[g][3] = _mm512_shuffle_ps(b, d, 0xEE);
+    }
+    UNROLL
+    for (int q = 0; q < 4; q++) {
+        square[q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0x44);
+        square[4 + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0xEE);
+    }
+}
+
 /* square[q] = pair q of 16 rows, one in each lane: `count` floats of `rows` rows exist (`full`: 32 of 16), the rest are
- * zeros. A row's pairs fill a quarter of a vector four by four: rows r and r + 4 are loaded into halves, which after
- * conversion are quarters; quarters of four vectors are transposed in place and then exchanged. */
+ * zeros. */
 INLINE void load_square(const bool full, int64_t rows, int64_t count, const float *from, int64_t ld,
                         vec square[WIDTH]) {
     UNROLL
     for (int h = 0; h < 2; h++) { /* pairs 8h … 8h + 7 */
-        vec t[2][4];
+        vec low[8], high[8], y[8];
+        load_halves(full, rows, count, from, ld, h, low, high);
         UNROLL
-        for (int g = 0; g < 2; g++) { /* rows 8g … 8g + 7 */
-            vec y[4];
-            UNROLL
-            for (int r = 0; r < 4; r++) {
-                const int64_t row = 8 * g + r;
-                const float *first = from + row * ld, *second = first + 4 * ld;
-                const int64_t exist = full || row < rows ? count : 0;
-                const bool both = full || row + 4 < rows;
-                y[r] = _mm512_castsi512_ps(to_pairs(two_halves(first, second, both, full, 16 * h + 8, exist),
-                                                    two_halves(first, second, both, full, 16 * h, exist)));
-            }
-            const vec a = _mm512_unpacklo_ps(y[0], y[1]), b = _mm512_unpackhi_ps(y[0], y[1]);
-            const vec c = _mm512_unpacklo_ps(y[2], y[3]), d = _mm512_unpackhi_ps(y[2], y[3]);
-            t[g][0] = _mm512_shuffle_ps(a, c, 0x44);
-            t[g][1] = _mm512_shuffle_ps(a, c, 0xEE);
-            t[g][2] = _mm512_shuffle_ps(b, d, 0x44);
-            t[g][3] = _mm512_shuffle_ps(b, d, 0xEE);
-        }
-        UNROLL
-        for (int q = 0; q < 4; q++) {
-            square[8 * h + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0x44);
-            square[8 * h + 4 + q] = _mm512_shuffle_f32x4(t[0][q], t[1][q], 0xEE);
-        }
+        for (int i = 0; i < 8; i++)
+            y[i] = _mm512_castsi512_ps(to_pairs(high[i], low[i]));
+        exchange_quarters(y, square + 8 * h);
     }
 }
 

@@ -390,3 +390,6 @@ static void matmul_nt(int64_t M, int64_t N, int64_t K, const float *A, int64_t l
         n += width;
     }
 }
+
+/* Products as exact as in f32, for tables that have no faster way than f32. */
+#define SIMD_BF16X6_ENTRIES .matmul_nt_bf16x6 = matmul_nt, .matmul_nn_bf16x6 = matmul_nn, .matmul_tn_bf16x6 = matmul_tn
