@@ -19,6 +19,8 @@ typedef struct sgm_attention_kind {
     bool
         newest_first; /* blocks of keys and parts go from the newest to the oldest; else from the oldest to the newest */
     bool rescales;    /* `step` says what to multiply y with before the block's values are added */
+    bool
+        in_bf16; /* with train.compute=bf16 its products are too: gradients do not come from differences of near equals */
     void (*begin)(int64_t rows, const sgm_attention_state *to); /* all but y */
     /* Scores of a block (tile->rows, 64), raw products: become weights, in place; `at` moves on, but for y. */
     void (*step)(const sgm_kernels *kernels, const sgm_score_tile *tile, sgm_real *score, int64_t ld,
@@ -65,6 +67,7 @@ typedef struct sgm_key_block {
     const void *keys, *values; /* (S, 64) and (64, S) */
     int64_t value_stride;
     const float *key_scale, *value_scale; /* NULL: none */
+    bool cached;                          /* of inference's pages: products are in f32 */
 } sgm_key_block;
 
 /* The first `count` keys of the block, for `rows` rows of queries: few read them as they are stored, many widened (the same
@@ -72,9 +75,14 @@ typedef struct sgm_key_block {
 sgm_key_block sgm_key_block_get(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment,
                                 int64_t head, int64_t block, int64_t count, int64_t rows, sgm_real *keys,
                                 sgm_real *values);
-/* C (M, N) = or += A · B, B of the block. */
-void sgm_key_multiply(const sgm_kernels *kernels, sgm_kv_type type, int64_t M, int64_t N, int64_t K, const sgm_real *A,
-                      int64_t lda, const void *B, int64_t ldb, sgm_real *C, int64_t ldc, bool add);
+/* In what training multiplies queries, keys, values and weights. The six products of bf16x6 do not pay in blocks of 64. */
+static inline sgm_compute sgm_attention_compute(const sgm_walk *walk, const sgm_attention_kind *kind) {
+    return kind->in_bf16 && walk->compute == SGM_COMPUTE_BF16 ? SGM_COMPUTE_BF16 : SGM_COMPUTE_F32;
+}
+/* C (M, N) = or += A · B, B the keys (S, 64) or the values (64, S) of the block. */
+void sgm_key_multiply(const sgm_kernels *kernels, sgm_compute compute, const sgm_key_block *block, bool values,
+                      int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, sgm_real *C, int64_t ldc,
+                      bool add);
 /* Inference: new keys and values of rows [begin, end) of the segment go to its pages; heads [head, head + heads). `scratch`: S
  * elements. */
 void sgm_key_append(const sgm_kernels *kernels, const sgm_node *node, const sgm_segment *segment, int64_t begin,

@@ -10,6 +10,7 @@
 
 #include "attention/attention.h"
 #include "base/memory.h"
+#include "tensor/products.h"
 
 enum { BLOCK = SGM_KEY_BLOCK, SLICE = 16 };
 
@@ -19,6 +20,7 @@ typedef struct gradients {
     sgm_real *mass, *dot; /* (T, H): the saved numbers or, where there are none, 1; Σ dy·y */
     sgm_real *dq, *dk, *dv;
     sgm_real *keys, *values; /* this thread's: block j transposed, (S, 64) */
+    sgm_matmul *nn, *tn;
 } gradients;
 
 static size_t dots_bytes(const sgm_node *node) {
@@ -58,15 +60,15 @@ static void tile_backward(const sgm_kernels *kernels, const sgm_node *node, cons
                                  .scale = (sgm_real)(1 / __builtin_sqrt((double)S))};
         if (i != j && a->kind->is_done && a->kind->is_done(g->mass + place, a->heads, rows))
             continue;
-        kernels->matmul_nn(rows, seen, S, q_at, width, g->keys, BLOCK, p, BLOCK, false);
-        kernels->matmul_nn(rows, seen, S, dy_at, width, g->values, BLOCK, dp, BLOCK, false);
+        g->nn(rows, seen, S, q_at, width, g->keys, BLOCK, p, BLOCK, false);
+        g->nn(rows, seen, S, dy_at, width, g->values, BLOCK, dp, BLOCK, false);
         a->kind->step_backward(kernels, &scores, p, dp, BLOCK, g->mass + place, g->dot + place, a->heads);
         if (g->dv)
-            kernels->matmul_tn(seen, S, rows, p, BLOCK, dy_at, width, g->dv + key * narrow + shift, narrow, true);
+            g->tn(seen, S, rows, p, BLOCK, dy_at, width, g->dv + key * narrow + shift, narrow, true);
         if (g->dk)
-            kernels->matmul_tn(seen, S, rows, dp, BLOCK, q_at, width, g->dk + key * narrow + shift, narrow, true);
+            g->tn(seen, S, rows, dp, BLOCK, q_at, width, g->dk + key * narrow + shift, narrow, true);
         if (g->dq)
-            kernels->matmul_nn(rows, S, seen, dp, BLOCK, k, narrow, g->dq + (row + at) * width + head * S, width, true);
+            g->nn(rows, S, seen, dp, BLOCK, k, narrow, g->dq + (row + at) * width + head * S, width, true);
     }
 }
 
@@ -102,7 +104,11 @@ void sgm_attention_backward(sgm_walk *walk, sgm_node *node) {
     const sgm_attention_args *a = node->args;
     int64_t width = node->in[0].cols, S = width / a->heads, begin, end;
     sgm_real *dot = node->workspace;
-    gradients g = {.dy = sgm_gradient_out(walk, node, 0), .mass = node->saved, .dot = dot};
+    gradients g = {.dy = sgm_gradient_out(walk, node, 0),
+                   .mass = node->saved,
+                   .dot = dot,
+                   .nn = sgm_product_kernel(walk->kernels, SGM_NN, sgm_attention_compute(walk, a->kind)),
+                   .tn = sgm_product_kernel(walk->kernels, SGM_TN, sgm_attention_compute(walk, a->kind))};
     char *after = (char *)node->workspace + dots_bytes(node);
     bool saved = node->op->saved_bytes != NULL;
     if (!saved) {

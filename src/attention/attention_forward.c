@@ -128,6 +128,7 @@ static size_t scratch_lay_out(const sgm_node *node, char *memory, scratch *s) {
 /* What a forward pass works with on one thread. */
 typedef struct pass {
     const sgm_kernels *kernels;
+    sgm_compute compute;
     const sgm_node *node;
     const sgm_attention_args *args;
     int64_t group, S;
@@ -165,14 +166,13 @@ static void attend(const pass *p, const tile *t, int64_t head, int64_t index, co
                                      .value_scale = b.value_scale};
             if (n > 0 && is_done(p, &at, count))
                 continue;
-            sgm_key_multiply(kernels, b.type, count, seen, S, p->own.q + r * S, S, b.keys, BLOCK, p->own.score, BLOCK,
+            sgm_key_multiply(kernels, p->compute, &b, false, count, seen, S, p->own.q + r * S, S, p->own.score, BLOCK,
                              false);
             kind->step(kernels, &scores, p->own.score, BLOCK, &at, p->own.rescale);
             for (int64_t i = 0; kind->rescales && n > 0 && i < count; i++)
                 if (p->own.rescale[i] != 1)
                     kernels->scale(S, p->own.rescale[i], at.y + i * S, at.y + i * S);
-            sgm_key_multiply(kernels, b.type, count, S, seen, p->own.score, BLOCK, b.values, b.value_stride, at.y, S,
-                             n > 0);
+            sgm_key_multiply(kernels, p->compute, &b, true, count, S, seen, p->own.score, BLOCK, at.y, S, n > 0);
         }
     }
 }
@@ -273,7 +273,11 @@ static void merge_parts(const pass *p, sgm_worker *worker, sgm_real *waiting) {
 
 void sgm_attention_forward(sgm_walk *walk, sgm_node *node) {
     const sgm_attention_args *a = node->args;
-    pass p = {.kernels = walk->kernels, .node = node, .args = a, .group = a->heads / a->kv_heads};
+    pass p = {.kernels = walk->kernels,
+              .compute = sgm_attention_compute(walk, a->kind),
+              .node = node,
+              .args = a,
+              .group = a->heads / a->kv_heads};
     p.S = node->in[0].cols / a->heads;
     size_t own = scratch_lay_out(node, NULL, &p.own);
     (void)scratch_lay_out(node, (char *)node->workspace + (size_t)walk->worker->thread * own, &p.own);

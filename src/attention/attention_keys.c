@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "attention/attention.h"
+#include "tensor/products.h"
 
 enum { BLOCK = SGM_KEY_BLOCK, FEW_ROWS = 8 /* up to so many rows multiply with keys and values as they are stored */ };
 
@@ -18,12 +19,12 @@ sgm_key_block sgm_key_block_get(const sgm_kernels *kernels, const sgm_node *node
     if (!segment->past) {
         int64_t at = (segment->row + block * BLOCK) * narrow + head * S;
         kernels->transpose(count, S, node->in[1].data + at, narrow, keys, BLOCK);
-        return (sgm_key_block){SGM_KV_F32, keys, node->in[2].data + at, narrow, NULL, NULL};
+        return (sgm_key_block){SGM_KV_F32, keys, node->in[2].data + at, narrow, NULL, NULL, false};
     }
     sgm_kv_type type = segment->past->type;
     const char *page = page_of(segment->past, a, S, head, block);
     const char *after = page + (size_t)(S * BLOCK) * sgm_kv_element_bytes(type);
-    sgm_key_block stored = {type, page, after, S, NULL, NULL};
+    sgm_key_block stored = {type, page, after, S, NULL, NULL, true};
     if (type == SGM_KV_Q8) {
         stored.key_scale = (const float *)(const void *)(after + S * BLOCK);
         stored.value_scale = stored.key_scale + BLOCK;
@@ -37,14 +38,18 @@ sgm_key_block sgm_key_block_get(const sgm_kernels *kernels, const sgm_node *node
         kernels->int8_widen(S * BLOCK, stored.keys, keys);
         kernels->int8_widen(count * S, stored.values, values);
     }
-    return (sgm_key_block){SGM_KV_F32, keys, values, S, stored.key_scale, stored.value_scale};
+    return (sgm_key_block){SGM_KV_F32, keys, values, S, stored.key_scale, stored.value_scale, true};
 }
 
-void sgm_key_multiply(const sgm_kernels *kernels, sgm_kv_type type, int64_t M, int64_t N, int64_t K, const sgm_real *A,
-                      int64_t lda, const void *B, int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    if (type == SGM_KV_F32)
-        kernels->matmul_nn(M, N, K, A, lda, B, ldb, C, ldc, add);
-    else if (type == SGM_KV_F16)
+void sgm_key_multiply(const sgm_kernels *kernels, sgm_compute compute, const sgm_key_block *block, bool values,
+                      int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, sgm_real *C, int64_t ldc,
+                      bool add) {
+    const void *B = values ? block->values : block->keys;
+    const int64_t ldb = values ? block->value_stride : BLOCK;
+    if (block->type == SGM_KV_F32)
+        sgm_product_kernel(kernels, SGM_NN, block->cached ? SGM_COMPUTE_F32 : compute)(M, N, K, A, lda, B, ldb, C, ldc,
+                                                                                       add);
+    else if (block->type == SGM_KV_F16)
         kernels->matmul_nn_f16(M, N, K, A, lda, B, ldb, C, ldc, add);
     else
         kernels->matmul_nn_int8(M, N, K, A, lda, B, ldb, C, ldc, add);

@@ -44,6 +44,7 @@ static void step_backward(const sgm_kernels *kernels, const sgm_score_tile *tile
 
 static const sgm_attention_kind kind = {
     .rescales = true,
+    .in_bf16 = true,
     .begin = begin,
     .step = step,
     .merge = merge,

@@ -50,7 +50,7 @@ static const sgm_param train_params[] = {
     {"compute", SGM_PARAM_ENUM, TRAIN(compute), "f32", 1, 0, false, "f32|bf16|bf16x6", "",
      "numbers that products multiply: in bf16 they are faster where the processor multiplies it faster than f32, "
      "`sigmoe doctor` shows both; bf16x6: as exact as f32, by six bf16 products with AMX (else f32); sums, router, "
-     "attention, weights and optimizer stay f32"},
+     "weights and optimizer stay f32"},
     {"recompute", SGM_PARAM_ENUM, TRAIN(recompute), "none", 1, 0, false, "none|layer", "",
      "layer: keep each layer's input and routing only and compute the layer again in the backward pass; the same "
      "numbers in less memory, for a second forward pass"},

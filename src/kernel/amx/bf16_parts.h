@@ -29,8 +29,8 @@ INLINE vec next_part(vec *x, int which) {
 /* 16 pairs of parts, one for each column: the upper halves of two rows. */
 INLINE __m512i upper_halves(vec low, vec high) {
     const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000u);
-    return _mm512_ternarylogic_epi32(upper, _mm512_castps_si512(high),
-                                     _mm512_srli_epi32(_mm512_castps_si512(low), 16), 0xCA);
+    return _mm512_ternarylogic_epi32(upper, _mm512_castps_si512(high), _mm512_srli_epi32(_mm512_castps_si512(low), 16),
+                                     0xCA);
 }
 
 /* As row_pairs, of `parts` parts: 1 (rounded) or all. */
