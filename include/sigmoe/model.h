@@ -29,8 +29,11 @@ typedef struct sgm_model_settings {
     int64_t vocabulary, context;                       /* V, longest sequence in tokens */
     bool tie_embeddings;
     double rope_theta, norm_epsilon;
-    int attention;                  /* sgm_attention */
-    int64_t gate_hidden;            /* width of the router's hidden layer; 0: a linear router */
+    int attention;       /* sgm_attention */
+    int64_t gate_hidden; /* width of the router's hidden layer; 0: a linear router */
+    /* Attention is a mixture too (arXiv 2306.04640): A experts in each layer, each with queries for H heads and an output of
+     * its own, of which a token takes K'; keys and values are the layer's. 0: one dense attention. */
+    int64_t attention_experts, attention_experts_per_token;
     double init_std, gate_init_std; /* of the weights / of the router */
     double embedding_init_std;      /* of the embeddings (and of a head of its own); 0: init_std */
 } sgm_model_settings;
@@ -46,6 +49,26 @@ typedef struct sgm_model_counts {
     int64_t bytes;                   /* f32 weights */
     int64_t training_bytes;          /* weights, gradients, two moments */
 } sgm_model_counts;
+
+/* Whatever is counted by layer and expert (load, traces, run.sqlite, balancers, experts per token) is counted by routed
+ * sub-layer. Without attention experts these are the L layers. With A of them there are two in a layer, each with experts of its
+ * own: number 2l is the attention of layer l, 2l + 1 its feed-forward. Arrays (L, E) are (2L, larger of A and E) then; what lies
+ * behind a sub-layer's own experts is zero. */
+static inline int64_t sgm_routed_layers(int64_t layers, int64_t attention_experts) {
+    return attention_experts > 0 ? 2 * layers : layers;
+}
+static inline bool sgm_routed_is_attention(int64_t attention_experts, int64_t routed) {
+    return attention_experts > 0 && routed % 2 == 0;
+}
+static inline int64_t sgm_routed_experts(int64_t experts, int64_t attention_experts, int64_t routed) {
+    return sgm_routed_is_attention(attention_experts, routed) ? attention_experts : experts;
+}
+static inline int64_t sgm_routed_stride(int64_t experts, int64_t attention_experts) {
+    return attention_experts > experts ? attention_experts : experts;
+}
+static inline int64_t sgm_routed_layer(int64_t attention_experts, int64_t routed) {
+    return attention_experts > 0 ? routed / 2 : routed;
+}
 
 sgm_status sgm_model_settings_from_config(const sgm_config *config, sgm_model_settings *settings, sgm_error *error);
 sgm_status sgm_model_settings_check(const sgm_model_settings *settings, sgm_error *error);

@@ -37,10 +37,12 @@ typedef struct sgm_trace_info {
     int64_t step; /* TRAIN: the step, counted from 1, whose global batch it is; else the checkpoint's; -1: of none */
     uint64_t
         model_hash; /* of the weights that routed (before that step's update) and the bias on selection; 0: unknown */
-    uint64_t tokenizer_hash;                           /* of the tokens' bytes; 0: there was none */
-    int64_t vocabulary, layers, experts, null_experts; /* V, L, E; of E the last so many have no weights */
-    const int64_t *experts_per_token;                  /* (L) K of each layer */
-    const int64_t *expert_bytes; /* (L) mean bytes of one expert's weights as the model stores them; 0: unknown */
+    uint64_t tokenizer_hash; /* of the tokens' bytes; 0: there was none */
+    /* V, L, E; of E the last so many have no weights. With attention experts L counts routed sub-layers (sigmoe/model.h), whose
+     * experts are `attention_experts` and `experts` in turn; 0: the model has none. */
+    int64_t vocabulary, layers, experts, null_experts, attention_experts;
+    const int64_t *experts_per_token; /* (L) K of each layer */
+    const int64_t *expert_bytes;      /* (L) mean bytes of one expert's weights as the model stores them; 0: unknown */
     /* Known from reading; ignored where a trace is made. */
     int64_t tokens, blocks;
     size_t domains;
@@ -69,7 +71,7 @@ typedef struct sgm_trace_block {
 } sgm_trace_block;
 /* Block `index` < blocks. It is overwritten by the next reading. Errors: SGM_EFORMAT it is damaged; SGM_EIO. */
 sgm_status sgm_trace_read(sgm_trace *trace, int64_t index, sgm_trace_block *block, sgm_error *error);
-/* Σ of the router's probabilities over a domain's tokens, (L, E), borrowed; NULL where the end of the trace is missing, or
+/* Σ of the router's probabilities over a domain's tokens, (L, E) or, with attention experts, (L, larger of both), borrowed; NULL where the end of the trace is missing, or
  * who made it did not know them. */
 const double *sgm_trace_probability(const sgm_trace *trace, size_t domain);
 
@@ -117,7 +119,7 @@ typedef struct sgm_trace_load {
     int64_t *computed;      /* (L) of them those that cost a row: neither null nor dropped */
 } sgm_trace_load;
 typedef struct sgm_trace_stats {
-    int64_t layers, experts;
+    int64_t layers, experts, attention_experts; /* as sgm_trace_info has them */
     size_t domains;
     sgm_trace_load all;
     sgm_trace_load *domain; /* (domains) */

@@ -31,7 +31,7 @@ static sgm_status advance(side *s, bool *more, sgm_error *error) {
 }
 
 static sgm_status check_same(const sgm_trace_info *a, const sgm_trace_info *b, sgm_error *error) {
-    bool same = a->layers == b->layers && a->experts == b->experts;
+    bool same = a->layers == b->layers && a->experts == b->experts && a->attention_experts == b->attention_experts;
     for (int64_t l = 0; same && l < a->layers; l++)
         same = a->experts_per_token[l] == b->experts_per_token[l];
     if (!same)
@@ -51,7 +51,7 @@ typedef struct sums {
 } sums;
 
 /* One token in one layer: experts of `a` that are not among those of `b`. */
-static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_t experts, sums *s) {
+static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_t stride, sums *s) {
     int64_t sa = a->block.slots[layer], sb = b->block.slots[layer], count = 0;
     int64_t pa = a->block.first[layer] + a->at * sa, pb = b->block.first[layer] + b->at * sb;
     for (int64_t i = 0; i < sa; i++) {
@@ -59,7 +59,7 @@ static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_
         if (expert == SGM_TRACE_UNUSED)
             continue;
         s->used[layer]++;
-        s->load_a[layer * experts + expert]++;
+        s->load_a[layer * stride + expert]++;
         int64_t j = 0;
         while (j < sb && b->block.expert[pb + j] != expert)
             j++;
@@ -72,13 +72,14 @@ static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_
     }
     for (int64_t j = 0; j < sb; j++)
         if (b->block.expert[pb + j] != SGM_TRACE_UNUSED)
-            s->load_b[layer * experts + b->block.expert[pb + j]]++;
+            s->load_b[layer * stride + b->block.expert[pb + j]]++;
     s->changed[layer] += count;
     return count;
 }
 
 static sgm_status walk(side *a, side *b, sums *s, sgm_error *error) {
     const sgm_trace_info *about = sgm_trace_about(a->trace);
+    int64_t stride = sgm_routed_stride(about->experts, about->attention_experts);
     for (bool more = true, other; more;) {
         sgm_status status = advance(a, &more, error);
         if (!status)
@@ -91,7 +92,7 @@ static sgm_status walk(side *a, side *b, sums *s, sgm_error *error) {
             break;
         int64_t changed = 0;
         for (int64_t l = 0; l < about->layers; l++)
-            changed += compare_layer(a, b, l, about->experts, s);
+            changed += compare_layer(a, b, l, stride, s);
         s->tokens++;
         s->tokens_changed += changed > 0;
     }
@@ -115,11 +116,10 @@ static double load_difference(const int64_t *a, const int64_t *b, int64_t expert
 }
 
 static void report(const sums *s, const sgm_trace_info *about, sgm_trace_comparison *out) {
-    int64_t changed = 0, used = 0;
+    int64_t changed = 0, used = 0, stride = sgm_routed_stride(about->experts, about->attention_experts);
     for (int64_t l = 0; l < about->layers; l++) {
         out->layer_changed[l] = share(s->changed[l], s->used[l]);
-        out->load_difference[l] =
-            load_difference(s->load_a + l * about->experts, s->load_b + l * about->experts, about->experts);
+        out->load_difference[l] = load_difference(s->load_a + l * stride, s->load_b + l * stride, stride);
         changed += s->changed[l];
         used += s->used[l];
     }
@@ -138,7 +138,8 @@ sgm_status sgm_trace_compare(sgm_trace *trace, sgm_trace *against, sgm_trace_com
         return status;
     if (trace == against)
         return sgm_fail(error, SGM_EARGUMENT, "open the file twice", "a trace cannot be read beside itself");
-    size_t layers = (size_t)about->layers, numbers = layers * (size_t)about->experts;
+    size_t layers = (size_t)about->layers,
+           numbers = layers * (size_t)sgm_routed_stride(about->experts, about->attention_experts);
     int64_t *counts = sgm_alloc((2 * layers + 2 * numbers) * sizeof *counts);
     out->layer_changed = sgm_alloc(layers * sizeof *out->layer_changed);
     out->load_difference = sgm_alloc(layers * sizeof *out->load_difference);

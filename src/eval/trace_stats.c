@@ -16,7 +16,7 @@ static sgm_status no_memory(sgm_error *error) {
 static sgm_status load_new(const sgm_trace_info *about, sgm_trace_load *load, sgm_error *error) {
     size_t layers = (size_t)about->layers;
     load->layer = sgm_alloc(layers * sizeof *load->layer);
-    load->load = sgm_alloc(layers * (size_t)about->experts * sizeof *load->load);
+    load->load = sgm_alloc(layers * (size_t)sgm_trace_stride(about) * sizeof *load->load);
     load->computed = sgm_alloc(layers * sizeof *load->computed);
     return load->layer && load->load && load->computed ? SGM_OK : no_memory(error);
 }
@@ -28,7 +28,7 @@ static void load_free(sgm_trace_load *load) {
     *load = (sgm_trace_load){0};
 }
 
-static void count_block(const sgm_trace_block *block, int64_t layers, int64_t experts, sgm_trace_load *domains) {
+static void count_block(const sgm_trace_block *block, int64_t layers, int64_t stride, sgm_trace_load *domains) {
     for (int64_t t = 0; t < block->tokens; t++)
         domains[block->domain[t]].tokens++;
     for (int64_t l = 0; l < layers; l++)
@@ -38,23 +38,24 @@ static void count_block(const sgm_trace_block *block, int64_t layers, int64_t ex
             for (int64_t place = begin; place < begin + block->slots[l]; place++) {
                 if (block->expert[place] == SGM_TRACE_UNUSED)
                     continue;
-                of->load[l * experts + block->expert[place]]++;
+                of->load[l * stride + block->expert[place]]++;
                 of->computed[l] += block->flags[place] == 0;
             }
         }
 }
 
 /* The fields of every layer. `probability` (L, E) sums; NULL: not known. */
-static void summarise(sgm_trace_load *load, int64_t layers, int64_t experts, const double *probability,
+static void summarise(sgm_trace_load *load, const sgm_trace_info *about, const double *probability,
                       const double *none) {
-    for (int64_t l = 0; l < layers; l++) {
+    int64_t stride = sgm_trace_stride(about);
+    for (int64_t l = 0; l < about->layers; l++) {
         sgm_layer_stats *stats = &load->layer[l];
         /* sgm_load only reads from here on */
         sgm_load of = {.tokens = load->tokens,
-                       .experts = experts,
+                       .experts = sgm_trace_experts(about, l),
                        .computed = load->computed[l],
-                       .count = load->load + l * experts,
-                       .probability = (double *)(uintptr_t)(probability ? probability + l * experts : none)};
+                       .count = load->load + l * stride,
+                       .probability = (double *)(uintptr_t)(probability ? probability + l * stride : none)};
         sgm_layer_stats_of(&of, stats);
         if (!probability)
             stats->probability_entropy_over_log_e = stats->correlation = (double)NAN;
@@ -75,7 +76,7 @@ static double entropy(const double *share, int64_t experts) {
  * from n counts, with E the experts that anybody used (Miller and Madow). `share`, `mean`: (E) scratch. */
 static void divergence(const sgm_trace_stats *stats, int64_t layer, double *share, double *mean, double *js,
                        double *noise) {
-    int64_t E = stats->experts, present = 0;
+    int64_t E = sgm_routed_stride(stats->experts, stats->attention_experts), present = 0;
     double entropies = 0, inverse = 0;
     memset(mean, 0, (size_t)E * sizeof *mean);
     for (size_t d = 0; d < stats->domains; d++) {
@@ -111,7 +112,7 @@ static void divergence(const sgm_trace_stats *stats, int64_t layer, double *shar
 
 /* Domains add up to all. *sums (L, E): Σ over the domains; NULL where the trace has none. */
 static sgm_status add_up(const sgm_trace *trace, sgm_trace_stats *stats, double **sums, sgm_error *error) {
-    int64_t L = stats->layers, E = stats->experts;
+    int64_t L = stats->layers, E = sgm_routed_stride(stats->experts, stats->attention_experts);
     *sums = sgm_alloc((size_t)(L * E) * sizeof **sums);
     if (!*sums)
         return no_memory(error);
@@ -135,15 +136,16 @@ static sgm_status add_up(const sgm_trace *trace, sgm_trace_stats *stats, double 
 }
 
 static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double *scratch, sgm_error *error) {
-    int64_t L = stats->layers, E = stats->experts;
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    int64_t L = stats->layers, E = sgm_trace_stride(about);
     double *sums;
     sgm_status status = add_up(trace, stats, &sums, error);
     if (status)
         return status;
     memset(scratch, 0, (size_t)E * sizeof *scratch);
-    summarise(&stats->all, L, E, sums, scratch);
+    summarise(&stats->all, about, sums, scratch);
     for (size_t d = 0; d < stats->domains; d++)
-        summarise(&stats->domain[d], L, E, sgm_trace_probability(trace, d), scratch);
+        summarise(&stats->domain[d], about, sgm_trace_probability(trace, d), scratch);
     sgm_free(sums);
     for (int64_t l = 0; l < L; l++)
         divergence(stats, l, scratch, scratch + E, &stats->domain_divergence_nats[l],
@@ -152,12 +154,14 @@ static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double 
 }
 
 static sgm_status make_room(const sgm_trace_info *about, sgm_trace_stats *stats, sgm_error *error) {
-    uint64_t numbers = (uint64_t)about->layers * (uint64_t)about->experts * (about->domains + 2) * sizeof(int64_t);
+    uint64_t numbers =
+        (uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * (about->domains + 2) * sizeof(int64_t);
     sgm_status status = sgm_memory_check(numbers, "the load of every domain", error);
     if (status)
         return status;
     stats->layers = about->layers;
     stats->experts = about->experts;
+    stats->attention_experts = about->attention_experts;
     stats->domain_divergence_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain_divergence_noise_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain = sgm_alloc((about->domains + 1) * sizeof *stats->domain);
@@ -180,9 +184,9 @@ sgm_status sgm_trace_summarise(sgm_trace *trace, sgm_trace_stats *stats, sgm_err
         sgm_trace_block block;
         status = sgm_trace_read(trace, b, &block, error);
         if (!status)
-            count_block(&block, about->layers, about->experts, stats->domain);
+            count_block(&block, about->layers, sgm_trace_stride(about), stats->domain);
     }
-    double *scratch = status ? NULL : sgm_alloc(2 * (size_t)about->experts * sizeof *scratch);
+    double *scratch = status ? NULL : sgm_alloc(2 * (size_t)sgm_trace_stride(about) * sizeof *scratch);
     if (!status)
         status = scratch ? finish(trace, stats, scratch, error) : no_memory(error);
     sgm_free(scratch);

@@ -37,7 +37,17 @@ enum {
     SGM_TRACE_AT_EXPERTS = 72,
     SGM_TRACE_AT_NULL = 76,
     SGM_TRACE_AT_VOCABULARY = 80,
+    SGM_TRACE_AT_ATTENTION = 88, /* with SGM_TRACE_FEATURE_ATTENTION; else zeros */
 };
+enum { SGM_TRACE_FEATURE_ATTENTION = 1 }; /* required: sub-layers are attention's and the feed-forward's in turn */
+
+/* Experts of a routed sub-layer, and the length of a row of (L, E). */
+static inline int64_t sgm_trace_experts(const sgm_trace_info *about, int64_t layer) {
+    return sgm_routed_experts(about->experts, about->attention_experts, layer);
+}
+static inline int64_t sgm_trace_stride(const sgm_trace_info *about) {
+    return sgm_routed_stride(about->experts, about->attention_experts);
+}
 
 static inline uint64_t sgm_trace_padded(uint64_t bytes) {
     return (bytes + 7) & ~(uint64_t)7;
@@ -89,7 +99,7 @@ typedef struct sgm_trace_recorder {
     int64_t (*domain_of)(const void *context, int64_t row);
     const void *context;
 
-    int64_t layers, experts;
+    int64_t layers, stride;     /* stride: numbers of a layer in the writer's sums */
     int64_t rows, row_capacity; /* that count */
     int32_t *row_index, *row_token;
     int64_t *row_domain;
@@ -103,9 +113,9 @@ typedef struct sgm_trace_recorder {
     sgm_error error;
 } sgm_trace_recorder;
 
-/* Begin a trace of a model's L layers with E experts. Takes the writer. The recorder is zeroed, or `end` came before: then it
+/* Begin a trace of a model's L routed sub-layers; `stride` (sgm_trace_stride): numbers of a sub-layer in the sums, E. Takes the writer. The recorder is zeroed, or `end` came before: then it
  * goes on with the memory it has. */
-void sgm_trace_recorder_begin(sgm_trace_recorder *recorder, sgm_trace_writer *writer, int64_t layers, int64_t experts);
+void sgm_trace_recorder_begin(sgm_trace_recorder *recorder, sgm_trace_writer *writer, int64_t layers, int64_t stride);
 /* The observer: `recorder` is an sgm_trace_recorder. Thread 0 alone calls it. */
 void sgm_trace_record(void *recorder, const sgm_routing *record);
 /* Commit (abandon after a failure, which is then returned); the memory stays. */

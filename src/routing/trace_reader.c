@@ -101,7 +101,7 @@ static sgm_status check_start(const sgm_trace *trace, const unsigned char *at, s
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the sigmoe that wrote it, or make the trace again",
                         "%s: trace version %" PRIu32 "; this sigmoe reads version %d", trace->name,
                         get_u32(at + SGM_TRACE_AT_VERSION), SGM_TRACE_VERSION);
-    if (get_u64(at + SGM_TRACE_AT_REQUIRED) != 0)
+    if (get_u64(at + SGM_TRACE_AT_REQUIRED) & ~(uint64_t)SGM_TRACE_FEATURE_ATTENTION)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use a newer sigmoe, or make the trace again",
                         "%s: the trace uses features (bits %#llx) that this sigmoe does not know", trace->name,
                         (unsigned long long)get_u64(at + SGM_TRACE_AT_REQUIRED));
@@ -122,7 +122,8 @@ static sgm_status read_layers(sgm_trace *trace, sgm_error *error) {
         uint64_t bytes = get_u64(own + 8 * l);
         trace->expert_bytes[l] = (int64_t)bytes;
         trace->experts_per_token[l] = get_u16(own + 8 * layers + 2 * l);
-        if (bytes > INT64_MAX || trace->experts_per_token[l] < 1 || trace->experts_per_token[l] > about->experts)
+        if (bytes > INT64_MAX || trace->experts_per_token[l] < 1 ||
+            trace->experts_per_token[l] > sgm_trace_experts(about, (int64_t)l))
             return damaged(trace, "the header holds impossible values", 0, error);
     }
     about->experts_per_token = trace->experts_per_token;
@@ -148,8 +149,10 @@ static sgm_status read_header(sgm_trace *trace, uint64_t *bytes, sgm_error *erro
         return status;
     uint32_t source = get_u32(at + SGM_TRACE_AT_SOURCE), nulls = get_u32(at + SGM_TRACE_AT_NULL);
     uint64_t vocabulary = get_u64(at + SGM_TRACE_AT_VOCABULARY);
-    if (source > SGM_TRACE_GENERATE || experts < 1 || experts >= SGM_TRACE_UNUSED || nulls >= experts ||
-        vocabulary < 1 || vocabulary > INT32_MAX)
+    bool in_turn = get_u64(at + SGM_TRACE_AT_REQUIRED) & SGM_TRACE_FEATURE_ATTENTION;
+    uint32_t attention = in_turn ? get_u32(at + SGM_TRACE_AT_ATTENTION) : 0;
+    if ((in_turn && (attention < 1 || attention >= SGM_TRACE_UNUSED || layers % 2)) || source > SGM_TRACE_GENERATE ||
+        experts < 1 || experts >= SGM_TRACE_UNUSED || nulls >= experts || vocabulary < 1 || vocabulary > INT32_MAX)
         return damaged(trace, "the header holds impossible values", 0, error);
     trace->about = (sgm_trace_info){.source = (sgm_trace_source)source,
                                     .step = (int64_t)get_u64(at + SGM_TRACE_AT_STEP),
@@ -158,7 +161,8 @@ static sgm_status read_header(sgm_trace *trace, uint64_t *bytes, sgm_error *erro
                                     .vocabulary = (int64_t)vocabulary,
                                     .layers = (int64_t)layers,
                                     .experts = (int64_t)experts,
-                                    .null_experts = nulls};
+                                    .null_experts = nulls,
+                                    .attention_experts = attention};
     return read_layers(trace, error);
 }
 
@@ -204,7 +208,7 @@ static sgm_status read_domain(sgm_trace *trace, const entry *block, sgm_error *e
 }
 
 static sgm_status read_end(sgm_trace *trace, const entry *block, sgm_error *error) {
-    uint64_t numbers = (uint64_t)trace->about.layers * (uint64_t)trace->about.experts * trace->about.domains;
+    uint64_t numbers = (uint64_t)trace->about.layers * (uint64_t)sgm_trace_stride(&trace->about) * trace->about.domains;
     uint64_t least = SGM_TRACE_HEAD_BYTES + 16 + SGM_TRACE_SUM_BYTES;
     if (block->offset + block->bytes != trace->size || (size_t)block->tokens != trace->about.domains ||
         (block->bytes != least && block->bytes != least + 8 * numbers))
@@ -347,7 +351,8 @@ bool sgm_trace_is_one(const char *path) {
 }
 
 const double *sgm_trace_probability(const sgm_trace *trace, size_t domain) {
-    return trace->sums ? trace->sums + (int64_t)domain * trace->about.layers * trace->about.experts : NULL;
+    int64_t numbers = trace->about.layers * sgm_trace_stride(&trace->about);
+    return trace->sums ? trace->sums + (int64_t)domain * numbers : NULL;
 }
 
 /* Slots of every layer, and where each begins; false: more than the block could hold. */
@@ -356,7 +361,7 @@ static bool place_layers(sgm_trace *trace, const entry *block) {
     const unsigned char *slots = trace->bytes + SGM_TRACE_HEAD_BYTES;
     for (int64_t l = 0; l < L; l++) {
         trace->slots[l] = get_u16(slots + 2 * l);
-        if (trace->slots[l] < 1 || trace->slots[l] > trace->about.experts)
+        if (trace->slots[l] < 1 || trace->slots[l] > sgm_trace_experts(&trace->about, l))
             return false;
         trace->first[l + 1] = trace->first[l] + block->tokens * trace->slots[l]; /* below 2^48 by the limits */
     }
@@ -389,9 +394,12 @@ sgm_status sgm_trace_read(sgm_trace *trace, int64_t index, sgm_trace_block *out,
     uint32_t bad = 0;
     for (int64_t t = 0; t < block->tokens; t++)
         bad |= (uint32_t)(out->token[t] < 0 || out->token[t] >= about->vocabulary || out->domain[t] >= about->domains);
-    for (uint64_t i = 0; i < places; i++)
-        bad |= (uint32_t)((out->expert[i] >= about->experts && out->expert[i] != SGM_TRACE_UNUSED) |
-                          (out->flags[i] > (SGM_TRACE_NULL | SGM_TRACE_DROPPED)));
+    for (int64_t l = 0; l < about->layers; l++) {
+        int64_t experts = sgm_trace_experts(about, l);
+        for (int64_t i = out->first[l]; i < out->first[l + 1]; i++)
+            bad |= (uint32_t)((out->expert[i] >= experts && out->expert[i] != SGM_TRACE_UNUSED) |
+                              (out->flags[i] > (SGM_TRACE_NULL | SGM_TRACE_DROPPED)));
+    }
     return bad ? damaged(trace, "a token, domain or expert is outside what the header says", block->offset, error)
                : SGM_OK;
 }

@@ -5,10 +5,10 @@
 
 #include "routing/trace.h"
 
-void sgm_trace_recorder_begin(sgm_trace_recorder *r, sgm_trace_writer *writer, int64_t layers, int64_t experts) {
+void sgm_trace_recorder_begin(sgm_trace_recorder *r, sgm_trace_writer *writer, int64_t layers, int64_t stride) {
     r->writer = writer;
     r->layers = layers;
-    r->experts = experts;
+    r->stride = stride;
     r->rows = 0;
     r->status = SGM_OK;
 }
@@ -84,9 +84,9 @@ static sgm_status stage(sgm_trace_recorder *r, const sgm_routing *record) {
         memcpy(s->flags + to, record->flags + from, slots);
         for (size_t k = 0; k < slots; k++)
             s->weight[to + k] = (float)record->weight[from + k];
-        double *sums = sgm_trace_writer_sums(r->writer, r->row_domain[i]) + record->layer * r->experts;
-        const sgm_real *p = record->probabilities + (int64_t)r->row_index[i] * r->experts;
-        for (int64_t e = 0; e < r->experts; e++)
+        double *sums = sgm_trace_writer_sums(r->writer, r->row_domain[i]) + record->layer * r->stride;
+        const sgm_real *p = record->probabilities + (int64_t)r->row_index[i] * record->experts;
+        for (int64_t e = 0; e < record->experts; e++)
             sums[e] += (double)p[e];
     }
     return SGM_OK;

@@ -25,7 +25,7 @@ struct sgm_trace_writer {
     sgm_writer *file;
     sgm_buffer *memory; /* instead of the file */
     sgm_status failed;  /* the first failure; sticky */
-    int64_t layers, experts, vocabulary;
+    int64_t layers, experts, attention_experts, vocabulary;
     domain *domains;
     int64_t domain_count;
     bool has_sums;
@@ -90,9 +90,11 @@ static sgm_status check(const sgm_trace_info *about, sgm_error *error) {
         return sgm_fail(error, SGM_EUNSUPPORTED, NULL, "traces are little-endian and this machine is not");
     bool fits = about->layers >= 1 && about->layers <= SGM_TRACE_LAYERS_MOST && about->experts >= 1 &&
                 about->experts < SGM_TRACE_UNUSED && about->null_experts >= 0 && about->null_experts < about->experts &&
-                about->vocabulary >= 1 && about->vocabulary <= INT32_MAX && about->source <= SGM_TRACE_GENERATE;
+                about->vocabulary >= 1 && about->vocabulary <= INT32_MAX && about->source <= SGM_TRACE_GENERATE &&
+                about->attention_experts >= 0 && about->attention_experts < SGM_TRACE_UNUSED &&
+                (about->attention_experts == 0 || about->layers % 2 == 0);
     for (int64_t l = 0; fits && l < about->layers; l++)
-        fits = about->experts_per_token[l] >= 1 && about->experts_per_token[l] <= about->experts;
+        fits = about->experts_per_token[l] >= 1 && about->experts_per_token[l] <= sgm_trace_experts(about, l);
     if (!fits)
         return sgm_fail(error, SGM_EARGUMENT, "a trace holds up to 65,536 layers and 65,534 experts",
                         "no trace can be made of %" PRId64 " layers with %" PRId64 " experts (%" PRId64
@@ -119,6 +121,8 @@ static sgm_status put_header(sgm_trace_writer *writer, const sgm_trace_info *abo
     put_u32(at + SGM_TRACE_AT_EXPERTS, (uint32_t)about->experts);
     put_u32(at + SGM_TRACE_AT_NULL, (uint32_t)about->null_experts);
     put_u64(at + SGM_TRACE_AT_VOCABULARY, (uint64_t)about->vocabulary);
+    put_u64(at + SGM_TRACE_AT_REQUIRED, about->attention_experts > 0 ? SGM_TRACE_FEATURE_ATTENTION : 0);
+    put_u32(at + SGM_TRACE_AT_ATTENTION, (uint32_t)about->attention_experts);
     for (uint64_t l = 0; l < layers; l++) {
         put_u64(own + 8 * l, about->expert_bytes ? (uint64_t)about->expert_bytes[l] : 0);
         put_u16(own + 8 * layers + 2 * l, (uint16_t)about->experts_per_token[l]);
@@ -139,6 +143,7 @@ static sgm_status create(const char *path, sgm_buffer *memory, const sgm_trace_i
     writer->memory = memory;
     writer->layers = about->layers;
     writer->experts = about->experts;
+    writer->attention_experts = about->attention_experts;
     writer->vocabulary = about->vocabulary;
     writer->token = sgm_alloc(SGM_TRACE_BLOCK_TOKENS * sizeof *writer->token);
     writer->token_domain = sgm_alloc(SGM_TRACE_BLOCK_TOKENS * sizeof *writer->token_domain);
@@ -191,6 +196,10 @@ static sgm_status earlier_failure(const sgm_trace_writer *writer, sgm_error *err
     return sgm_fail(error, writer->failed, NULL, "the trace cannot be written: an earlier write failed");
 }
 
+static size_t sums_count(const sgm_trace_writer *writer) {
+    return (size_t)(writer->layers * sgm_routed_stride(writer->experts, writer->attention_experts));
+}
+
 static sgm_status add_domain(sgm_trace_writer *writer, const char *name, size_t length, sgm_error *error) {
     size_t count = (size_t)writer->domain_count;
     if (count >= UINT16_MAX)
@@ -199,7 +208,7 @@ static sgm_status add_domain(sgm_trace_writer *writer, const char *name, size_t 
     if (!grown)
         return no_memory(error);
     writer->domains = grown;
-    grown[count] = (domain){.sums = sgm_alloc((size_t)(writer->layers * writer->experts) * sizeof(double))};
+    grown[count] = (domain){.sums = sgm_alloc(sums_count(writer) * sizeof(double))};
     if (!grown[count].sums)
         return no_memory(error);
     writer->domain_count++;
@@ -301,7 +310,7 @@ static sgm_status add_layer(sgm_trace_writer *writer, int64_t layer, const int32
     int64_t at = writer->tokens * p->width;
     for (int64_t k = 0; k < p->width; k++) {
         bool there = k < used && expert[k] >= 0;
-        if (k < used && expert[k] >= writer->experts)
+        if (k < used && expert[k] >= sgm_routed_experts(writer->experts, writer->attention_experts, layer))
             return sgm_fail(error, SGM_EARGUMENT, NULL, "layer %" PRId64 " has no expert %d", layer, (int)expert[k]);
         p->expert[at + k] = there ? (uint16_t)expert[k] : SGM_TRACE_UNUSED;
         p->weight[at + k] = there ? weight[k] : 0;
@@ -340,7 +349,7 @@ sgm_status sgm_trace_add(sgm_trace_writer *writer, const sgm_trace_token *token,
 /* ---- the end --------------------------------------------------------------------------------------------------- */
 
 static sgm_status write_end(sgm_trace_writer *writer, sgm_error *error) {
-    size_t numbers = (size_t)(writer->layers * writer->experts), domains = (size_t)writer->domain_count;
+    size_t numbers = sums_count(writer), domains = (size_t)writer->domain_count;
     uint64_t bytes = SGM_TRACE_HEAD_BYTES + 16 + (writer->has_sums ? 8 * numbers * domains : 0) + SGM_TRACE_SUM_BYTES;
     sgm_status status = block_reserve(writer, bytes, error);
     if (status)

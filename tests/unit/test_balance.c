@@ -339,6 +339,113 @@ static void state_round_trip(void **state) {
     sgm_free(router.settings);
 }
 
+/* ---- layers of different numbers of experts ---- */
+
+enum { NARROW = 3, WIDE = 5, ITEMS = 12 };
+
+/* Micro-batches of ITEMS / 2 items of every layer of the set, as a model shows them. */
+typedef struct layered {
+    sgm_balance_set *set;
+    sgm_routing (*record)[2]; /* (layers) both halves */
+    int64_t layers;
+} layered;
+
+static void layered_work(sgm_worker *worker, void *argument) {
+    const layered *w = argument;
+    for (int pass = SGM_PASS_COUNT; pass <= SGM_PASS_TRAIN; pass++) {
+        if (pass == SGM_PASS_COUNT && !sgm_balance_set_needs_count_pass(w->set, 2))
+            continue;
+        if (worker->thread == 0)
+            sgm_balance_set_begin_pass(w->set, (sgm_balance_pass)pass);
+        sgm_barrier(worker);
+        for (int half = 0; half < 2; half++) {
+            for (int64_t l = 0; l < w->layers; l++) {
+                sgm_balance_set_before_select(worker, w->set, &w->record[l][half]);
+                sgm_balance_set_after_route(worker, w->set, &w->record[l][half]);
+            }
+            for (int64_t l = w->layers; pass == SGM_PASS_TRAIN && l-- > 0;)
+                sgm_balance_set_gradient(worker, w->set, &w->record[l][half]);
+        }
+    }
+}
+
+static void layered_step(const layered *w, int64_t step) {
+    const int64_t slots[] = {1, 1};
+    for (int64_t l = 0; l < w->layers; l++)
+        for (int half = 0; half < 2; half++) {
+            sgm_routing *r = &w->record[l][half];
+            memset(r->d_logits, 0, (size_t)(r->items * r->experts) * sizeof(sgm_real));
+        }
+    sgm_balance_set_seek(w->set, step, 4, 9);
+    sgm_balance_set_begin_step(w->set, ITEMS, slots);
+    on_team(3, layered_work, (void *)(uintptr_t)w);
+    sgm_balance_set_end_step(w->set);
+}
+
+/* Two layers of one set give what two sets of one layer each give: values, measures, biases, gradients. */
+static void as_by_themselves(const char *name, int scope, int mode) {
+    const sgm_router router = router_new("top_k");
+    const int64_t experts[] = {NARROW, WIDE};
+    sgm_routing both[2][2], own[2][1][2];
+    for (int l = 0; l < 2; l++)
+        for (int half = 0; half < 2; half++)
+            for (int copy = 0; copy < 2; copy++) {
+                sgm_routing r = record_new(ITEMS / 2, experts[l], 1);
+                random_logits(&r, 20 + (uint64_t)(2 * l + half), 1.5);
+                route(&router, &r);
+                r.layer = copy ? 0 : l;
+                *(copy ? &own[l][0][half] : &both[l][half]) = r;
+            }
+    sgm_balance_member member = make(name, 0.7, scope, mode);
+    sgm_balance_set *set;
+    assert_int_equal(sgm_balance_set_new(&member, 1, 2, WIDE, 1, 3, &set, NULL), SGM_OK);
+    sgm_balance_set_experts_of(set, experts);
+    assert_int_equal(sgm_balance_set_reserve(set, ITEMS, ITEMS / 2, NULL), SGM_OK);
+    for (int step = 0; step < 3; step++)
+        layered_step(&(layered){set, both, 2}, step);
+    for (int l = 0; l < 2; l++) {
+        sgm_balance_member again = make(name, 0.7, scope, mode);
+        sgm_balance_set *alone;
+        assert_int_equal(sgm_balance_set_new(&again, 1, 1, experts[l], 1, 3, &alone, NULL), SGM_OK);
+        assert_int_equal(sgm_balance_set_reserve(alone, ITEMS, ITEMS / 2, NULL), SGM_OK);
+        for (int step = 0; step < 3; step++)
+            layered_step(&(layered){alone, own[l], 1}, step);
+        for (int half = 0; half < 2; half++)
+            assert_memory_equal(both[l][half].d_logits, own[l][0][half].d_logits,
+                                (size_t)(ITEMS / 2 * experts[l]) * sizeof(sgm_real));
+        sgm_balance_measure of_both, of_own;
+        for (size_t i = 0; sgm_balance_set_measure(alone, i, &of_own); i++) {
+            assert_true(sgm_balance_set_measure(set, i, &of_both));
+            assert_memory_equal(&of_both.values[l * of_both.stride], of_own.values, sizeof(double));
+        }
+        if (sgm_balance_set_bias(set))
+            assert_memory_equal(sgm_balance_set_bias(set) + (ptrdiff_t)l * WIDE, sgm_balance_set_bias(alone),
+                                (size_t)experts[l] * sizeof(sgm_real));
+        sgm_balance_set_free(alone);
+    }
+    if (sgm_balance_set_bias(set)) /* behind the narrow layer's there is nothing */
+        assert_true(sgm_balance_set_bias(set)[0] != 0 && sgm_balance_set_bias(set)[NARROW] == 0);
+    sgm_balance_set_free(set);
+    for (int l = 0; l < 2; l++)
+        for (int half = 0; half < 2; half++) {
+            record_free(&both[l][half]);
+            record_free(&own[l][0][half]);
+        }
+    sgm_free(router.settings);
+}
+
+static void layers_of_different_experts(void **state) {
+    (void)state;
+    const sgm_balance_plugin *plugin;
+    for (size_t i = 0; (plugin = sgm_balance_at(i)); i++) {
+        bool scoped = has_param(&plugin->plugin, "scope");
+        for (int scope = scoped ? SEQUENCE : GLOBAL; scope <= GLOBAL; scope++)
+            for (int mode = EXACT; mode <= LAGGED; mode++)
+                as_by_themselves(plugin->plugin.name, scope, mode);
+    }
+    as_by_themselves("load_balance_loss", SHUFFLE, EXACT);
+}
+
 static void arguments(void **state) {
     (void)state;
     sgm_balance_set *set = NULL;
@@ -367,6 +474,7 @@ int main(void) {
         cmocka_unit_test(cancelled_step),
         cmocka_unit_test(lagged_across_a_switch),
         cmocka_unit_test(state_round_trip),
+        cmocka_unit_test(layers_of_different_experts),
         cmocka_unit_test(arguments),
     };
     return cmocka_run_group_tests_name("balancers", tests, NULL, NULL);

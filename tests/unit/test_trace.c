@@ -293,6 +293,72 @@ static void bad_input_is_refused(void **state) {
 }
 
 /* A writer that is killed leaves whole blocks. */
+/* ---- attention experts: sub-layers with experts of their own ---- */
+
+enum { ATTENTION = 6 }; /* more than E */
+
+static sgm_buffer attention_trace(void) {
+    sgm_trace_info about = small_about;
+    about.null_experts = 0;
+    about.attention_experts = ATTENTION;
+    sgm_buffer bytes = {0};
+    sgm_trace_writer *writer;
+    int64_t domain;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, NULL), SGM_OK);
+    assert_int_equal(sgm_trace_domain(writer, "prose", &domain, NULL), SGM_OK);
+    for (int32_t t = 0; t < 3; t++) {
+        const int32_t expert[3] = {3 + t, 1, 3};
+        const float weight[3] = {0.5F, 0.25F, 0.25F};
+        const sgm_trace_token token = {
+            .token = t, .domain = domain, .slots = per_token, .expert = expert, .weight = weight};
+        assert_int_equal(sgm_trace_add(writer, &token, NULL), SGM_OK);
+    }
+    double *sums = sgm_trace_writer_sums(writer, domain);
+    for (int e = 0; e < ATTENTION + E; e++) /* rows of ATTENTION numbers */
+        sums[e] = 1 + e;
+    assert_int_equal(sgm_trace_commit(writer, NULL, NULL), SGM_OK);
+    return bytes;
+}
+
+static void sub_layers_have_their_own_experts(void **state) {
+    (void)state;
+    sgm_buffer bytes = attention_trace();
+    const unsigned char *at = (const unsigned char *)bytes.data;
+    assert_true(at[16] == 1 && at[88] == ATTENTION && at[68] == L && at[72] == E);
+    sgm_trace *trace;
+    sgm_trace_stats stats;
+    assert_int_equal(sgm_trace_parse(bytes.data, bytes.size, "attention", &trace, NULL), SGM_OK);
+    assert_true(sgm_trace_about(trace)->attention_experts == ATTENTION && sgm_trace_about(trace)->complete);
+    assert_true(sgm_trace_probability(trace, 0)[ATTENTION + E - 1] == ATTENTION + E);
+    assert_int_equal(sgm_trace_summarise(trace, &stats, NULL), SGM_OK);
+    assert_int_equal(stats.attention_experts, ATTENTION);
+    const int64_t load[2 * ATTENTION] = {0, 0, 0, 1, 1, 1, /* then four */ 0, 3, 0, 3};
+    assert_memory_equal(stats.all.load, load, sizeof load);
+    assert_true(fabs(stats.all.layer[0].max_over_mean - 2) < 1e-12); /* 1 of 3 over 6 */
+    assert_true(fabs(stats.all.layer[1].max_over_mean - 2) < 1e-12); /* 3 of 6 over 4 */
+    assert_true(stats.all.layer[0].dead_experts == 3 && stats.all.layer[1].dead_experts == 2);
+    sgm_trace_stats_free(&stats);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+    /* What cannot be: an expert that only attention has, an odd number of sub-layers. */
+    sgm_trace_info about = small_about;
+    sgm_trace_writer *writer;
+    sgm_error error;
+    about.attention_experts = ATTENTION;
+    about.layers = 1;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_EARGUMENT);
+    about.layers = L;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_OK);
+    int64_t domain;
+    assert_int_equal(sgm_trace_domain(writer, "prose", &domain, NULL), SGM_OK);
+    const int32_t expert[3] = {ATTENTION - 1, E, 0};
+    const float weight[3] = {0};
+    const sgm_trace_token token = {.domain = domain, .slots = per_token, .expert = expert, .weight = weight};
+    assert_int_equal(sgm_trace_add(writer, &token, &error), SGM_EARGUMENT);
+    sgm_trace_abandon(writer);
+    sgm_buffer_free(&bytes);
+}
+
 static void a_killed_writer_leaves_whole_blocks(void **state) {
     (void)state;
     pid_t child = fork();
@@ -565,6 +631,7 @@ int main(void) {
         cmocka_unit_test(damage_is_seen),
         cmocka_unit_test(newer_ones_are_refused),
         cmocka_unit_test(bad_input_is_refused),
+        cmocka_unit_test(sub_layers_have_their_own_experts),
         cmocka_unit_test(a_killed_writer_leaves_whole_blocks),
         cmocka_unit_test(batches_do_not_show),
         cmocka_unit_test(domains_differ),

@@ -91,6 +91,9 @@ typedef struct sgm_balance_member {
 sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, int64_t layers, int64_t experts,
                                int64_t sequences, int threads, sgm_balance_set **set, sgm_error *error);
 void sgm_balance_set_free(sgm_balance_set *set);
+/* Layers that have fewer than `experts` (attention experts beside those of the feed-forward): experts_of (L), copied. Before the
+ * first step; without it every layer has `experts`, by which arrays (L, E) stay laid out. */
+void sgm_balance_set_experts_of(sgm_balance_set *set, const int64_t *experts_of);
 size_t sgm_balance_set_count(const sgm_balance_set *set);
 const char *sgm_balance_set_name(const sgm_balance_set *set, size_t member);
 

@@ -30,6 +30,7 @@ static void *carve(char *block, size_t *used, int64_t rows, size_t columns, size
 static size_t layout(sgm_balance_set *set, int threads, char *block) {
     size_t used = 0, experts = (size_t)set->experts;
     int64_t layers = set->layers;
+    set->experts_of = carve(block, &used, layers, 1, sizeof *set->experts_of);
     set->slots = carve(block, &used, layers, 1, sizeof *set->slots);
     set->null_experts = carve(block, &used, layers, 1, sizeof *set->null_experts);
     set->tokens_first = carve(block, &used, layers, 1, sizeof *set->tokens_first);
@@ -118,6 +119,8 @@ sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, 
                                  "no memory for the sums of %zu balancers", count);
     }
     layout(set, threads, set->block);
+    for (int64_t layer = 0; layer < layers; layer++)
+        set->experts_of[layer] = experts;
     for (size_t i = 0; i < count; i++) {
         for (int64_t layer = 0; layer < layers; layer++)
             own[i].value[layer] = (double)NAN;
@@ -127,6 +130,14 @@ sgm_status sgm_balance_set_new(const sgm_balance_member *members, size_t count, 
     sgm_balance_sum_biases(set);
     *out = set;
     return SGM_OK;
+}
+
+void sgm_balance_set_experts_of(sgm_balance_set *set, const int64_t *experts_of) {
+    for (int64_t layer = 0; layer < set->layers; layer++) {
+        assert(experts_of[layer] >= 1 && experts_of[layer] <= set->experts);
+        set->experts_of[layer] = experts_of[layer];
+    }
+    sgm_balance_sum_biases(set);
 }
 
 void sgm_balance_set_free(sgm_balance_set *set) {
@@ -153,7 +164,7 @@ const char *sgm_balance_set_name(const sgm_balance_set *set, size_t index) {
 sgm_balance_view sgm_balance_view_of(const sgm_balance_set *set, const balance_member *m, int64_t layer, int64_t tokens,
                                      const double *count, const double *sums) {
     return (sgm_balance_view){.settings = m->settings,
-                              .experts = set->experts,
+                              .experts = set->experts_of[layer],
                               .null_experts = set->null_experts[layer],
                               .slots = set->slots[layer],
                               .tokens = tokens,
@@ -266,7 +277,7 @@ void sgm_balance_set_cancel_step(sgm_balance_set *set) {
 void sgm_balance_sum_biases(sgm_balance_set *set) {
     for (int64_t layer = 0; layer < set->layers; layer++) {
         sgm_real *bias = set->bias + layer * set->experts;
-        for (int64_t e = 0; e < set->experts; e++) {
+        for (int64_t e = 0; e < set->experts_of[layer]; e++) {
             double sum = 0;
             for (const balance_member *m = set->members; m < set->members + set->count; m++) {
                 sgm_balance_view view = sgm_balance_view_of(set, m, layer, 0, NULL, NULL);
@@ -366,7 +377,8 @@ static void add_all_counts(const sgm_worker *worker, sgm_balance_set *set, const
 static void add_sums(const sgm_worker *worker, const sgm_balance_set *set, const balance_member *m,
                      const sgm_routing *record, int64_t before) {
     int64_t first, last, layer = record->layer;
-    sgm_split(worker, (int64_t)m->sums, 8, &first, &last);
+    int64_t count = (int64_t)m->plugin->sum_count(m->settings, record->experts); /* m->sums are those of most experts */
+    sgm_split(worker, count, 8, &first, &last);
     if (sgm_balance_counts_now(set, wants_count_pass(m))) {
         double *sums = m->global + (size_t)layer * m->sums;
         for (int64_t t = 0; t < record->items; t++)
@@ -409,7 +421,7 @@ static void add_values(const sgm_balance_set *set, const sgm_routing *record) {
 }
 
 void sgm_balance_set_after_route(sgm_worker *worker, sgm_balance_set *set, const sgm_routing *record) {
-    assert(record->layer >= 0 && record->layer < set->layers && record->experts == set->experts);
+    assert(record->layer >= 0 && record->layer < set->layers && record->experts == set->experts_of[record->layer]);
     if (set->active) {
         int64_t *tokens = (set->pass == SGM_PASS_COUNT ? set->tokens_first : set->tokens_step) + record->layer;
         int64_t before = set->any_shuffle ? *tokens : 0;

@@ -35,6 +35,7 @@ struct sgm_balance_set {
     int64_t global_tokens;
     int64_t step, steps; /* where in the run; 0, 0: not said */
     uint64_t seed;
+    int64_t *experts_of;   /* (L) experts of each layer, at most `experts` */
     int64_t *slots;        /* (L) */
     int64_t *null_experts; /* (L) as the last record said */
     /* Assignments: of the count pass, of the train pass so far, of this micro-batch, of each sequence, of the last

@@ -71,7 +71,7 @@ sgm_status sgm_balance_set_begin_bias(sgm_balance_set *set, const sgm_real *bias
         for (int64_t layer = 0; m->plugin->selection_bias && layer < set->layers; layer++) {
             sgm_balance_view view = sgm_balance_view_of(set, m, layer, 0, NULL, NULL);
             double *its = view.state + (m->plugin->selection_bias(&view) - view.state);
-            for (int64_t e = 0; e < set->experts; e++)
+            for (int64_t e = 0; e < set->experts_of[layer]; e++)
                 its[e] = taken ? 0 : (double)bias[layer * set->experts + e];
         }
         taken |= m->plugin->selection_bias != NULL;
