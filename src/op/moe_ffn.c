@@ -380,14 +380,8 @@ static void combine(const moe *m, const sgm_real *residual, sgm_real *y) {
 /* The record is shared: thread 0 fills in what no plug-in does. */
 static void begin_record(const moe *m) {
     const sgm_moe_args *a = m->args;
-    m->record->layer = (int32_t)a->layer;
-    m->record->experts_per_token = a->experts_per_token;
+    sgm_router_begin(a->router, a->layer, a->experts_per_token, a->rows, a->selection_bias, m->record);
     m->record->null_experts = a->null_experts;
-    m->record->token = a->rows ? a->rows->tokens : NULL;
-    m->record->selection_bias = a->selection_bias;
-    m->record->sequence_start = a->rows ? a->rows->sequence_start : NULL;
-    m->record->sequence_count = a->rows && a->rows->sequence_start ? a->rows->sequence_count : 1;
-    m->record->sigmoid = a->router->plugin->sigmoid && a->router->plugin->sigmoid(a->router->settings);
 }
 
 /* A new record, filled and told to whoever listens. */

@@ -242,14 +242,8 @@ static void begin_record(const inference *m) {
     const sgm_moe_args *a = m->args;
     sgm_routing_place(m->record, m->arrays, m->T, m->E, m->K);
     m->record->logits = m->logits;
-    m->record->layer = (int32_t)a->layer;
-    m->record->experts_per_token = a->experts_per_token;
+    sgm_router_begin(a->router, a->layer, a->experts_per_token, a->rows, a->selection_bias, m->record);
     m->record->null_experts = a->null_experts;
-    m->record->token = a->rows ? a->rows->tokens : NULL;
-    m->record->selection_bias = a->selection_bias;
-    m->record->sequence_start = a->rows ? a->rows->sequence_start : NULL;
-    m->record->sequence_count = a->rows && a->rows->sequence_start ? a->rows->sequence_count : 1;
-    m->record->sigmoid = a->router->plugin->sigmoid && a->router->plugin->sigmoid(a->router->settings);
 }
 
 /* Say which experts come next, so that a bank that pages can fetch them. */

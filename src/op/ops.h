@@ -68,7 +68,7 @@ sgm_tensor sgm_gate_hidden(sgm_walk *walk, sgm_tensor x, const sgm_weight *weigh
 
 /* The MoE feed-forward: y = residual + Σ_k weight_k · expert_k(x). Route, dispatch, experts, combine. */
 typedef struct sgm_moe_args {
-    int64_t layer;
+    int64_t layer; /* routed sub-layer of the model (sigmoe/model.h) */
     const sgm_router *router;
     const sgm_weight *gate;                    /* (E, D); behind a hidden layer (E, N) */
     const sgm_weight *gate_hidden, *gate_bias; /* that layer: (N, D), (1, N); NULL: none */

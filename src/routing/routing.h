@@ -23,7 +23,7 @@
 enum { SGM_ROUTE_NULL = 1, SGM_ROUTE_DROPPED = 2 };
 
 typedef struct sgm_routing {
-    int32_t layer;
+    int32_t layer;                 /* routed sub-layer of the model (sigmoe/model.h) */
     int64_t items;                 /* T */
     int64_t experts;               /* E, logical */
     int64_t null_experts;          /* the last so many of E: no weights, output 0 */

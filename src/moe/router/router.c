@@ -15,6 +15,18 @@ sgm_router_room sgm_router_room_of(const sgm_router *router, bool together, int6
     return room;
 }
 
+void sgm_router_begin(const sgm_router *router, int64_t routed, int64_t experts_per_token, const sgm_rows *rows,
+                      const sgm_real *selection_bias, sgm_routing *record) {
+    bool sequences = rows && rows->sequence_start;
+    record->layer = (int32_t)routed;
+    record->experts_per_token = experts_per_token;
+    record->token = rows ? rows->tokens : NULL;
+    record->selection_bias = selection_bias;
+    record->sequence_start = rows ? rows->sequence_start : NULL;
+    record->sequence_count = sequences ? rows->sequence_count : 1;
+    record->sigmoid = router->plugin->sigmoid && router->plugin->sigmoid(router->settings);
+}
+
 void sgm_router_choose(sgm_worker *worker, const sgm_kernels *kernels, const sgm_router *router, sgm_routing *record,
                        bool together, void *scratch) {
     int64_t begin, end;

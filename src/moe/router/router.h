@@ -5,6 +5,7 @@
 
 #include "routing/routing.h"
 #include "sigmoe/registry.h"
+#include "tensor/batch.h"
 
 /* Memory that a router needs for a record; each rises with the items, so that the largest batch's is enough for all. */
 typedef struct sgm_router_room {
@@ -61,6 +62,10 @@ bool sgm_router_sees_batch(const sgm_router *router);
 /* `together`: sgm_router_sees_batch, and this pass lets it. */
 sgm_router_room sgm_router_room_of(const sgm_router *router, bool together, int64_t items, int64_t experts,
                                    int64_t experts_per_token, int threads);
+/* What no plug-in fills in of a record that is laid out: which routed sub-layer it is of, the batch, the bias (NULL: none), how
+ * scores are made. One thread; null_experts is the caller's, 0 after sgm_routing_place. */
+void sgm_router_begin(const sgm_router *router, int64_t routed, int64_t experts_per_token, const sgm_rows *rows,
+                      const sgm_real *selection_bias, sgm_routing *record);
 /* probabilities → a finished record in both orders. All threads call it; ends in a barrier. */
 void sgm_router_choose(sgm_worker *worker, const sgm_kernels *kernels, const sgm_router *router, sgm_routing *record,
                        bool together, void *scratch);
