@@ -26,8 +26,9 @@ typedef struct sgm_evaluation {
     int64_t tokens, bytes;
     double loss_nats_per_token, perplexity, bits_per_byte;
     int64_t layers, experts, null_experts; /* L, E; of E the last so many have no weights */
-    sgm_layer_stats *layer;                /* (L) heap */
-    int64_t *load;                         /* (L, E) heap */
+    int64_t attention_experts; /* 0, or what stands by layer here does by routed sub-layer (sigmoe/model.h) */
+    sgm_layer_stats *layer;    /* (L) heap */
+    int64_t *load;             /* (L, E) heap */
 } sgm_evaluation;
 /* Text files (each a document, or several where lines `<|endoftext|>` part them) or the held-out split of a data folder.
  * Windows overlap by half and score each byte of a document once; documents of white space alone are left out.

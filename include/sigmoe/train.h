@@ -33,10 +33,10 @@ typedef struct sgm_step_report {
     double
         peak_share; /* achieved FLOP/s over the peak of the numbers multiplied (train.compute) measured here, at most 1; NaN when not measured */
     bool skipped;   /* non-finite: weights untouched */
-    int64_t layers, experts;
-    const int64_t *experts_per_token; /* (L) */
-    const int64_t *load;              /* (L, E) assignments of this step */
-    const double *probability;        /* (L, E) mean router probability */
+    int64_t layers, experts, attention_experts; /* with attention experts by routed sub-layer (sigmoe/model.h) */
+    const int64_t *experts_per_token;           /* (L) */
+    const int64_t *load;                        /* (L, E) assignments of this step */
+    const double *probability;                  /* (L, E) mean router probability */
 } sgm_step_report;
 
 typedef struct sgm_eval_report {

@@ -3,6 +3,7 @@
 #ifndef SGM_BENCH_BENCH_H
 #define SGM_BENCH_BENCH_H
 
+#include "routing/routing.h"
 #include "sigmoe/bench.h"
 #include "tensor/matrix.h"
 
@@ -19,8 +20,8 @@ sgm_status sgm_bench_samples(sgm_status (*run)(void *context, uint64_t number, d
                              void *context, const sgm_bench_options *options, sgm_bench_result *result,
                              sgm_error *error);
 
-/* Distinct experts of `count` (L, E) into the result. */
-void sgm_bench_hits(const int64_t *count, int64_t layers, int64_t experts, sgm_bench_result *result);
+/* Distinct experts of the feed-forward into the result, of the load of all routed sub-layers. */
+void sgm_bench_hits(const sgm_load *load, const sgm_model_settings *settings, sgm_bench_result *result);
 
 /* In which numbers products with weights of a type are multiplied (kernels.h). */
 const char *sgm_bench_arithmetic(sgm_type type);

@@ -50,17 +50,19 @@ sgm_status sgm_bench_samples(sgm_status (*run)(void *context, uint64_t number, d
     return SGM_OK;
 }
 
-void sgm_bench_hits(const int64_t *count, int64_t layers, int64_t experts, sgm_bench_result *result) {
-    int64_t all = 0, least = experts;
-    for (int64_t l = 0; l < layers; l++) {
+void sgm_bench_hits(const sgm_load *load, const sgm_model_settings *settings, sgm_bench_result *result) {
+    int64_t all = 0, least = settings->experts;
+    for (int64_t r = 0; r < sgm_routed_layers(settings->layers, settings->attention_experts); r++) {
         int64_t hit = 0;
-        for (int64_t e = 0; e < experts; e++)
-            hit += count[l * experts + e] > 0;
+        if (sgm_routed_is_attention(settings->attention_experts, r))
+            continue;
+        for (int64_t e = 0; e < load[r].experts; e++)
+            hit += load[r].count[e] > 0;
         all += hit;
         least = hit < least ? hit : least;
     }
     result->experts_hit = least;
-    result->experts_hit_mean = (double)all / (double)layers;
+    result->experts_hit_mean = (double)all / (double)settings->layers;
 }
 
 const char *sgm_bench_arithmetic(sgm_type type) {

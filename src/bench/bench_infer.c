@@ -45,9 +45,20 @@ static double token_weight_bytes(const sgm_engine *engine) {
                    weight_bytes(model->embedding) / (double)model->settings.vocabulary;
     for (int64_t l = 0; l < model->settings.layers; l++) {
         const sgm_layer *layer = &model->layers[l];
-        const sgm_weight *const all[] = {
-            layer->attention_norm, layer->q,        layer->k,    layer->v,           layer->o,        layer->q_norm,
-            layer->k_norm,         layer->ffn_norm, layer->gate, layer->gate_hidden, layer->gate_bias};
+        const sgm_weight *const all[] = {layer->attention_norm,
+                                         layer->q,
+                                         layer->k,
+                                         layer->v,
+                                         layer->o,
+                                         layer->q_norm,
+                                         layer->k_norm,
+                                         layer->ffn_norm,
+                                         layer->gate,
+                                         layer->gate_hidden,
+                                         layer->gate_bias,
+                                         layer->attention_gate,
+                                         layer->attention_gate_hidden,
+                                         layer->attention_gate_bias};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             bytes += weight_bytes(all[i]);
         double experts = 0;
@@ -57,16 +68,12 @@ static double token_weight_bytes(const sgm_engine *engine) {
                        matrix_bytes(&expert->stored_up, expert->width * D) +
                        matrix_bytes(&expert->stored_down, expert->width * D);
         }
-        bytes += experts * (double)engine->experts_per_token[l] / (double)E;
+        int64_t A = model->settings.attention_experts, routed = A > 0 ? 2 * l + 1 : l;
+        bytes += experts * (double)engine->experts_per_token[routed] / (double)E;
+        for (int64_t i = 0; i < 2 * A; i++)
+            bytes += weight_bytes(&layer->attention_experts[i]) * (double)engine->experts_per_token[2 * l] / (double)A;
     }
     return bytes;
-}
-
-static double mean_experts_per_token(const sgm_engine *engine) {
-    double sum = 0;
-    for (int64_t l = 0; l < engine->info.settings.layers; l++)
-        sum += (double)engine->experts_per_token[l];
-    return sum / (double)engine->info.settings.layers;
 }
 
 /* Decode has the head's product for each token, prefill for the last one of a chunk: counted for one. */
@@ -77,7 +84,7 @@ static void count_work(const inference *m, sgm_bench_result *result) {
     double context = 2 * (double)m->depth + (double)m->tokens, n = (double)m->tokens;
     const sgm_matrix *expert = &m->engine->model->layers[0].experts[0].stored_gate;
     result->arithmetic = sgm_bench_arithmetic(expert->data ? expert->type : SGM_TYPE_F32);
-    result->experts_per_token = mean_experts_per_token(m->engine);
+    result->experts_per_token = sgm_model_mean_per_token(s, m->engine->experts_per_token);
     sgm_model_count(s, result->experts_per_token, (int64_t)context, &counts);
     double head = 2 * (double)s->vocabulary * (double)s->width;
     int64_t chunks = (m->tokens + m->engine->batch_tokens - 1) / m->engine->batch_tokens;
@@ -115,16 +122,11 @@ static sgm_status sample(void *context, uint64_t number, double *seconds, sgm_er
     return status ? status : sgm_session_truncate(m->session, m->depth, error);
 }
 
-static void count_hits(const inference *m, sgm_bench_result *result) {
-    int64_t layers = m->engine->info.settings.layers, experts = m->engine->info.settings.experts;
-    sgm_bench_hits(m->load[0].count, layers, experts, result);
-}
-
 /* ---- the whole ----------------------------------------------------------------------------------------------------- */
 
 static sgm_status prepare(inference *m, sgm_error *error) {
     const sgm_model_settings *s = &m->engine->info.settings;
-    size_t layers = (size_t)s->layers, experts = (size_t)s->experts;
+    size_t layers = (size_t)sgm_model_routed(s), experts = (size_t)sgm_model_routed_stride(s);
     int64_t longest = m->tokens > m->depth ? m->tokens : m->depth;
     m->ids = sgm_alloc((size_t)longest * sizeof *m->ids);
     m->logits = sgm_alloc((size_t)s->vocabulary * sizeof *m->logits);
@@ -136,8 +138,9 @@ static sgm_status prepare(inference *m, sgm_error *error) {
     if (!count || !probability)
         return no_memory(error);
     for (size_t l = 0; l < layers; l++)
-        m->load[l] =
-            (sgm_load){.experts = s->experts, .count = count + l * experts, .probability = probability + l * experts};
+        m->load[l] = (sgm_load){.experts = sgm_model_routed_experts(s, (int64_t)l),
+                                .count = count + l * experts,
+                                .probability = probability + l * experts};
     sgm_status status = sgm_session_new(m->engine, &m->session, error);
     if (status || m->depth == 0)
         return status;
@@ -157,7 +160,7 @@ static sgm_status measure(inference *m, sgm_bench_result *result, sgm_error *err
         status = sgm_bench_samples(sample, m, m->options, result, error);
     if (!status) {
         count_work(m, result);
-        count_hits(m, result);
+        sgm_bench_hits(m->load, &m->engine->info.settings, result);
     }
     sgm_session_free(m->session);
     if (m->load) {

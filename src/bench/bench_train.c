@@ -52,17 +52,14 @@ static sgm_status sample(void *context, uint64_t number, double *seconds, sgm_er
 
 static void count_work(const training *t, sgm_bench_result *result) {
     const sgm_model_settings *model = &t->settings->model;
-    double sum = 0;
-    for (int64_t l = 0; l < model->layers; l++)
-        sum += (double)t->stepper->experts_per_token[l];
     sgm_model_counts counts;
-    result->experts_per_token = sum / (double)model->layers;
+    result->experts_per_token = sgm_model_mean_per_token(model, t->stepper->experts_per_token);
     sgm_model_count(model, result->experts_per_token, model->context, &counts);
     result->flops = counts.training_flops_per_token * (double)result->tokens;
     result->memory_bytes = (double)t->stepper->memory_bytes;
     result->loss = t->stepper->loss;
     result->arithmetic = sgm_compute_name((sgm_compute)t->settings->train.compute);
-    sgm_bench_hits(t->stepper->load_count, model->layers, model->experts, result);
+    sgm_bench_hits(t->stepper->load, model, result);
 }
 
 sgm_status sgm_bench_train(const sgm_config *config, const sgm_bench_options *options, sgm_bench_result *result,

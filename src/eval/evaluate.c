@@ -297,7 +297,8 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     const sgm_model_settings *s = &e->engine->model->settings;
     e->context = s->context;
     e->rows_most = wanted > s->context ? wanted : s->context;
-    size_t rows = (size_t)e->rows_most, layers = (size_t)s->layers, experts = (size_t)s->experts;
+    size_t rows = (size_t)e->rows_most, layers = (size_t)sgm_model_routed(s);
+    size_t experts = (size_t)sgm_model_routed_stride(s);
     e->tokens = sgm_alloc(rows * sizeof *e->tokens);
     e->positions = sgm_alloc(rows * sizeof *e->positions);
     e->targets = sgm_alloc(rows * sizeof *e->targets);
@@ -318,8 +319,9 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
         return no_memory(error);
     }
     for (size_t l = 0; l < layers; l++)
-        e->load[l] =
-            (sgm_load){.experts = s->experts, .count = count + l * experts, .probability = probability + l * experts};
+        e->load[l] = (sgm_load){.experts = sgm_model_routed_experts(s, (int64_t)l),
+                                .count = count + l * experts,
+                                .probability = probability + l * experts};
     status = prepare_pages(e, error);
     if (status)
         return status;
@@ -382,23 +384,24 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
     const sgm_model_settings *s = &e->engine->model->settings;
     if (e->scored == 0)
         return sgm_fail(error, SGM_EFORMAT, "give a longer text", "%s: there is nothing to evaluate in it", path);
-    size_t numbers = (size_t)(s->layers * s->experts);
+    size_t numbers = (size_t)sgm_model_routed_numbers(s);
     *out = (sgm_evaluation){.tokens = e->scored,
                             .bytes = e->bytes,
-                            .layers = s->layers,
+                            .layers = sgm_model_routed(s),
                             .experts = s->experts,
-                            .null_experts = s->null_experts};
+                            .null_experts = s->null_experts,
+                            .attention_experts = s->attention_experts};
     out->loss_nats_per_token = e->nats / (double)e->scored;
     out->perplexity = exp(out->loss_nats_per_token);
     out->bits_per_byte = e->bytes > 0 ? e->nats / M_LN2 / (double)e->bytes : (double)NAN;
-    out->layer = sgm_alloc((size_t)s->layers * sizeof *out->layer);
+    out->layer = sgm_alloc((size_t)out->layers * sizeof *out->layer);
     out->load = sgm_alloc(numbers * sizeof *out->load);
     if (!out->layer || !out->load) {
         sgm_evaluation_free(out);
         return no_memory(error);
     }
     memcpy(out->load, e->load[0].count, numbers * sizeof *out->load);
-    for (int64_t l = 0; l < s->layers; l++)
+    for (int64_t l = 0; l < out->layers; l++)
         sgm_layer_stats_of(&e->load[l], &out->layer[l]);
     return SGM_OK;
 }
@@ -418,7 +421,7 @@ static sgm_status begin_trace(evaluator *e, const sgm_trace_target *target, sgm_
     const sgm_engine *engine = e->engine;
     sgm_trace_info about;
     sgm_trace_writer *writer;
-    int64_t *expert_bytes = sgm_alloc((size_t)engine->model->settings.layers * sizeof *expert_bytes);
+    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&engine->model->settings) * sizeof *expert_bytes);
     if (!expert_bytes)
         return no_memory(error);
     sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
@@ -429,7 +432,7 @@ static sgm_status begin_trace(evaluator *e, const sgm_trace_target *target, sgm_
     sgm_free(expert_bytes);
     if (status)
         return status;
-    sgm_trace_recorder_begin(&e->recorder, writer, about.layers, about.experts);
+    sgm_trace_recorder_begin(&e->recorder, writer, about.layers, sgm_trace_stride(&about));
     e->recorder.tokens = e->tokens;
     e->recorder.targets = e->targets;
     e->recorder.domain_of = domain_of;

@@ -79,6 +79,9 @@ static sgm_status count_first_uses(sgm_replay *replay, sgm_error *error) {
 
 static sgm_status load(sgm_replay *replay, sgm_trace *trace, sgm_error *error) {
     const sgm_trace_info *about = sgm_trace_about(trace);
+    if (about->attention_experts > 0)
+        return sgm_fail(error, SGM_EUNSUPPORTED, "trace a model with dense attention",
+                        "a cache holds experts of one kind: this trace has those of attention too");
     if (about->layers * about->experts > INT32_MAX)
         return sgm_fail(error, SGM_EUNSUPPORTED, NULL, "a trace of %" PRId64 " layers with %" PRId64 " experts",
                         about->layers, about->experts);

@@ -33,7 +33,7 @@ static sgm_status no_memory(sgm_error *error) {
 static sgm_status begin(const sgm_engine *engine, const char *out, generation *g, sgm_error *error) {
     sgm_trace_info about;
     sgm_trace_writer *writer;
-    int64_t *expert_bytes = sgm_alloc((size_t)engine->model->settings.layers * sizeof *expert_bytes);
+    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&engine->model->settings) * sizeof *expert_bytes);
     if (!expert_bytes)
         return no_memory(error);
     sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
@@ -51,7 +51,7 @@ static sgm_status begin(const sgm_engine *engine, const char *out, generation *g
         sgm_trace_abandon(writer);
         return status;
     }
-    sgm_trace_recorder_begin(&g->recorder, writer, about.layers, about.experts);
+    sgm_trace_recorder_begin(&g->recorder, writer, about.layers, sgm_trace_stride(&about));
     g->recorder.tokens = engine->tokens;
     g->recorder.domain_of = domain_of;
     g->recorder.context = g;

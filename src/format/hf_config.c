@@ -240,10 +240,12 @@ static bool router_normalises(const sgm_router *router) {
 }
 
 bool sgm_hf_config_is_qwen3_moe(const sgm_hf_config *config) {
-    for (int64_t l = 1; l < config->settings.layers; l++)
+    const sgm_model_settings *s = &config->settings;
+    if (s->attention_experts > 0)
+        return false;
+    for (int64_t l = 1; l < s->layers; l++)
         if (config->experts_per_token[l] != config->experts_per_token[0])
             return false;
-    const sgm_model_settings *s = &config->settings;
     return s->attention == SGM_ATTENTION_CAUSAL && s->gate_hidden == 0 && s->null_experts == 0 &&
            !config->selection_bias && router_is_softmax_top_k(&config->router);
 }
@@ -256,8 +258,10 @@ static const char *const attentions[SGM_ATTENTIONS] = {"causal", "stick_breaking
 
 static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
     json_t *list = json_array(), *router = json_object();
-    for (int64_t l = 0; l < config->settings.layers; l++)
-        json_array_append_new(list, json_integer(config->experts_per_token[l]));
+    int64_t attention_experts = config->settings.attention_experts;
+    for (int64_t r = 0; r < sgm_routed_layers(config->settings.layers, attention_experts); r++)
+        if (!sgm_routed_is_attention(attention_experts, r))
+            json_array_append_new(list, json_integer(config->experts_per_token[r]));
     set(router, "kind", json_string(config->router.plugin->plugin.name));
     for (size_t i = 0; i < config->router.plugin->plugin.param_count; i++) {
         const sgm_param *param = &config->router.plugin->plugin.params[i];
@@ -270,6 +274,10 @@ static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
     if (config->settings.null_experts > 0)
         set(root, "null_experts", json_integer(config->settings.null_experts));
     set(root, "gate_hidden", json_integer(config->settings.gate_hidden));
+    if (attention_experts > 0) {
+        set(root, "attention_experts", json_integer(attention_experts));
+        set(root, "attention_experts_per_token", json_integer(config->settings.attention_experts_per_token));
+    }
     return root;
 }
 
@@ -311,7 +319,8 @@ sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_err
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     size_t keys = json_object_size(root);
     json_decref(root);
-    size_t wanted = (qwen ? 33u : 38u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u);
+    size_t wanted = (qwen ? 33u : 38u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u) +
+                    (s->attention_experts > 0 ? 2u : 0u);
     *json = text && keys == wanted ? sgm_format("%s\n", text) : NULL;
     free(text);
     return *json ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for config.json");
@@ -430,7 +439,9 @@ static sgm_status read_layers(const reader *r, const json_t *list, sgm_hf_config
     if (list && (!json_is_array(list) || (int64_t)json_array_size(list) != layers))
         return sgm_fail(r->error, SGM_EFORMAT, "it needs one number for each of num_hidden_layers",
                         "%s: 'experts_per_token_by_layer' is not a list of %" PRId64 " numbers", r->label, layers);
-    config->experts_per_token = sgm_alloc((size_t)layers * sizeof(int64_t));
+    int64_t attention_experts = config->settings.attention_experts,
+            routed = sgm_routed_layers(layers, attention_experts);
+    config->experts_per_token = sgm_alloc((size_t)routed * sizeof(int64_t));
     if (!config->experts_per_token)
         return sgm_fail(r->error, SGM_EMEMORY, NULL, "no memory for %s", r->label);
     for (int64_t l = 0; l < layers; l++) {
@@ -439,7 +450,9 @@ static sgm_status read_layers(const reader *r, const json_t *list, sgm_hf_config
         if ((list && !json_is_integer(item)) || k < 1 || k > experts)
             return sgm_fail(r->error, SGM_EFORMAT, "it must be from 1 to num_experts",
                             "%s: experts per token of layer %" PRId64 " is impossible", r->label, l);
-        config->experts_per_token[l] = k;
+        if (attention_experts > 0)
+            config->experts_per_token[2 * l] = config->settings.attention_experts_per_token;
+        config->experts_per_token[attention_experts > 0 ? 2 * l + 1 : l] = k;
     }
     return SGM_OK;
 }
@@ -457,6 +470,23 @@ static sgm_status read_qwen3_moe(const reader *r, sgm_hf_config *config) {
     sgm_status status = router_read(r->label, "top_k", router, &config->router, r->error);
     json_decref(router);
     return status ? status : read_layers(r, NULL, config);
+}
+
+/* Older files have neither of these. */
+static sgm_status read_attention_experts(const reader *r, sgm_model_settings *s) {
+    const struct {
+        const char *key;
+        int64_t least, *value;
+    } keys[] = {{"attention_experts", 0, &s->attention_experts},
+                {"attention_experts_per_token", 1, &s->attention_experts_per_token}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(r->root, keys[i].key);
+        *keys[i].value = value ? json_integer_value(value) : keys[i].least;
+        if (value && (!json_is_integer(value) || *keys[i].value < keys[i].least || *keys[i].value > 1 << 16))
+            return sgm_fail(r->error, SGM_EFORMAT, "it must be a whole number up to 65536",
+                            "%s: the value of '%s' is impossible", r->label, keys[i].key);
+    }
+    return SGM_OK;
 }
 
 static sgm_status read_sigmoe(const reader *r, sgm_hf_config *config) {
@@ -494,7 +524,9 @@ static sgm_status read_sigmoe(const reader *r, sgm_hf_config *config) {
     list = json_object_get(r->root, "experts_per_token_by_layer");
     if (!list)
         return missing(r, "experts_per_token_by_layer");
-    sgm_status status = router_read(r->label, kind, router, &config->router, r->error);
+    sgm_status status = read_attention_experts(r, &config->settings);
+    if (!status)
+        status = router_read(r->label, kind, router, &config->router, r->error);
     return status ? status : read_layers(r, list, config);
 }
 
@@ -503,6 +535,19 @@ static sgm_status check_settings(const reader *r, const sgm_model_settings *sett
     if (!sgm_model_settings_check(settings, &inner))
         return SGM_OK;
     return sgm_fail(r->error, SGM_EFORMAT, inner.hint, "%s: %s", r->label, inner.message);
+}
+
+static sgm_status check_router(const reader *r, const sgm_hf_config *config) {
+    const sgm_model_settings *s = &config->settings;
+    const sgm_router_plugin *plugin = config->router.plugin;
+    int64_t attention_experts = s->attention_experts, routed = sgm_routed_layers(s->layers, attention_experts);
+    sgm_error inner = {0};
+    for (int64_t l = 0; plugin->check && l < routed; l++)
+        if (plugin->check(config->router.settings, sgm_routed_experts(s->experts, attention_experts, l),
+                          config->experts_per_token[l], &inner))
+            return sgm_fail(r->error, SGM_EUNSUPPORTED, inner.hint, "%s: layer %" PRId64 ": %s", r->label,
+                            sgm_routed_layer(attention_experts, l), inner.message);
+    return SGM_OK;
 }
 
 static sgm_status read_root(const reader *r, sgm_hf_config *config) {
@@ -523,15 +568,10 @@ static sgm_status read_root(const reader *r, sgm_hf_config *config) {
         status = check_settings(r, &config->settings);
     if (!status)
         status = qwen ? read_qwen3_moe(r, config) : read_sigmoe(r, config);
-    if (!status) /* with the router's hidden layer and the null experts */
+    if (!status) /* with the router's hidden layer, the null and the attention experts */
         status = check_settings(r, &config->settings);
-    sgm_error inner = {0};
-    for (int64_t l = 0; !status && l < config->settings.layers; l++)
-        if (config->router.plugin->check &&
-            config->router.plugin->check(config->router.settings, config->settings.experts,
-                                         config->experts_per_token[l], &inner))
-            status = sgm_fail(r->error, SGM_EUNSUPPORTED, inner.hint, "%s: layer %" PRId64 ": %s", r->label, l,
-                              inner.message);
+    if (!status)
+        status = check_router(r, config);
     const json_t *end = json_object_get(r->root, "eos_token_id");
     config->end_of_text =
         json_is_integer(end) && json_integer_value(end) >= 0 && json_integer_value(end) < config->settings.vocabulary
@@ -542,7 +582,7 @@ static sgm_status read_root(const reader *r, sgm_hf_config *config) {
 
 sgm_status sgm_hf_config_parse(const char *json, size_t size, const char *label, sgm_hf_config *config,
                                sgm_error *error) {
-    *config = (sgm_hf_config){.end_of_text = -1};
+    *config = (sgm_hf_config){.end_of_text = -1, .settings.attention_experts_per_token = 1};
     json_error_t why;
     json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(root)) {

@@ -3,7 +3,8 @@
  *
  * A model that transformers' Qwen3MoE graph computes exactly (the same k in every layer, softmax top-k routing) is written
  * as `model_type: qwen3_moe`. Anything else is `model_type: sigmoe`: the same keys, plus `experts_per_token_by_layer`,
- * `attention`, `selection_bias`, `null_experts` and `router` (its kind and settings); transformers refuses that instead of computing something else.
+ * `attention`, `selection_bias`, `null_experts`, `attention_experts` and `router` (its kind and settings); transformers refuses that
+ * instead of computing something else.
  * Reading is strict about every key that decides what is computed and ignores all others. */
 #ifndef SGM_FORMAT_HF_CONFIG_H
 #define SGM_FORMAT_HF_CONFIG_H
@@ -14,7 +15,7 @@
 typedef struct sgm_hf_config {
     sgm_model_settings settings;
     sgm_router router;          /* settings on the heap, sgm_free; one block */
-    int64_t *experts_per_token; /* (L) heap, sgm_free */
+    int64_t *experts_per_token; /* (L) by routed sub-layer (sigmoe/model.h), heap, sgm_free */
     bool selection_bias;        /* the weights hold a bias on selection for each layer */
     char model_type[32];        /* set by reading; writing decides by itself */
     int32_t end_of_text;        /* -1: none */

@@ -286,7 +286,7 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
         PUT(page, "</b><span>");
         sgm_page_string(page, results->arm[a].arm.balance);
         PUT(page, ", seed %" PRId64 "</span></figcaption>\n", m->seed);
-        sgm_svg_load_map(page, &snapshot, m->layers, m->experts);
+        sgm_svg_load_map(page, &snapshot, m->layers, m->experts, false);
         PUT(page, "</div>\n");
     }
     sgm_svg_load_key(page);

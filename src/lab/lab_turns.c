@@ -35,15 +35,16 @@ static void on_step(void *context, const sgm_step_report *report) {
     seat *s = context;
     double violation = 0, dead = 0;
     for (int64_t l = 0; l < report->layers; l++) {
-        const int64_t *load = report->load + l * report->experts;
+        int64_t experts = sgm_routed_experts(report->experts, report->attention_experts, l);
+        const int64_t *load = report->load + l * sgm_routed_stride(report->experts, report->attention_experts);
         int64_t most = 0, sum = 0, none = 0;
-        for (int64_t e = 0; e < report->experts; e++) {
+        for (int64_t e = 0; e < experts; e++) {
             most = load[e] > most ? load[e] : most;
             sum += load[e];
         }
-        for (int64_t e = 0; e < report->experts; e++)
-            none += 100 * load[e] * report->experts < sum;
-        violation += sum ? (double)(most * report->experts) / (double)sum - 1 : 0;
+        for (int64_t e = 0; e < experts; e++)
+            none += 100 * load[e] * experts < sum;
+        violation += sum ? (double)(most * experts) / (double)sum - 1 : 0;
         dead += (double)none;
     }
     sgm_lab_row *row = &s->row;

@@ -3,7 +3,8 @@
  *
  * The last tenth of the steps is the window of everything about balance and of the training loss: by then the learning rate
  * falls and schedules of k have switched. Null experts, the last of a layer, compute nothing and have no load to even out:
- * balance is that of the others. MaxVio is arXiv 2408.15664's, by batch and over the window. */
+ * balance is that of the others. Of a model with attention experts it is that of the feed-forward's, so that arms compare; what is
+ * computed has both. MaxVio is arXiv 2408.15664's, by batch and over the window. */
 #include <inttypes.h>
 #include <math.h>
 #include <sqlite3.h>
@@ -118,7 +119,10 @@ static float f32_at(const unsigned char *b) {
 
 /* layer, tokens, counts, probabilities of one step of the window. */
 static sgm_status add_load(reader *r, sqlite3_stmt *row) {
-    int64_t layer = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
+    int64_t routed = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
+    int64_t layer = sgm_routed_layer(r->model.attention_experts, routed);
+    if (sgm_routed_is_attention(r->model.attention_experts, routed))
+        return SGM_OK;
     if (layer < 0 || layer >= r->m->layers || sqlite3_column_bytes(row, 2) != 4 * r->stored ||
         sqlite3_column_bytes(row, 3) != 4 * r->stored)
         return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a row of load is of another model", r->path);
@@ -265,11 +269,13 @@ static sgm_status read_spent(reader *r) {
     spent s = {0};
     sqlite3_stmt *row = NULL;
     int code;
-    if (sqlite3_prepare_v2(r->db, "SELECT step, tokens, counts FROM load ORDER BY step, layer", -1, &row, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_prepare_v2(r->db, "SELECT step, tokens, counts, layer FROM load ORDER BY step, layer", -1, &row,
+                           NULL) != SQLITE_OK)
         return broken(r);
     while ((code = sqlite3_step(row)) == SQLITE_ROW) {
         double step = column(row, 0), tokens = column(row, 1), sum = 0;
+        if (sgm_routed_is_attention(r->model.attention_experts, sqlite3_column_int64(row, 3)))
+            continue; /* sgm_model_count knows what it takes of them */
         if (step > s.step)
             spend(r, &s);
         s.step = step;

@@ -271,12 +271,17 @@ static sgm_status report_make(conversion *c, const char *to, sgm_convert_report 
     return status;
 }
 
-/* A stack of experts has as many matrices as the router has rows there, and a null expert has none. */
-static sgm_status null_experts_check(const conversion *c, sgm_error *error) {
-    if (c->config->settings.null_experts == 0)
-        return SGM_OK;
-    return sgm_fail(error, SGM_EUNSUPPORTED, "keep it as a model folder",
-                    "the model has %" PRId64 " null experts, which GGUF cannot hold", c->config->settings.null_experts);
+/* A stack of experts has as many matrices as the router has rows there, and a null expert has none; names of attention experts
+ * there are none. */
+static sgm_status shape_check(const conversion *c, sgm_error *error) {
+    const sgm_model_settings *s = &c->config->settings;
+    if (s->null_experts > 0)
+        return sgm_fail(error, SGM_EUNSUPPORTED, "keep it as a model folder",
+                        "the model has %" PRId64 " null experts, which GGUF cannot hold", s->null_experts);
+    if (s->attention_experts > 0)
+        return sgm_fail(error, SGM_EUNSUPPORTED, "keep it as a model folder",
+                        "the model has %" PRId64 " attention experts, which GGUF cannot hold", s->attention_experts);
+    return SGM_OK;
 }
 
 /* `resolved`: where the model's tokenizer is; NULL: nowhere. `seed` counts when `random`. */
@@ -286,7 +291,7 @@ static sgm_status convert(conversion *c, const char *resolved, bool random, uint
     sgm_status status = o->threads < 0 || o->threads > SGM_THREADS_MOST
                             ? sgm_fail(error, SGM_EARGUMENT, "use 0 for as many as there are cores",
                                        "%d threads are impossible", o->threads)
-                            : null_experts_check(c, error);
+                            : shape_check(c, error);
     if (!status)
         status = sgm_type_plan_make(c->model, o, &c->plan, error);
     if (!status)

@@ -68,6 +68,9 @@ static sgm_status open_old(const char *from, const char *to, reshape *r, sgm_err
             sgm_fail(error, SGM_EUNSUPPORTED, NULL,
                      "%s has %" PRId64 " null experts among its experts: which of them to drop or add to is not clear",
                      from, r->old->settings.null_experts);
+    if (!status && r->old->settings.attention_experts > 0)
+        status = sgm_fail(error, SGM_EUNSUPPORTED, "train a model of that many experts from the start",
+                          "%s has attention experts too: which of the two kinds to drop or add to is not clear", from);
     if (!status)
         status = check_router(&r->old->router, error);
     return status;

@@ -164,17 +164,20 @@ int sgm_weight_file_shape(const sgm_weight *weight, int64_t shape[2]) {
     return 2;
 }
 
-/* The bias on selection of a layer, named as DeepSeek-V3's files name it; (E). */
-static void bias_name(int64_t layer, char name[96]) {
-    snprintf(name, 96, "model.layers.%" PRId64 ".mlp.gate.e_score_correction_bias", layer);
+/* The bias on selection of a routed sub-layer, named as DeepSeek-V3's files name that of the feed-forward; (E). */
+static void bias_name(const sgm_model_settings *s, int64_t routed, char name[96]) {
+    snprintf(name, 96, "model.layers.%" PRId64 ".%s.gate.e_score_correction_bias",
+             sgm_routed_layer(s->attention_experts, routed),
+             sgm_routed_is_attention(s->attention_experts, routed) ? "self_attn" : "mlp");
 }
 
 static sgm_status biases_declare(const sgm_model *model, sgm_safetensors_writer *writer, sgm_error *error) {
     sgm_status status = SGM_OK;
-    for (int64_t l = 0; !status && l < model->settings.layers; l++) {
+    for (int64_t r = 0; !status && r < sgm_model_routed(&model->settings); r++) {
         char name[96];
-        bias_name(l, name);
-        status = sgm_safetensors_writer_declare(writer, name, SGM_F32, 1, &model->settings.experts, error);
+        int64_t experts = sgm_model_routed_experts(&model->settings, r);
+        bias_name(&model->settings, r, name);
+        status = sgm_safetensors_writer_declare(writer, name, SGM_F32, 1, &experts, error);
     }
     return status;
 }
@@ -198,9 +201,10 @@ static sgm_status weights_save(const sgm_model *model, const sgm_real *selection
         status = sgm_safetensors_writer_add(writer, weight->data, (size_t)(weight->rows * weight->cols) * sizeof(float),
                                             error);
     }
-    if (!status && selection_bias)
-        status = sgm_safetensors_writer_add(
-            writer, selection_bias, (size_t)(model->settings.layers * model->settings.experts) * sizeof(float), error);
+    for (int64_t r = 0; !status && selection_bias && r < sgm_model_routed(&model->settings); r++)
+        status =
+            sgm_safetensors_writer_add(writer, selection_bias + r * sgm_model_routed_stride(&model->settings),
+                                       (size_t)sgm_model_routed_experts(&model->settings, r) * sizeof(float), error);
     if (!status)
         status = sgm_safetensors_writer_commit(writer, error);
     else
@@ -291,14 +295,15 @@ sgm_status sgm_model_texts_save(sgm_hf_config *config, const char *tokenizer, co
 sgm_status sgm_model_folder_save(const sgm_model *model, const sgm_real *selection_bias,
                                  const int64_t *experts_per_token, const char *tokenizer_folder, const char *folder,
                                  sgm_error *error) {
-    int64_t layers = model->settings.layers;
+    int64_t layers = sgm_model_routed(&model->settings);
     sgm_hf_config config = {
         .settings = model->settings, .router = model->router, .selection_bias = selection_bias != NULL};
     config.experts_per_token = sgm_alloc((size_t)layers * sizeof(int64_t));
     if (!config.experts_per_token)
         return no_memory(error, folder);
     for (int64_t l = 0; l < layers; l++)
-        config.experts_per_token[l] = experts_per_token ? experts_per_token[l] : model->settings.experts_per_token;
+        config.experts_per_token[l] =
+            experts_per_token ? experts_per_token[l] : sgm_model_routed_per_token(&model->settings, l);
     sgm_status status = sgm_folder_make(folder, error);
     if (!status)
         status = weights_save(model, selection_bias, folder, error);
@@ -332,7 +337,7 @@ static sgm_status weight_load(const sgm_safetensors *file, const char *folder, s
 
 static bool has_biases(const sgm_safetensors *file) {
     char name[96];
-    bias_name(0, name);
+    bias_name(&(sgm_model_settings){0}, 0, name); /* of the first feed-forward: all have one or none has */
     return sgm_safetensors_find(file, name) != NULL;
 }
 
@@ -345,7 +350,7 @@ static sgm_status count_check(const sgm_safetensors *file, const char *folder, c
     if (s->tie_embeddings && sgm_safetensors_find(file, "lm_head.weight"))
         found--; /* some writers repeat the tied table */
     if (has_biases(file))
-        found -= s->layers;
+        found -= sgm_model_routed(s);
     if (wanted == found)
         return SGM_OK;
     return sgm_fail(error, SGM_EFORMAT, "config.json and the weights are of different models",
@@ -365,19 +370,20 @@ static sgm_status open_checked(const char *folder, const sgm_model_settings *set
 /* `out` (L, E), heap; NULL: the file holds none. */
 static sgm_status biases_read(const sgm_safetensors *file, const char *folder, const sgm_model_settings *settings,
                               sgm_real **out, sgm_error *error) {
-    int64_t layers = settings->layers, experts = settings->experts;
+    int64_t stride = sgm_model_routed_stride(settings);
     *out = NULL;
-    sgm_real *all = has_biases(file) ? sgm_alloc((size_t)(layers * experts) * sizeof(float)) : NULL;
+    sgm_real *all = has_biases(file) ? sgm_alloc((size_t)sgm_model_routed_numbers(settings) * sizeof(float)) : NULL;
     sgm_status status = !all && has_biases(file) ? no_memory(error, folder) : SGM_OK;
-    for (int64_t l = 0; all && !status && l < layers; l++) {
+    for (int64_t r = 0; all && !status && r < sgm_model_routed(settings); r++) {
         char name[96];
-        bias_name(l, name);
+        int64_t experts = sgm_model_routed_experts(settings, r);
+        bias_name(settings, r, name);
         const sgm_tensor_entry *entry = sgm_safetensors_find(file, name);
         if (!entry || entry->dimensions != 1 || entry->shape[0] != experts || entry->dtype != SGM_F32)
             status = sgm_fail(error, SGM_EFORMAT, "each layer needs one F32 number for each expert",
                               "%s: tensor '%s' is missing or of another shape or type", folder, name);
         else
-            status = sgm_safetensors_read_f32(file, entry, all + l * experts, error);
+            status = sgm_safetensors_read_f32(file, entry, all + r * stride, error);
     }
     if (status)
         sgm_free(all);

@@ -181,10 +181,11 @@ sgm_status sgm_model_gguf_config(const sgm_gguf *file, const char *label, sgm_hf
         if (!sgm_gguf_get_text(file, "sigmoe.config", &json, &json_size))
             return sgm_fail(error, SGM_EFORMAT, NULL, "%s: the key 'sigmoe.config' is missing", label);
         status = sgm_hf_config_parse(json, json_size, label, config, error);
-        if (!status && config->settings.null_experts > 0) {
+        bool null = config->settings.null_experts > 0;
+        if (!status && (null || config->settings.attention_experts > 0)) {
             sgm_hf_config_fini(config);
             status = sgm_fail(error, SGM_EUNSUPPORTED, "open the model folder it was made from",
-                              "%s: null experts in a GGUF file are not supported", label);
+                              "%s: %s experts in a GGUF file are not supported", label, null ? "null" : "attention");
         }
     } else {
         return sgm_fail(error, SGM_EUNSUPPORTED, "supported: qwen3moe, sigmoe",

@@ -22,30 +22,37 @@ uint64_t sgm_model_hash(const sgm_model *model, const sgm_real *selection_bias) 
         sum += sgm_checksum(pair, sizeof pair);
     }
     if (selection_bias)
-        sum += sgm_checksum(selection_bias,
-                            (size_t)(model->settings.layers * model->settings.experts) * sizeof *selection_bias);
+        sum +=
+            sgm_checksum(selection_bias, (size_t)sgm_model_routed_numbers(&model->settings) * sizeof *selection_bias);
     return sum;
 }
 
-static int64_t mean_expert_bytes(const sgm_model *model, int64_t layer) {
-    int64_t experts = model->layers[layer].bank.experts; /* null ones have no weights and are not among them */
+/* Null experts have no weights and are not among them. */
+static int64_t mean_expert_bytes(const sgm_model *model, int64_t routed) {
+    int64_t attention_experts = model->settings.attention_experts;
+    const sgm_layer *layer = &model->layers[sgm_routed_layer(attention_experts, routed)];
+    bool attention = sgm_routed_is_attention(attention_experts, routed);
+    const sgm_weight *weights = attention ? layer->attention_experts : layer->expert_weights;
+    int64_t experts = attention ? attention_experts : layer->bank.experts, matrices = attention ? 2 : 3;
     size_t bytes = 0;
-    for (int64_t i = 0; i < 3 * experts; i++)
-        bytes += stored_bytes(&model->layers[layer].expert_weights[i]);
+    for (int64_t i = 0; i < matrices * experts; i++)
+        bytes += stored_bytes(&weights[i]);
     return (int64_t)bytes / experts;
 }
 
 void sgm_model_about(const sgm_model *model, const sgm_real *selection_bias, const sgm_tokenizer *tokenizer,
                      const int64_t *experts_per_token, int64_t *expert_bytes, sgm_trace_info *about) {
-    for (int64_t l = 0; l < model->settings.layers; l++)
+    int64_t routed = sgm_model_routed(&model->settings);
+    for (int64_t l = 0; l < routed; l++)
         expert_bytes[l] = mean_expert_bytes(model, l);
     *about = (sgm_trace_info){.step = -1,
                               .model_hash = sgm_model_hash(model, selection_bias),
                               .tokenizer_hash = tokenizer ? sgm_tokenizer_hash(tokenizer) : 0,
                               .vocabulary = model->settings.vocabulary,
-                              .layers = model->settings.layers,
+                              .layers = routed,
                               .experts = model->settings.experts,
                               .null_experts = model->settings.experts - model->layers[0].bank.experts,
+                              .attention_experts = model->settings.attention_experts,
                               .experts_per_token = experts_per_token,
                               .expert_bytes = expert_bytes};
 }

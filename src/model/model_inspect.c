@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "attention/attention_experts.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/param.h"
@@ -85,10 +86,8 @@ sgm_status sgm_model_inspect(const char *path, sgm_model_info *info, sgm_error *
     if (status)
         return status;
     info->settings = config.settings;
-    double k = 0;
-    for (int64_t l = 0; l < config.settings.layers; l++)
-        k += (double)config.experts_per_token[l];
-    sgm_model_count(&config.settings, k / (double)config.settings.layers, config.settings.context, &info->counts);
+    double k = sgm_model_mean_per_token(&config.settings, config.experts_per_token);
+    sgm_model_count(&config.settings, k, config.settings.context, &info->counts);
     snprintf(info->model_type, sizeof info->model_type, "%s", config.model_type);
     snprintf(info->router, sizeof info->router, "%s", config.router.plugin->plugin.name);
     sgm_hf_config_fini(&config);
@@ -295,13 +294,19 @@ sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sg
     if (!status && out->router.plugin->check)
         status = out->router.plugin->check(out->router.settings, out->settings.experts, out->settings.experts_per_token,
                                            error);
+    if (!status && out->settings.attention_experts > 0)
+        status = sgm_attention_router_check(&out->router, error);
+    if (!status && out->settings.attention_experts > 0 && out->router.plugin->check)
+        status = out->router.plugin->check(out->router.settings, out->settings.attention_experts,
+                                           out->settings.attention_experts_per_token, error);
     if (status)
         return status;
-    out->experts_per_token = sgm_alloc((size_t)out->settings.layers * sizeof(int64_t));
+    int64_t routed = sgm_model_routed(&out->settings);
+    out->experts_per_token = sgm_alloc((size_t)routed * sizeof(int64_t));
     if (!out->experts_per_token)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a model");
-    for (int64_t l = 0; l < out->settings.layers; l++)
-        out->experts_per_token[l] = out->settings.experts_per_token;
+    for (int64_t r = 0; r < routed; r++)
+        out->experts_per_token[r] = sgm_model_routed_per_token(&out->settings, r);
     return SGM_OK;
 }
 

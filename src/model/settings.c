@@ -34,6 +34,11 @@ const sgm_param sgm_model_params[] = {
      "how scores become weights: softmax with rotary positions, or stick-breaking, which needs no positions"},
     {"gate_hidden", SGM_PARAM_INT, FIELD(gate_hidden), "0", 0, 1 << 20, false, NULL, "",
      "width of the router's hidden layer, with a bias and GELU; 0: a linear router"},
+    {"attention_experts", SGM_PARAM_INT, FIELD(attention_experts), "0", 0, 1 << 16, false, NULL, "",
+     "attention experts in each layer, each with queries of model.heads heads and an output of its own; 0: dense "
+     "attention"},
+    {"attention_experts_per_token", SGM_PARAM_INT, FIELD(attention_experts_per_token), "1", 1, 1 << 16, false, NULL, "",
+     "attention experts a token activates; with model.attention_experts"},
     {"init_std", SGM_PARAM_REAL, FIELD(init_std), "0.02", 1e-6, 10, false, NULL, "",
      "standard deviation of fresh weights; outputs of attention and experts take 1/sqrt(2 layers) of it"},
     {"gate_init_std", SGM_PARAM_REAL, FIELD(gate_init_std), "0.02", 1e-6, 10, false, NULL, "",
@@ -58,10 +63,25 @@ sgm_status sgm_model_settings_check(const sgm_model_settings *s, sgm_error *erro
     if (s->null_experts >= s->experts)
         return sgm_fail(error, SGM_EARGUMENT, "they are among model.experts: leave at least one that computes",
                         "model.null_experts = %" PRId64 " of model.experts = %" PRId64, s->null_experts, s->experts);
+    if (s->attention_experts > 0 && s->attention_experts_per_token > s->attention_experts)
+        return sgm_fail(
+            error, SGM_EARGUMENT, "set model.attention_experts_per_token to model.attention_experts or fewer",
+            "model.attention_experts_per_token = %" PRId64 " is more than model.attention_experts = %" PRId64,
+            s->attention_experts_per_token, s->attention_experts);
+    if (s->attention_experts > 0 && s->null_experts > 0)
+        return sgm_fail(error, SGM_EARGUMENT, "set one of the two to 0",
+                        "model.null_experts = %" PRId64 " with model.attention_experts = %" PRId64
+                        ": null experts are of models with dense attention",
+                        s->null_experts, s->attention_experts);
+    if (s->attention_experts > 0 && s->attention_experts_per_token * s->heads > 65536)
+        return sgm_fail(error, SGM_EARGUMENT, "lower model.heads, which every attention expert has",
+                        "%" PRId64 " attention experts per token with %" PRId64 " heads each are too many heads",
+                        s->attention_experts_per_token, s->heads);
     /* Products of these must stay far from overflow: 2^47 weights in one matrix family is 512 TiB in f32. */
     double largest = (double)s->layers * (double)s->experts * (double)s->expert_width * (double)s->width * 3;
     double vocabulary = (double)s->vocabulary * (double)s->width;
     double attention = (double)s->layers * (double)s->width * (double)s->heads * (double)s->head_size * 4;
+    attention *= s->attention_experts > 0 ? (double)s->attention_experts : 1;
     attention += (double)s->layers * (double)s->gate_hidden * (double)(s->width + s->experts);
     if (largest + vocabulary + attention > 0x1p47)
         return sgm_fail(error, SGM_EARGUMENT, "reduce layers, experts, expert_width, width or vocabulary",
@@ -75,25 +95,33 @@ sgm_status sgm_model_settings_from_config(const sgm_config *config, sgm_model_se
     return status ? status : sgm_model_settings_check(settings, error);
 }
 
+/* Parameters of a router for so many experts, and of its products alone. */
+static int64_t gate_parameters(const sgm_model_settings *s, int64_t experts, int64_t *products) {
+    int64_t hidden = s->gate_hidden;
+    *products = hidden ? hidden * (s->width + experts) : experts * s->width;
+    return *products + hidden;
+}
+
 void sgm_model_count(const sgm_model_settings *s, double k, int64_t context_tokens, sgm_model_counts *counts) {
-    int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
-    int64_t attention = D * q * 2 + D * kv * 2 + 2 * s->head_size;
-    int64_t hidden = s->gate_hidden, gate_products = hidden ? hidden * (D + s->experts) : s->experts * D;
-    int64_t expert = 3 * D * s->expert_width, gate = gate_products + hidden, norms = 2 * D;
-    int64_t table = s->vocabulary * D, computing = s->experts - s->null_experts;
+    int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size, A = s->attention_experts;
+    int64_t heads = 2 * D * q, active_heads = A ? s->attention_experts_per_token : 1; /* queries and output */
+    int64_t products, gate = gate_parameters(s, s->experts, &products), attention_products = 0;
+    int64_t attention_gate = A ? gate_parameters(s, A, &attention_products) : 0;
+    int64_t shared = 2 * D * kv + 2 * s->head_size + 2 * D + gate + attention_gate; /* of a layer */
+    int64_t expert = 3 * D * s->expert_width, table = s->vocabulary * D, computing = s->experts - s->null_experts;
     k *= (double)computing / (double)s->experts;
     *counts = (sgm_model_counts){0};
     counts->embedding_parameters = table;
     counts->head_parameters = s->tie_embeddings ? 0 : table;
-    counts->expert_parameters = s->layers * computing * expert;
-    int64_t shared = s->layers * (attention + gate + norms) + D;
-    counts->total_parameters = shared + counts->expert_parameters + table + counts->head_parameters;
-    counts->active_parameters = shared + (int64_t)llround((double)s->layers * k * (double)expert);
+    counts->expert_parameters = s->layers * (computing * expert + A * heads);
+    counts->total_parameters =
+        s->layers * (shared + (A ? 0 : heads)) + D + counts->expert_parameters + table + counts->head_parameters;
+    counts->active_parameters =
+        s->layers * (shared + active_heads * heads) + D + (int64_t)llround((double)s->layers * k * (double)expert);
     /* Products only: scores and mixing of attention see half the context on average. */
-    double products =
-        (double)s->layers * ((double)(D * q * 2 + D * kv * 2 + gate_products) + k * (double)expert) + (double)table;
-    double scores = (double)s->layers * (double)context_tokens * (double)q;
-    counts->forward_flops_per_token = 2 * (products + scores);
+    double layer = (double)(active_heads * heads + 2 * D * kv + products + attention_products) + k * (double)expert;
+    double scores = (double)s->layers * (double)context_tokens * (double)(active_heads * q);
+    counts->forward_flops_per_token = 2 * ((double)s->layers * layer + (double)table + scores);
     counts->training_flops_per_token = 3 * counts->forward_flops_per_token;
     counts->bytes = 4 * counts->total_parameters;
     counts->training_bytes = 4 * counts->bytes;

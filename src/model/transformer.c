@@ -2,8 +2,11 @@
 /* The one definition of the model. Read this first: it is the whole network.
  *
  * Sigma family (arXiv 2512.16248): pre-norm RMSNorm, attention with grouped key/value heads and QK-norm before RoPE, a
- * mixture of SwiGLU experts in every layer, f32 router. With stick-breaking attention (arXiv 2306.04640) there is no RoPE. */
+ * mixture of SwiGLU experts in every layer, f32 router. With stick-breaking attention (arXiv 2306.04640) there is no RoPE; with
+ * attention experts (the same paper) attention is a mixture of its own. */
 #include "model/transformer.h"
+
+#include "attention/attention_experts.h"
 
 /* x (T, D) → x + attention(norm(x)) */
 static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_t index, const sgm_rows *rows,
@@ -29,12 +32,66 @@ static sgm_tensor attention_block(sgm_walk *walk, const sgm_model *model, int64_
     return sgm_linear_residual(walk, y, layer->o, x);
 }
 
+/* What the router of a routed sub-layer is told beside its own weights. */
+typedef struct routed_pass {
+    int64_t experts_per_token;
+    const sgm_real *selection_bias;
+    sgm_load *load;
+} routed_pass;
+
+static routed_pass routed_pass_of(const sgm_model *model, const sgm_pass *pass, int64_t routed) {
+    const sgm_model_settings *s = &model->settings;
+    return (routed_pass){pass->experts_per_token ? pass->experts_per_token[routed]
+                                                 : sgm_model_routed_per_token(s, routed),
+                         model->selection_bias ? model->selection_bias + routed * sgm_model_routed_stride(s) : NULL,
+                         pass->load ? &pass->load[routed] : NULL};
+}
+
+/* x (T, D) → x + Σ weight · output(attention(queries(norm(x)))), over the attention experts that a row chose */
+static sgm_tensor attention_experts_block(sgm_walk *walk, const sgm_model *model, int64_t index, const sgm_rows *rows,
+                                          const sgm_pass *pass, sgm_tensor x) {
+    const sgm_model_settings *s = &model->settings;
+    const sgm_layer *layer = &model->layers[index];
+    const sgm_rope_table *table = s->attention == SGM_ATTENTION_CAUSAL ? &model->rope : NULL;
+    routed_pass own = routed_pass_of(model, pass, 2 * index);
+    sgm_attention_route_args route = {.routed = 2 * index,
+                                      .router = &model->router,
+                                      .gate = layer->attention_gate,
+                                      .experts_per_token = own.experts_per_token,
+                                      .selection_bias = own.selection_bias,
+                                      .balance = pass->balance,
+                                      .load = own.load,
+                                      .observe = pass->observe,
+                                      .observer = pass->observer,
+                                      .rows = rows};
+    sgm_attention_experts_args experts = {.experts = layer->attention_experts,
+                                          .count = s->attention_experts,
+                                          .experts_per_token = own.experts_per_token,
+                                          .heads = s->heads,
+                                          .kv_heads = s->kv_heads};
+    int64_t heads = own.experts_per_token * s->heads;
+    sgm_tensor h = sgm_rms_norm(walk, x, layer->attention_norm, s->norm_epsilon), scored = h;
+    if (layer->attention_gate_hidden)
+        scored = sgm_gate_hidden(walk, h, layer->attention_gate_hidden, layer->attention_gate_bias);
+    sgm_tensor weights = sgm_attention_route(walk, scored, &route, &experts.record);
+    sgm_tensor q = sgm_attention_queries(walk, h, &experts);
+    sgm_tensor k = sgm_linear(walk, h, layer->k), v = sgm_linear(walk, h, layer->v);
+    q = sgm_rope(walk, q, layer->q_norm, heads, s->norm_epsilon, table, rows);
+    k = sgm_rope(walk, k, layer->k_norm, s->kv_heads, s->norm_epsilon, table, rows);
+    sgm_tensor y = s->attention == SGM_ATTENTION_CAUSAL
+                       ? sgm_causal_attention(walk, q, k, v, heads, s->kv_heads, index, rows)
+                       : sgm_stick_breaking(walk, q, k, v, heads, s->kv_heads, index, rows);
+    return sgm_attention_outputs(walk, y, weights, x, &experts);
+}
+
 /* x (T, D) → x + Σ weight · expert(norm(x)) */
 static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t index, const sgm_rows *rows,
                             const sgm_pass *pass, sgm_tensor x) {
     const sgm_layer *layer = &model->layers[index];
+    int64_t routed = model->settings.attention_experts > 0 ? 2 * index + 1 : index;
+    routed_pass own = routed_pass_of(model, pass, routed);
     sgm_moe_args moe = {
-        .layer = index,
+        .layer = routed,
         .router = &model->router,
         .gate = layer->gate,
         .gate_hidden = layer->gate_hidden,
@@ -42,11 +99,10 @@ static sgm_tensor moe_block(sgm_walk *walk, const sgm_model *model, int64_t inde
         .bank = (sgm_expert_bank *)&layer->bank,
         .null_experts = model->settings.null_experts,
         .together = pass->together,
-        .experts_per_token =
-            pass->experts_per_token ? pass->experts_per_token[index] : model->settings.experts_per_token,
-        .selection_bias = model->selection_bias ? model->selection_bias + index * model->settings.experts : NULL,
+        .experts_per_token = own.experts_per_token,
+        .selection_bias = own.selection_bias,
         .balance = pass->balance,
-        .load = pass->load ? &pass->load[index] : NULL,
+        .load = own.load,
         .observe = pass->observe,
         .observer = pass->observer,
         .rows = rows,
@@ -64,7 +120,9 @@ typedef struct layer_context {
 
 static sgm_tensor one_layer(sgm_walk *walk, const void *context, sgm_tensor x) {
     const layer_context *c = context;
-    x = attention_block(walk, c->model, c->index, c->rows, x);
+    x = c->model->settings.attention_experts > 0
+            ? attention_experts_block(walk, c->model, c->index, c->rows, c->pass, x)
+            : attention_block(walk, c->model, c->index, c->rows, x);
     return moe_block(walk, c->model, c->index, c->rows, c->pass, x);
 }
 

@@ -11,6 +11,8 @@
 typedef struct sgm_layer {
     sgm_weight *attention_norm, *q, *k, *v, *o, *q_norm, *k_norm, *ffn_norm, *gate;
     sgm_weight *gate_hidden, *gate_bias; /* NULL: a linear router */
+    /* With attention experts, whose q and o are NULL: their router, and two weights of each, queries and output, in that order. */
+    sgm_weight *attention_gate, *attention_gate_hidden, *attention_gate_bias, *attention_experts;
     sgm_expert_bank bank;
     sgm_expert *experts;        /* (E − null_experts) table behind the resident bank */
     sgm_weight *expert_weights; /* three of each of those: gate, up, down, in that order */
@@ -18,7 +20,35 @@ typedef struct sgm_layer {
 
 /* Weights of a layer before its experts, in the order of sgm_layer. */
 static inline int64_t sgm_layer_weights(const sgm_model_settings *settings) {
-    return 9 + (settings->gate_hidden ? 2 : 0);
+    int64_t gate = 1 + (settings->gate_hidden ? 2 : 0);
+    return 8 + gate + (settings->attention_experts ? 2 * settings->attention_experts + gate - 2 : 0);
+}
+
+/* Routed sub-layers of a model (sigmoe/model.h), experts and experts per token of one of them, numbers of an array (L, E). */
+static inline int64_t sgm_model_routed(const sgm_model_settings *settings) {
+    return sgm_routed_layers(settings->layers, settings->attention_experts);
+}
+static inline int64_t sgm_model_routed_experts(const sgm_model_settings *settings, int64_t routed) {
+    return sgm_routed_experts(settings->experts, settings->attention_experts, routed);
+}
+static inline int64_t sgm_model_routed_stride(const sgm_model_settings *settings) {
+    return sgm_routed_stride(settings->experts, settings->attention_experts);
+}
+static inline int64_t sgm_model_routed_numbers(const sgm_model_settings *settings) {
+    return sgm_model_routed(settings) * sgm_model_routed_stride(settings);
+}
+static inline int64_t sgm_model_routed_per_token(const sgm_model_settings *settings, int64_t routed) {
+    return sgm_routed_is_attention(settings->attention_experts, routed) ? settings->attention_experts_per_token
+                                                                        : settings->experts_per_token;
+}
+
+/* Mean over the layers of what a token takes of the feed-forward's experts, of experts per token by routed sub-layer. */
+static inline double sgm_model_mean_per_token(const sgm_model_settings *settings, const int64_t *experts_per_token) {
+    double sum = 0;
+    for (int64_t r = 0; r < sgm_model_routed(settings); r++)
+        if (!sgm_routed_is_attention(settings->attention_experts, r))
+            sum += (double)experts_per_token[r];
+    return sum / (double)settings->layers;
 }
 
 /* A model. `weights` lists every weight once, in file order; layers point into it. In training all data stand in one block,
@@ -40,7 +70,7 @@ typedef struct sgm_model {
     int64_t elements;
     void *source; /* the mapped file that weights point into, and how to close it; NULL: none */
     void (*source_close)(void *source);
-    /* (L, E) added to the router's scores for selection (loss-free balancing); NULL: none. A model in training has none of
+    /* (L, E) by routed sub-layer, added to the router's scores for selection (loss-free balancing); NULL: none. A model in training has none of
      * its own: the balancers lend theirs, and a save writes that. */
     sgm_real *selection_bias;
 } sgm_model;
@@ -68,13 +98,14 @@ sgm_status sgm_model_each_weight(const sgm_model_settings *settings,
 
 /* What one pass needs beside the model and the rows. */
 typedef struct sgm_pass {
-    const int64_t *experts_per_token; /* (L); NULL: settings.experts_per_token everywhere */
-    sgm_balance_set *balance;         /* NULL: none */
-    sgm_load *load;                   /* (L) accumulators; NULL: none */
-    bool together; /* as in training: routers that can choose for all rows together; false: row by row */
+    /* (L) by routed sub-layer, here and below; NULL: the settings' everywhere */
+    const int64_t *experts_per_token;
+    sgm_balance_set *balance; /* NULL: none */
+    sgm_load *load;           /* (L) accumulators; NULL: none */
+    bool together;            /* as in training: routers that can choose for all rows together; false: row by row */
     void (*observe)(void *observer, const sgm_routing *record);
     void *observer;
-    sgm_recomputation *recompute; /* (L), planned: layers are computed again in the backward pass; NULL: kept */
+    sgm_recomputation *recompute; /* (layers), planned: layers are computed again in the backward pass; NULL: kept */
     double loss_scale;            /* training: 1 / targets of the global batch */
     float *row_loss;              /* (T) or NULL */
 } sgm_pass;
@@ -83,7 +114,7 @@ typedef struct sgm_pass {
 sgm_tensor sgm_transformer_hidden(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
 /* The loss (1, 1), for training (with a tape) and evaluation. */
 sgm_tensor sgm_transformer_loss(sgm_walk *walk, const sgm_model *model, const sgm_rows *rows, const sgm_pass *pass);
-/* Plans for sgm_pass.recompute (L), for the rows and the pass of the largest walk; `like` as in ops.h. Free each with
+/* Plans for sgm_pass.recompute (layers), for the rows and the pass of the largest walk; `like` as in ops.h. Free each with
  * sgm_recompute_free. */
 sgm_status sgm_transformer_plan_recompute(const sgm_walk *like, const sgm_model *model, const sgm_rows *rows,
                                           const sgm_pass *pass, sgm_recomputation *recompute, sgm_error *error);

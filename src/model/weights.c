@@ -30,26 +30,54 @@ static void add(listing *list, int64_t layer, const char *name, int64_t rows, in
     list->status = list->each(list->context, &weight, list->error);
 }
 
+/* A router's weights, below a prefix: "mlp.gate" or "self_attn.gate". */
+static void add_gate(listing *list, const sgm_model_settings *s, int64_t layer, const char *prefix, int64_t experts) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    add(list, layer, name, experts, s->gate_hidden ? s->gate_hidden : s->width, s->gate_init_std);
+    if (!s->gate_hidden)
+        return;
+    snprintf(name, sizeof name, "%s.hidden.weight", prefix);
+    add(list, layer, name, s->gate_hidden, s->width, 1 / __builtin_sqrt((double)s->width));
+    snprintf(name, sizeof name, "%s.hidden.bias", prefix);
+    add(list, layer, name, 1, s->gate_hidden, SGM_INIT_ZERO);
+}
+
+/* The router and the experts of an attention that has them: their queries and outputs. */
+static void add_attention_experts(listing *list, const sgm_model_settings *s, int64_t layer, double std,
+                                  double out_std) {
+    int64_t D = s->width, q = s->heads * s->head_size;
+    if (s->attention_experts > 0)
+        add_gate(list, s, layer, "self_attn.gate", s->attention_experts);
+    for (int64_t e = 0; e < s->attention_experts && !list->status; e++) {
+        char name[64];
+        snprintf(name, sizeof name, "self_attn.experts.%lld.q_proj.weight", (long long)e);
+        add(list, layer, name, q, D, std);
+        snprintf(name, sizeof name, "self_attn.experts.%lld.o_proj.weight", (long long)e);
+        add(list, layer, name, D, q, out_std);
+    }
+}
+
 sgm_status sgm_model_each_weight(const sgm_model_settings *s, each_weight *each, void *context, sgm_error *error) {
     listing list = {.each = each, .context = context, .error = error};
     int64_t D = s->width, q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
+    bool dense = s->attention_experts == 0;
     double std = s->init_std, out_std = std / __builtin_sqrt(2.0 * (double)s->layers);
     double table_std = s->embedding_init_std > 0 ? s->embedding_init_std : std;
     add(&list, -1, "model.embed_tokens.weight", s->vocabulary, D, table_std);
     for (int64_t l = 0; l < s->layers && !list.status; l++) {
         add(&list, l, "input_layernorm.weight", 1, D, 0);
-        add(&list, l, "self_attn.q_proj.weight", q, D, std);
+        if (dense)
+            add(&list, l, "self_attn.q_proj.weight", q, D, std);
         add(&list, l, "self_attn.k_proj.weight", kv, D, std);
         add(&list, l, "self_attn.v_proj.weight", kv, D, std);
-        add(&list, l, "self_attn.o_proj.weight", D, q, out_std);
+        if (dense)
+            add(&list, l, "self_attn.o_proj.weight", D, q, out_std);
         add(&list, l, "self_attn.q_norm.weight", 1, s->head_size, 0);
         add(&list, l, "self_attn.k_norm.weight", 1, s->head_size, 0);
+        add_attention_experts(&list, s, l, std, out_std);
         add(&list, l, "post_attention_layernorm.weight", 1, D, 0);
-        add(&list, l, "mlp.gate.weight", s->experts, s->gate_hidden ? s->gate_hidden : D, s->gate_init_std);
-        if (s->gate_hidden) {
-            add(&list, l, "mlp.gate.hidden.weight", s->gate_hidden, D, 1 / __builtin_sqrt((double)D));
-            add(&list, l, "mlp.gate.hidden.bias", 1, s->gate_hidden, SGM_INIT_ZERO);
-        }
+        add_gate(&list, s, l, "mlp.gate", s->experts);
         for (int64_t e = 0; e < s->experts - s->null_experts && !list.status; e++) {
             char name[64];
             snprintf(name, sizeof name, "mlp.experts.%lld.gate_proj.weight", (long long)e);
@@ -107,6 +135,22 @@ static sgm_status place_weight(void *context, const sgm_weight *weight, sgm_erro
     return SGM_OK;
 }
 
+/* The attention's weights in the order of sgm_model_each_weight; returns the one behind them. */
+static sgm_weight *connect_attention(const sgm_model_settings *s, sgm_layer *layer, sgm_weight *at) {
+    bool dense = s->attention_experts == 0;
+    layer->q = dense ? at++ : NULL;
+    layer->k = at++;
+    layer->v = at++;
+    layer->o = dense ? at++ : NULL;
+    layer->q_norm = at++;
+    layer->k_norm = at++;
+    layer->attention_gate = dense ? NULL : at++;
+    layer->attention_gate_hidden = !dense && s->gate_hidden ? at++ : NULL;
+    layer->attention_gate_bias = !dense && s->gate_hidden ? at++ : NULL;
+    layer->attention_experts = dense ? NULL : at;
+    return at + 2 * s->attention_experts;
+}
+
 void sgm_model_connect(sgm_model *model) {
     const sgm_model_settings *s = &model->settings;
     int64_t experts = s->experts - s->null_experts;
@@ -114,12 +158,12 @@ void sgm_model_connect(sgm_model *model) {
     model->embedding = at++;
     for (int64_t l = 0; l < s->layers; l++) {
         sgm_layer *layer = &model->layers[l];
-        sgm_weight **named[] = {
-            &layer->attention_norm, &layer->q,      &layer->k,        &layer->v,    &layer->o,
-            &layer->q_norm,         &layer->k_norm, &layer->ffn_norm, &layer->gate, &layer->gate_hidden,
-            &layer->gate_bias};
-        for (int64_t i = 0; i < sgm_layer_weights(s); i++)
-            *named[i] = at++;
+        layer->attention_norm = at++;
+        at = connect_attention(s, layer, at);
+        layer->ffn_norm = at++;
+        layer->gate = at++;
+        layer->gate_hidden = s->gate_hidden ? at++ : NULL;
+        layer->gate_bias = s->gate_hidden ? at++ : NULL;
         layer->expert_weights = at;
         layer->experts = &model->layers[0].experts[l * experts];
         for (int64_t e = 0; e < experts; e++, at += 3)
@@ -261,7 +305,7 @@ void sgm_model_free(sgm_model *model) {
 }
 
 sgm_status sgm_model_set_selection_bias(sgm_model *model, const sgm_real *bias, sgm_error *error) {
-    size_t bytes = (size_t)(model->settings.layers * model->settings.experts) * sizeof(sgm_real);
+    size_t bytes = (size_t)sgm_model_routed_numbers(&model->settings) * sizeof(sgm_real);
     if (!bias) {
         sgm_free(model->selection_bias);
         model->selection_bias = NULL;

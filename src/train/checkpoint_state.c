@@ -80,7 +80,8 @@ sgm_status sgm_checkpoint_state_write(const char *folder, const sgm_stepper *ste
         json_object_set_new(root, "kernels", json_string(stepper->kernels->name));
         json_object_set_new(root, "corpus", hexadecimal(corpus_hash));
         json_object_set_new(root, "loader", integers(position, count));
-        json_object_set_new(root, "experts_per_token", integers(stepper->experts_per_token, settings->model.layers));
+        json_object_set_new(root, "experts_per_token",
+                            integers(stepper->experts_per_token, sgm_model_routed(&settings->model)));
         json_object_set_new(root, "config", describe_config(settings->config));
         text = json_dumps(root, JSON_INDENT(1));
     }

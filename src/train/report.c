@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/text_print.h"
 #include "sigmoe/machine.h"
+#include "sigmoe/model.h"
 #include "sigmoe/train.h"
 #include "train/report.h"
 
@@ -260,7 +261,7 @@ static void write_maps(sgm_page *page, const sgm_report_data *data) {
     PUT(page, "</div>\n");
     for (size_t i = 0; i < data->snapshots; i++) {
         PUT(page, "<div class=\"map m%zu\">", i);
-        sgm_svg_load_map(page, &data->snapshot[i], data->layers, data->experts);
+        sgm_svg_load_map(page, &data->snapshot[i], data->layers, data->experts, data->attention_experts > 0);
         PUT(page, "</div>\n");
     }
     sgm_svg_load_key(page);
@@ -269,13 +270,20 @@ static void write_maps(sgm_page *page, const sgm_report_data *data) {
 
 static void write_experts(sgm_page *page, const sgm_report_data *data, double first, double last) {
     size_t cells = (size_t)data->layers * data->buckets;
+    bool in_turn = data->attention_experts > 0;
+    PUT(page, "<h2>How the experts share the work</h2><p>%lld layers of ",
+        (long long)sgm_routed_layer(data->attention_experts, data->layers));
+    if (in_turn)
+        PUT(page, "%lld attention experts (a) and ", (long long)data->attention_experts);
     PUT(page,
-        "<h2>How the experts share the work</h2><p>%lld layers of %lld experts. The fair share is an equal part of "
-        "a layer&#39;s tokens; an expert below 1&nbsp;%% of it counts as dead.</p>\n",
-        (long long)data->layers, (long long)data->experts);
+        "%lld experts%s. The fair share is an equal part of a layer&#39;s tokens; an expert below 1&nbsp;%% of it "
+        "counts "
+        "as dead.</p>\n",
+        (long long)data->own_experts, in_turn ? " of the feed-forward (f)" : "");
     write_maps(page, data);
     PUT(page, "<div class=\"pair\">\n");
     sgm_svg_grid grid = {.rows = data->layers, .columns = (int64_t)data->buckets, .x_first = first, .x_last = last};
+    grid.in_turn = in_turn;
     grid.title = "Experts at work per token (k)";
     grid.note = "layer downwards, steps to the right";
     grid.value = data->experts_per_token;

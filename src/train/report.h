@@ -44,8 +44,10 @@ typedef struct sgm_report_data {
     sgm_report_evals *evals; /* the row of all domains, if any, comes first */
     size_t eval_series;
 
-    int64_t layers, experts;
-    size_t buckets; /* of time; (L, buckets) below, NaN where there is no row */
+    int64_t layers, experts;   /* L; E, of a narrower layer its last columns are NaN */
+    int64_t own_experts;       /* of a feed-forward: E but where there are more attention experts */
+    int64_t attention_experts; /* 0, or what is by layer here is by routed sub-layer (sigmoe/model.h) */
+    size_t buckets;            /* of time; (L, buckets) below, NaN where there is no row */
     double *bucket_step, *dead, *experts_per_token, *entropy, *probability_entropy, *max_over_mean;
     sgm_report_snapshot snapshot[SGM_REPORT_SNAPSHOTS];
     size_t snapshots;
@@ -117,14 +119,16 @@ typedef struct sgm_svg_grid {
     const char *title, *note;
     const double *value; /* (rows, columns) */
     int64_t rows, columns;
+    bool in_turn;     /* rows are a layer's attention and its feed-forward in turn */
     double low, high; /* of the sequential colour scale; whole numbers are shown as such */
     const char *unit;
     double x_first, x_last;
 } sgm_svg_grid;
 void sgm_svg_grid_write(sgm_page *page, const sgm_svg_grid *grid);
 
-/* One snapshot as a (layers, experts) map on a diverging scale around the fair share. */
-void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts);
+/* One snapshot as a (layers, experts) map on a diverging scale around the fair share; `in_turn` as above. */
+void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
+                      bool in_turn);
 void sgm_svg_load_key(sgm_page *page);
 
 /* About `wanted` round positions between low and high; returns how many were written (≤ 12). */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sigmoe/model.h"
 #include "train/report.h"
 
 enum {
@@ -215,6 +216,11 @@ static void add_counts(double *share, const unsigned char *blob, int64_t experts
     }
 }
 
+/* Of a layer; `data` holds the most of any. */
+static int64_t experts_of(const sgm_report_data *data, int64_t layer) {
+    return sgm_routed_experts(data->own_experts, data->attention_experts, layer);
+}
+
 static sgm_status read_snapshot(const reader *r, sqlite3_stmt *statement, sgm_report_data *data, int64_t step,
                                 sgm_report_snapshot *snapshot) {
     snapshot->step = step;
@@ -227,19 +233,20 @@ static sgm_status read_snapshot(const reader *r, sqlite3_stmt *statement, sgm_re
         sqlite3_reset(statement);
         sqlite3_bind_int64(statement, 1, layer);
         sqlite3_bind_int64(statement, 2, step);
+        int64_t experts = experts_of(data, layer);
         while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
-            if (sqlite3_column_bytes(statement, 0) != 4 * data->experts)
+            if (sqlite3_column_bytes(statement, 0) != 4 * experts)
                 return sgm_fail(r->error, SGM_EFORMAT, damaged,
                                 "%s: step %lld, layer %lld: its load is not of %lld experts", r->path, (long long)step,
-                                (long long)layer, (long long)data->experts);
-            add_counts(share, sqlite3_column_blob(statement, 0), data->experts);
+                                (long long)layer, (long long)experts);
+            add_counts(share, sqlite3_column_blob(statement, 0), experts);
         }
         if (code != SQLITE_DONE)
             return broken(r);
-        for (int64_t e = 0; e < data->experts; e++)
+        for (int64_t e = 0; e < experts; e++)
             sum += share[e];
         for (int64_t e = 0; e < data->experts; e++)
-            share[e] = sum > 0 ? share[e] * (double)data->experts / sum : NAN;
+            share[e] = sum > 0 && e < experts ? share[e] * (double)experts / sum : NAN;
     }
     return SGM_OK;
 }
@@ -268,6 +275,26 @@ static sgm_status read_snapshots(const reader *r, sgm_report_data *data, int64_t
     return status;
 }
 
+/* A table that is there only where layers have attention experts. */
+static sgm_status read_routed(const reader *r, sgm_report_data *data) {
+    double tables = 0, v[2] = {0};
+    sgm_status status =
+        count_of(r, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'routed_layers'", &tables, 1);
+    data->own_experts = data->experts;
+    if (status || tables < 1)
+        return status;
+    status = count_of(r,
+                      "SELECT coalesce(max(CASE WHEN layer % 2 = 0 THEN experts END), 0), "
+                      "coalesce(max(CASE WHEN layer % 2 = 1 THEN experts END), 0) FROM routed_layers",
+                      v, 2);
+    if (!status && (!(v[0] >= 1) || !(v[1] >= 1) || v[0] > (double)data->experts || v[1] > (double)data->experts))
+        return sgm_fail(r->error, SGM_EFORMAT, damaged, "%s: layers of %.0f attention experts and %.0f others", r->path,
+                        v[0], v[1]);
+    data->attention_experts = integer(v[0]);
+    data->own_experts = integer(v[1]);
+    return status;
+}
+
 static sgm_status read_load(const reader *r, sgm_report_data *data) {
     double v[5] = {0};
     sgm_status status = count_of(r,
@@ -281,6 +308,9 @@ static sgm_status read_load(const reader *r, sgm_report_data *data) {
     if (data->layers < 1 || data->layers > 100000 || data->experts < 1 || data->experts > 10000000)
         return sgm_fail(r->error, SGM_EFORMAT, damaged, "%s: a load of %.0f layers and %.0f experts", r->path, v[3],
                         v[4]);
+    status = read_routed(r, data);
+    if (status)
+        return status;
     data->buckets = v[0] < SGM_REPORT_BUCKETS ? (size_t)v[0] : SGM_REPORT_BUCKETS;
     status = allocate_buckets(r, data);
     if (!status)

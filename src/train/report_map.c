@@ -25,11 +25,14 @@ static double row_height(int64_t rows, double most) {
     return height > most ? most : height < 3 ? 3 : height;
 }
 
-static void row_labels(sgm_page *page, int64_t rows, double height) {
+static void row_labels(sgm_page *page, int64_t rows, double height, bool in_turn) {
     int64_t every = height >= 11 ? 1 : (int64_t)ceil(11 / height);
     for (int64_t r = 0; r < rows; r += every)
-        PUT(page, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%lld</text>\n", LEFT - 7,
-            ((double)r + 0.5) * height + 4, (long long)r);
+        PUT(page, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%lld%s</text>\n", LEFT - 7,
+            ((double)r + 0.5) * height + 4, (long long)(in_turn ? r / 2 : r),
+            !in_turn     ? ""
+            : r % 2 == 0 ? "a"
+                         : "f");
 }
 
 /* One path for every cell of class `wanted`; neighbours in a row are joined. */
@@ -54,7 +57,8 @@ static void write_class(sgm_page *page, const int *cells, int64_t rows, int64_t 
         PUT(page, "\"/>\n");
 }
 
-void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts) {
+void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
+                      bool in_turn) {
     int *cells = sgm_alloc((size_t)(layers * experts) * sizeof *cells);
     if (!cells) {
         page->status = SGM_EMEMORY;
@@ -66,7 +70,7 @@ void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64
     PUT(page,
         "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"load of %lld experts in %lld layers at step %lld\">\n",
         WIDTH, (double)layers * height + 26, (long long)experts, (long long)layers, (long long)snapshot->step);
-    row_labels(page, layers, height);
+    row_labels(page, layers, height, in_turn);
     for (int c = 0; c < CLASSES; c++)
         write_class(page, cells, layers, experts, c, width, height, "h", width > 4 ? 1 : 0);
     double ticks[12];
@@ -107,7 +111,7 @@ void sgm_svg_grid_write(sgm_page *page, const sgm_svg_grid *grid) {
     double bottom = (double)grid->rows * height;
     PUT(page, "<figure><figcaption><b>%s</b><span>%s</span></figcaption>", grid->title, grid->note);
     PUT(page, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"%s\">\n", HALF, bottom + 30, grid->title);
-    row_labels(page, grid->rows, height);
+    row_labels(page, grid->rows, height, grid->in_turn);
     for (int c = 0; c < CLASSES; c++)
         write_class(page, cells, grid->rows, grid->columns, c, width, height, "s", 0);
     double ticks[12];

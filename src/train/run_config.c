@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "attention/attention_experts.h"
 #include "base/memory.h"
 #include "base/param.h"
 #include "base/team.h"
@@ -200,6 +201,24 @@ static int64_t experts_per_token(const sgm_run_settings *settings, int64_t layer
                                                model->experts_per_token, step, settings->train.steps);
 }
 
+/* Attention's router is the same with its own numbers. */
+static sgm_status check_attention_experts(const sgm_run_settings *settings, sgm_error *error) {
+    const sgm_router *router = &settings->router;
+    int64_t experts = settings->model.attention_experts, k = settings->model.attention_experts_per_token;
+    if (experts == 0)
+        return SGM_OK;
+    sgm_status status = sgm_attention_router_check(router, error);
+    if (!status)
+        status = router->plugin->check(router->settings, experts, k, error);
+    if (!status && router->plugin->trains)
+        status = router->plugin->trains(router->settings, k, error);
+    if (status && error) { /* the message is about experts: say which */
+        sgm_error inner = *error;
+        status = sgm_fail(error, status, *inner.hint ? inner.hint : NULL, "model.attention_experts: %s", inner.message);
+    }
+    return status;
+}
+
 /* The router in every layer, with as many experts per token as the schedule will ever ask for. */
 static sgm_status check_router(const sgm_run_settings *settings, sgm_error *error) {
     const sgm_router *router = &settings->router;
@@ -240,6 +259,8 @@ static sgm_status cross_check(const sgm_run_settings *settings, sgm_error *error
                                                   model->experts_per_token, error);
     if (!status)
         status = check_router(settings, error);
+    if (!status)
+        status = check_attention_experts(settings, error);
     if (!status)
         status = check_balance(settings, error);
     if (!status && settings->schedule->check)
@@ -348,7 +369,11 @@ void sgm_run_settings_free(sgm_run_settings *settings) {
     sgm_free(settings);
 }
 
-int64_t sgm_run_settings_most_experts(const sgm_run_settings *settings, int64_t layer) {
+int64_t sgm_run_settings_most_experts(const sgm_run_settings *settings, int64_t routed) {
+    int64_t attention_experts = settings->model.attention_experts;
+    if (sgm_routed_is_attention(attention_experts, routed))
+        return settings->model.attention_experts_per_token;
+    int64_t layer = sgm_routed_layer(attention_experts, routed);
     int64_t first = experts_per_token(settings, layer, 0);
     int64_t last = experts_per_token(settings, layer, settings->train.steps - 1);
     return first > last ? first : last;

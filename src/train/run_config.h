@@ -56,7 +56,7 @@ typedef struct sgm_run_settings {
 sgm_status sgm_run_settings_new(const sgm_config *config, sgm_run_settings **settings, sgm_error *error);
 void sgm_run_settings_free(sgm_run_settings *settings);
 
-/* Most experts a token activates in `layer` at any step of the run: what memory is planned for. */
-int64_t sgm_run_settings_most_experts(const sgm_run_settings *settings, int64_t layer);
+/* Most experts a token activates in a routed sub-layer (sigmoe/model.h) at any step of the run: what memory is planned for. */
+int64_t sgm_run_settings_most_experts(const sgm_run_settings *settings, int64_t routed);
 
 #endif

@@ -35,7 +35,7 @@ static const char *const statements[STATEMENTS] = {
 
 /* The load of one layer at one waiting step. Its counts and probabilities stand in the log's arrays. */
 typedef struct load_row {
-    int64_t tokens, experts_per_token;
+    int64_t tokens, experts, experts_per_token;
     sgm_load_summary summary;
 } load_row;
 
@@ -185,11 +185,12 @@ sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const
         const sgm_load *from = &load[layer];
         load_row *to = &log->load[row * log->layers + layer];
         to->tokens = from->tokens;
+        to->experts = from->experts;
         to->experts_per_token = experts_per_token[layer];
         sgm_load_summarise(from, &to->summary);
         size_t at = (size_t)((row * log->layers + layer) * log->experts) * 4;
         double tokens = from->tokens ? (double)from->tokens : 1;
-        for (int64_t expert = 0; expert < log->experts; expert++, at += 4) {
+        for (int64_t expert = 0; expert < from->experts; expert++, at += 4) {
             put_u32(log->counts + at, (uint32_t)from->count[expert]);
             put_f32(log->probabilities + at, (float)(from->probability[expert] / tokens));
         }
@@ -259,8 +260,8 @@ static sgm_status write_load(sgm_run_log *log, int64_t row, sgm_error *error) {
                                  summary->correlation};
         for (int i = 0; i < 6; i++)
             sqlite3_bind_double(statement, 6 + i, values[i]);
-        sqlite3_bind_blob64(statement, 12, log->counts + at, bytes, SQLITE_STATIC);
-        sqlite3_bind_blob64(statement, 13, log->probabilities + at, bytes, SQLITE_STATIC);
+        sqlite3_bind_blob64(statement, 12, log->counts + at, (size_t)from->experts * 4, SQLITE_STATIC);
+        sqlite3_bind_blob64(statement, 13, log->probabilities + at, (size_t)from->experts * 4, SQLITE_STATIC);
         sgm_status status = run(log, INSERT_LOAD, error);
         if (status)
             return status;
@@ -353,6 +354,18 @@ sgm_status sgm_run_log_meta(sgm_run_log *log, const char *key, const char *value
     sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
     sqlite3_bind_text(statement, 2, value, -1, SQLITE_STATIC);
     return run(log, INSERT_META, error);
+}
+
+sgm_status sgm_run_log_routed(sgm_run_log *log, int64_t routed, int64_t layer, const char *part, int64_t experts,
+                              sgm_error *error) {
+    char sql[384];
+    snprintf(
+        sql, sizeof sql,
+        "CREATE TABLE IF NOT EXISTS routed_layers (layer INTEGER PRIMARY KEY, of_layer INTEGER NOT NULL, part TEXT NOT "
+        "NULL, experts INTEGER NOT NULL);"
+        " INSERT OR REPLACE INTO routed_layers VALUES (%lld, %lld, '%.32s', %lld);",
+        (long long)routed, (long long)layer, part, (long long)experts);
+    return execute(log, sql, "naming the layers", error);
 }
 
 sgm_status sgm_run_log_truncate(sgm_run_log *log, int64_t step, sgm_error *error) {

@@ -27,7 +27,7 @@ typedef struct sgm_run_log_step {
     bool skipped;
 } sgm_run_log_step;
 
-/* Open or make `path` for a model of L layers and E experts. SGM_EFORMAT: not a run log, or of a newer version. */
+/* Open or make `path` for a model of L layers (routed sub-layers, sigmoe/model.h) and E experts at most. SGM_EFORMAT: not a run log, or of a newer version. */
 sgm_status sgm_run_log_open(const char *path, int64_t layers, int64_t experts, sgm_run_log **log, sgm_error *error);
 /* Writes what waits. NULL is fine. */
 sgm_status sgm_run_log_close(sgm_run_log *log, sgm_error *error);
@@ -47,6 +47,10 @@ sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_e
 sgm_status sgm_run_log_sample(sgm_run_log *log, int64_t step, const char *prompt, const char *text, size_t size,
                               sgm_error *error);
 sgm_status sgm_run_log_meta(sgm_run_log *log, const char *key, const char *value, sgm_error *error);
+/* What a number in the column `layer` means, where that is more than the layer itself: table `routed_layers`, which is there only
+ * where this was called. */
+sgm_status sgm_run_log_routed(sgm_run_log *log, int64_t routed, int64_t layer, const char *part, int64_t experts,
+                              sgm_error *error);
 sgm_status sgm_run_log_flush(sgm_run_log *log, sgm_error *error);
 
 /* Delete every row after `step`, waiting ones too. */

@@ -177,10 +177,14 @@ static void step_on_team(sgm_worker *worker, void *argument) {
 static void set_experts_per_token(sgm_stepper *stepper, int64_t step) {
     const sgm_run_settings *settings = stepper->settings;
     const sgm_sparsity *sparsity = &settings->sparsity;
-    for (int64_t layer = 0; layer < settings->model.layers; layer++)
-        stepper->experts_per_token[layer] = sparsity->plugin->experts_per_token(
-            sparsity->settings, layer, settings->model.layers, settings->model.experts,
-            settings->model.experts_per_token, step, settings->train.steps);
+    int64_t attention_experts = settings->model.attention_experts;
+    for (int64_t r = 0; r < sgm_model_routed(&settings->model); r++)
+        stepper->experts_per_token[r] =
+            sgm_routed_is_attention(attention_experts, r) /* which no schedule changes */
+                ? settings->model.attention_experts_per_token
+                : sparsity->plugin->experts_per_token(sparsity->settings, sgm_routed_layer(attention_experts, r),
+                                                      settings->model.layers, settings->model.experts,
+                                                      settings->model.experts_per_token, step, settings->train.steps);
 }
 
 void sgm_stepper_plan_experts(sgm_stepper *stepper) {
@@ -196,16 +200,17 @@ void sgm_stepper_seek(sgm_stepper *stepper, int64_t step, int64_t tokens, int64_
 }
 
 static void clear_load(sgm_stepper *stepper) {
-    size_t count = (size_t)(stepper->settings->model.layers * stepper->settings->model.experts);
+    size_t count = (size_t)sgm_model_routed_numbers(&stepper->settings->model);
     memset(stepper->load_count, 0, count * sizeof *stepper->load_count);
     memset(stepper->load_sum, 0, count * sizeof *stepper->load_sum);
-    for (int64_t layer = 0; layer < stepper->settings->model.layers; layer++)
+    for (int64_t layer = 0; layer < sgm_model_routed(&stepper->settings->model); layer++)
         stepper->load[layer].tokens = stepper->load[layer].computed = 0;
 }
 
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
     const sgm_run_settings *settings = stepper->settings;
-    int64_t tokens = settings->data.tokens_per_step, layers = settings->model.layers, E = settings->model.experts;
+    int64_t tokens = settings->data.tokens_per_step, layers = sgm_model_routed(&settings->model);
+    int64_t stride = sgm_model_routed_stride(&settings->model);
     set_experts_per_token(stepper, stepper->step);
     clear_load(stepper);
     if (loader)
@@ -244,9 +249,9 @@ void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {
     stepper->step++;
     stepper->tokens += tokens;
     for (int64_t layer = 0; layer < layers; layer++)
-        for (int64_t e = 0; e < E; e++) {
+        for (int64_t e = 0; e < stepper->load[layer].experts; e++) {
             double rows = stepper->load[layer].tokens ? (double)stepper->load[layer].tokens : 1;
-            stepper->probability[layer * E + e] = stepper->load[layer].probability[e] / rows;
+            stepper->probability[layer * stride + e] = stepper->load[layer].probability[e] / rows;
         }
 }
 
@@ -368,8 +373,8 @@ static sgm_status plan_recompute(sgm_stepper *stepper, const sgm_walk *like, con
 static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
     const sgm_run_settings *settings = stepper->settings;
     largest_batch(stepper->micro, stepper->micro_rows, settings->model.context);
-    for (int64_t layer = 0; layer < settings->model.layers; layer++)
-        stepper->experts_per_token[layer] = sgm_run_settings_most_experts(settings, layer);
+    for (int64_t r = 0; r < sgm_model_routed(&settings->model); r++)
+        stepper->experts_per_token[r] = sgm_run_settings_most_experts(settings, r);
     sgm_worker worker = {0, sgm_team_threads(stepper->team), stepper->team};
     sgm_pass pass = {.experts_per_token = stepper->experts_per_token,
                      .balance = stepper->balance,
@@ -403,7 +408,8 @@ static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
 }
 
 static sgm_status make_load(sgm_stepper *stepper, sgm_error *error) {
-    int64_t L = stepper->settings->model.layers, E = stepper->settings->model.experts;
+    const sgm_model_settings *model = &stepper->settings->model;
+    int64_t L = sgm_model_routed(model), E = sgm_model_routed_stride(model);
     size_t count = (size_t)(L * E);
     stepper->load = sgm_alloc((size_t)L * sizeof *stepper->load);
     stepper->load_count = sgm_alloc(count * sizeof *stepper->load_count);
@@ -414,8 +420,9 @@ static sgm_status make_load(sgm_stepper *stepper, sgm_error *error) {
         !stepper->experts_per_token)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the load of %" PRId64 " layers", L);
     for (int64_t layer = 0; layer < L; layer++)
-        stepper->load[layer] = (sgm_load){
-            .experts = E, .count = stepper->load_count + layer * E, .probability = stepper->load_sum + layer * E};
+        stepper->load[layer] = (sgm_load){.experts = sgm_model_routed_experts(model, layer),
+                                          .count = stepper->load_count + layer * E,
+                                          .probability = stepper->load_sum + layer * E};
     return SGM_OK;
 }
 
@@ -456,12 +463,20 @@ static sgm_status make_batches(sgm_stepper *stepper, sgm_error *error) {
 
 static sgm_status make_balance(sgm_stepper *stepper, sgm_error *error) {
     sgm_run_settings *settings = stepper->settings;
-    int64_t sequences = stepper->micro_rows / settings->model.context;
-    sgm_status status =
-        sgm_balance_set_new(settings->balance, settings->balance_count, settings->model.layers, settings->model.experts,
-                            sequences, sgm_team_threads(stepper->team), &stepper->balance, error);
+    int64_t sequences = stepper->micro_rows / settings->model.context, routed = sgm_model_routed(&settings->model);
+    sgm_status status = sgm_balance_set_new(settings->balance, settings->balance_count, routed,
+                                            sgm_model_routed_stride(&settings->model), sequences,
+                                            sgm_team_threads(stepper->team), &stepper->balance, error);
     for (size_t i = 0; !status && i < settings->balance_count; i++)
         settings->balance[i].settings = NULL; /* the set's now */
+    int64_t *experts_of = status ? NULL : sgm_alloc((size_t)routed * sizeof *experts_of);
+    if (!status && !experts_of)
+        status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the balancers");
+    for (int64_t r = 0; experts_of && r < routed; r++)
+        experts_of[r] = sgm_model_routed_experts(&settings->model, r);
+    if (!status)
+        sgm_balance_set_experts_of(stepper->balance, experts_of);
+    sgm_free(experts_of);
     if (!status)
         status = sgm_balance_set_reserve(stepper->balance, settings->data.tokens_per_step, stepper->micro_rows, error);
     return status;

@@ -32,7 +32,7 @@ typedef struct sgm_stepper {
     int64_t micro_rows, micro_batches;
     sgm_plan plan;
     sgm_tape **tapes;             /* per thread */
-    sgm_recomputation *recompute; /* (L); NULL: train.recompute is none */
+    sgm_recomputation *recompute; /* (layers); NULL: train.recompute is none */
     char *values, *gradients;
     sgm_packed *batch, *micro;
     float *row_loss;      /* (micro_rows) */
@@ -46,7 +46,8 @@ typedef struct sgm_stepper {
     int64_t step, tokens; /* done so far */
     int64_t updates;      /* steps that were not skipped */
     int64_t skipped_in_row;
-    int64_t *experts_per_token; /* (L) at the last step done; at the start: of step 0 */
+    int64_t *
+        experts_per_token; /* (L), here and below by routed sub-layer: at the last step done; at the start: of step 0 */
 
     /* of the last step */
     double loss, balance_loss, gradient_norm, learning_rate;

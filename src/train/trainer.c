@@ -85,7 +85,7 @@ static sgm_status make_stepper(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = sgm_stepper_new(trainer->settings, &trainer->stepper, error);
     if (status)
         return status;
-    trainer->experts_before = sgm_alloc((size_t)model->layers * sizeof(int64_t));
+    trainer->experts_before = sgm_alloc((size_t)sgm_model_routed(model) * sizeof(int64_t));
     if (!trainer->experts_before)
         return no_memory(error);
     return SGM_OK;
@@ -126,8 +126,9 @@ static sgm_status open_corpus(sgm_trainer *trainer, sgm_error *error) {
 static sgm_status open_logs(sgm_trainer *trainer, sgm_error *error) {
     const sgm_model_settings *model = &trainer->settings->model;
     char *text = sgm_path_join(trainer->run, "log.txt"), *rows = sgm_path_join(trainer->run, "run.sqlite");
-    sgm_status status =
-        text && rows ? sgm_run_log_open(rows, model->layers, model->experts, &trainer->log, error) : no_memory(error);
+    sgm_status status = text && rows ? sgm_run_log_open(rows, sgm_model_routed(model), sgm_model_routed_stride(model),
+                                                        &trainer->log, error)
+                                     : no_memory(error);
     if (!status && (trainer->log_file = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0)
         status = sgm_fail(error, SGM_EIO, NULL, "%s: cannot open it: %m", text);
     sgm_free(text);
@@ -157,6 +158,17 @@ static sgm_status write_meta(sgm_trainer *trainer, sgm_error *error) {
     return status;
 }
 
+/* Which attention, which feed-forward a number of a routed sub-layer is. */
+static sgm_status write_routed(sgm_trainer *trainer, sgm_error *error) {
+    const sgm_model_settings *model = &trainer->settings->model;
+    sgm_status status = SGM_OK;
+    for (int64_t r = 0; model->attention_experts > 0 && r < sgm_model_routed(model) && !status; r++)
+        status = sgm_run_log_routed(trainer->log, r, sgm_routed_layer(model->attention_experts, r),
+                                    sgm_routed_is_attention(model->attention_experts, r) ? "attention" : "feed_forward",
+                                    sgm_model_routed_experts(model, r), error);
+    return status;
+}
+
 /* Everything behind the model: data, loader, logs, evaluation. */
 static sgm_status open_parts(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = open_logs(trainer, error);
@@ -166,19 +178,16 @@ static sgm_status open_parts(sgm_trainer *trainer, sgm_error *error) {
         status = sgm_evaluator_new(trainer, error);
     if (!status)
         status = write_meta(trainer, error);
-    return status;
+    return status ? status : write_routed(trainer, error);
 }
 
 /* Where training is after start or resume. */
 static void settle(sgm_trainer *trainer) {
     const sgm_model_settings *model = &trainer->settings->model;
     const int64_t *k = trainer->stepper->experts_per_token;
-    double mean = 0;
-    memcpy(trainer->experts_before, k, (size_t)model->layers * sizeof *k);
-    for (int64_t layer = 0; layer < model->layers; layer++)
-        mean += (double)k[layer] / (double)model->layers;
+    memcpy(trainer->experts_before, k, (size_t)sgm_model_routed(model) * sizeof *k);
     sgm_model_counts counts;
-    sgm_model_count(model, mean, model->context, &counts);
+    sgm_model_count(model, sgm_model_mean_per_token(model, k), model->context, &counts);
     trainer->flops_per_token = counts.training_flops_per_token;
 }
 

@@ -18,8 +18,9 @@ static bool is_among(const char *name, const char *const *names) {
 }
 
 /* Experts per token are no matter of the weights, and a schedule of sparsity changes them in any case. */
-static const char *const free_model_settings[] = {"experts_per_token",  "context", "init_std", "gate_init_std",
-                                                  "embedding_init_std", NULL};
+static const char *const free_model_settings[] = {
+    "experts_per_token", "attention_experts_per_token", "context", "init_std",
+    "gate_init_std",     "embedding_init_std",          NULL};
 /* Of routers: what counts in training alone. A file of the type qwen3_moe does not even hold it. */
 static const char *const free_router_settings[] = {"capacity_factor", "drop_order",     "iterations",
                                                    "tolerance",       "most_per_token", NULL};

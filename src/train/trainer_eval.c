@@ -17,7 +17,8 @@ static sgm_status no_memory(sgm_error *error) {
 
 sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error) {
     sgm_evaluator *evaluator = &trainer->evaluator;
-    int64_t L = trainer->settings->model.layers, E = trainer->settings->model.experts;
+    const sgm_model_settings *model = &trainer->settings->model;
+    int64_t L = sgm_model_routed(model), E = sgm_model_routed_stride(model);
     size_t rows = (size_t)trainer->stepper->micro_rows, loads = (size_t)(L * E);
     size_t domains = evaluator->domains = sgm_corpus_domains(trainer->corpus);
     int64_t vocabulary = sgm_tokenizer_vocabulary(trainer->tokenizer);
@@ -44,8 +45,9 @@ sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error) {
     for (size_t d = 0; d < domains; d++)
         evaluator->names[d] = sgm_corpus_domain(trainer->corpus, d);
     for (int64_t layer = 0; layer < L; layer++)
-        evaluator->load[layer] = (sgm_load){
-            .experts = E, .count = evaluator->load_count + layer * E, .probability = evaluator->load_sum + layer * E};
+        evaluator->load[layer] = (sgm_load){.experts = sgm_model_routed_experts(model, layer),
+                                            .count = evaluator->load_count + layer * E,
+                                            .probability = evaluator->load_sum + layer * E};
     for (int64_t id = 0; id < vocabulary; id++) {
         size_t size = 0;
         if (sgm_tokenizer_bytes_of(trainer->tokenizer, (int32_t)id, &size) &&
@@ -133,13 +135,13 @@ static void score_domain(sgm_trainer *trainer, size_t domain, int64_t limit) {
 
 static void begin_evaluation(sgm_trainer *trainer) {
     sgm_evaluator *evaluator = &trainer->evaluator;
-    size_t loads = (size_t)(trainer->settings->model.layers * trainer->settings->model.experts);
+    size_t loads = (size_t)sgm_model_routed_numbers(&trainer->settings->model);
     memset(evaluator->loss, 0, evaluator->domains * sizeof(double));
     memset(evaluator->scored, 0, evaluator->domains * sizeof(int64_t));
     memset(evaluator->bytes, 0, evaluator->domains * sizeof(int64_t));
     memset(evaluator->load_count, 0, loads * sizeof(int64_t));
     memset(evaluator->load_sum, 0, loads * sizeof(double));
-    for (int64_t layer = 0; layer < trainer->settings->model.layers; layer++)
+    for (int64_t layer = 0; layer < sgm_model_routed(&trainer->settings->model); layer++)
         evaluator->load[layer].tokens = evaluator->load[layer].computed = 0;
 }
 

@@ -42,7 +42,8 @@ static void describe_experts(const int64_t *k, int64_t layers, char *text, size_
 
 static void tell_switch(sgm_trainer *trainer) {
     sgm_stepper *stepper = trainer->stepper;
-    int64_t layers = trainer->settings->model.layers;
+    const sgm_model_settings *model = &trainer->settings->model;
+    int64_t layers = sgm_model_routed(model);
     size_t bytes = (size_t)layers * sizeof(int64_t);
     if (memcmp(trainer->experts_before, stepper->experts_per_token, bytes) == 0)
         return;
@@ -52,11 +53,8 @@ static void tell_switch(sgm_trainer *trainer) {
     sgm_trainer_note(trainer, "step %" PRId64 ": experts per token by layer:%s, before:%s", stepper->step, after,
                      before);
     memcpy(trainer->experts_before, stepper->experts_per_token, bytes);
-    double mean = 0;
-    for (int64_t layer = 0; layer < layers; layer++)
-        mean += (double)stepper->experts_per_token[layer] / (double)layers;
     sgm_model_counts counts;
-    sgm_model_count(&trainer->settings->model, mean, trainer->settings->model.context, &counts);
+    sgm_model_count(model, sgm_model_mean_per_token(model, stepper->experts_per_token), model->context, &counts);
     trainer->flops_per_token = counts.training_flops_per_token;
 }
 
@@ -82,8 +80,9 @@ static void fill_report(sgm_trainer *trainer, double seconds, sgm_step_report *r
         .seconds_left = trainer->seconds_per_step * (double)(settings->train.steps - stepper->step),
         .peak_share = flops / trainer->peak_flops,
         .skipped = stepper->skipped,
-        .layers = settings->model.layers,
+        .layers = sgm_model_routed(&settings->model),
         .experts = settings->model.experts,
+        .attention_experts = settings->model.attention_experts,
         .experts_per_token = stepper->experts_per_token,
         .load = stepper->load_count,
         .probability = stepper->probability,

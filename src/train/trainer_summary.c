@@ -15,11 +15,14 @@ static json_t *number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-static json_t *describe_layer(const sgm_load *load, int64_t layer) {
+static json_t *describe_layer(const sgm_load *load, int64_t attention_experts, int64_t routed) {
     sgm_load_summary summary;
     sgm_load_summarise(load, &summary);
     json_t *object = json_object();
-    json_object_set_new(object, "layer", json_integer(layer));
+    bool attention = sgm_routed_is_attention(attention_experts, routed);
+    json_object_set_new(object, "layer", json_integer(sgm_routed_layer(attention_experts, routed)));
+    if (attention_experts > 0)
+        json_object_set_new(object, "part", json_string(attention ? "attention" : "feed_forward"));
     json_object_set_new(object, "tokens", json_integer(summary.tokens));
     json_object_set_new(object, "dead_experts", json_integer(summary.dead_experts));
     json_object_set_new(object, "min_over_mean", number(summary.min_over_mean));
@@ -39,8 +42,9 @@ static json_t *describe_layer(const sgm_load *load, int64_t layer) {
 static json_t *describe_layers(const sgm_trainer *trainer) {
     const sgm_load *load = trainer->last_eval.tokens > 0 ? trainer->evaluator.load : trainer->stepper->load;
     json_t *array = json_array();
-    for (int64_t layer = 0; layer < trainer->settings->model.layers; layer++)
-        json_array_append_new(array, describe_layer(&load[layer], layer));
+    const sgm_model_settings *model = &trainer->settings->model;
+    for (int64_t r = 0; r < sgm_model_routed(model); r++)
+        json_array_append_new(array, describe_layer(&load[r], model->attention_experts, r));
     return array;
 }
 

@@ -25,7 +25,7 @@ static sgm_status add_domains(const sgm_trainer *trainer, sgm_trace_writer *writ
 static sgm_status create(const sgm_trainer *trainer, const char *path, sgm_trace_writer **writer, sgm_error *error) {
     const sgm_stepper *stepper = trainer->stepper;
     sgm_trace_info about;
-    int64_t *expert_bytes = sgm_alloc((size_t)trainer->settings->model.layers * sizeof *expert_bytes);
+    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&trainer->settings->model) * sizeof *expert_bytes);
     if (!expert_bytes)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory");
     sgm_stepper_plan_experts(trainer->stepper);
@@ -66,8 +66,8 @@ bool sgm_trainer_trace_begin(sgm_trainer *trainer) {
         tell(trainer, step, &error);
         return false;
     }
-    sgm_trace_recorder_begin(&trainer->trace, writer, trainer->settings->model.layers,
-                             trainer->settings->model.experts);
+    sgm_trace_recorder_begin(&trainer->trace, writer, sgm_model_routed(&trainer->settings->model),
+                             sgm_model_routed_stride(&trainer->settings->model));
     trainer->trace.tokens = stepper->micro->tokens;
     trainer->trace.targets = stepper->micro->targets;
     trainer->trace.domain_of = domain_of;

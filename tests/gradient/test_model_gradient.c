@@ -16,7 +16,10 @@
 
 enum { ROWS = 14, SEQUENCES = 2, THREADS = 2, VOCABULARY = 11, WIDTH = 8 };
 
-static const int64_t slots[] = {2, 1}; /* experts per token of the two layers */
+static const int64_t dense_slots[] = {2, 1};        /* experts per token of the two layers */
+static const int64_t routed_slots[] = {2, 2, 1, 1}; /* with attention experts: attention, feed-forward, and again */
+static const int64_t *slots = dense_slots;
+static int64_t attention_experts;
 
 typedef struct fixture {
     sgm_model *model;
@@ -40,6 +43,8 @@ static int64_t gate_hidden;
 static void open_fixture(fixture *f, bool tied) {
     sgm_model_settings settings = {.attention = (int)attention,
                                    .gate_hidden = gate_hidden,
+                                   .attention_experts = attention_experts,
+                                   .attention_experts_per_token = 1,
                                    .layers = 2,
                                    .width = WIDTH,
                                    .heads = 4,
@@ -68,7 +73,13 @@ static void open_fixture(fixture *f, bool tied) {
         assert_non_null(members[i].plugin);
         members[i].settings = defaults(&members[i].plugin->plugin);
     }
-    assert_int_equal(sgm_balance_set_new(members, 2, 2, 4, SEQUENCES, THREADS, &f->balance, NULL), SGM_OK);
+    int64_t routed = sgm_model_routed(&settings), experts_of[4];
+    for (int64_t r = 0; r < routed; r++)
+        experts_of[r] = sgm_model_routed_experts(&settings, r);
+    assert_int_equal(sgm_balance_set_new(members, 2, routed, sgm_model_routed_stride(&settings), SEQUENCES, THREADS,
+                                         &f->balance, NULL),
+                     SGM_OK);
+    sgm_balance_set_experts_of(f->balance, experts_of);
     static const int64_t lengths[] = {5, 2, 7};
     int64_t row = 0;
     for (int s = 0; s < 3; s++) {
@@ -223,6 +234,21 @@ static void model_with_hidden_gates(void **state) {
     gate_hidden = 0;
 }
 
+/* Fewer attention experts than others, and more; softmax and sticks; a linear and a hidden router. */
+static void model_with_attention_experts(void **state) {
+    (void)state;
+    slots = routed_slots;
+    attention_experts = 3;
+    check_gradients(true);
+    attention_experts = 5;
+    gate_hidden = 5;
+    attention = SGM_ATTENTION_STICK_BREAKING;
+    check_gradients(false);
+    attention = SGM_ATTENTION_CAUSAL;
+    gate_hidden = attention_experts = 0;
+    slots = dense_slots;
+}
+
 static void same_from_micro_batches(void) {
     fixture f;
     open_fixture(&f, true);
@@ -249,6 +275,11 @@ static void micro_batches_change_no_byte(void **state) {
     same_from_micro_batches();
     attention = SGM_ATTENTION_CAUSAL;
     gate_hidden = 0;
+    slots = routed_slots;
+    attention_experts = 3;
+    same_from_micro_batches();
+    attention_experts = 0;
+    slots = dense_slots;
 }
 
 int main(void) {
@@ -257,6 +288,7 @@ int main(void) {
         cmocka_unit_test(untied_model),
         cmocka_unit_test(stick_breaking_model),
         cmocka_unit_test(model_with_hidden_gates),
+        cmocka_unit_test(model_with_attention_experts),
         cmocka_unit_test(micro_batches_change_no_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

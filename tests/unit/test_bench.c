@@ -24,11 +24,20 @@ static void test_rate(void **state) {
 
 static void test_hits(void **state) {
     (void)state;
-    const int64_t count[] = {5, 0, 1, 0, /* 2 experts */ 0, 0, 9, 0, /* 1 */ 1, 1, 1, 0 /* 3 */};
+    int64_t count[] = {5, 0, 1, 0, /* 2 experts */ 0, 0, 9, 0, /* 1 */ 1, 1, 1, 0 /* 3 */};
+    const sgm_load load[] = {
+        {.experts = 4, .count = count}, {.experts = 4, .count = count + 4}, {.experts = 4, .count = count + 8}};
+    sgm_model_settings settings = {.layers = 3, .experts = 4};
     sgm_bench_result r = {0};
-    sgm_bench_hits(count, 3, 4, &r);
+    sgm_bench_hits(load, &settings, &r);
     assert_int_equal(r.experts_hit, 1);
     assert_true(r.experts_hit_mean == 2);
+    /* attention experts, which come first in a layer, are not among them */
+    const sgm_load both[] = {{.experts = 2, .count = count + 2}, load[2]};
+    settings = (sgm_model_settings){.layers = 1, .experts = 4, .attention_experts = 2};
+    sgm_bench_hits(both, &settings, &r);
+    assert_int_equal(r.experts_hit, 3);
+    assert_true(r.experts_hit_mean == 3);
 }
 
 static void test_tokens(void **state) {

@@ -352,18 +352,28 @@ static void reads_its_own_kind(void **state) {
         const char *rest;
         sgm_status status;
         const char *says;
-        int attention, gate_hidden;
+        int attention, gate_hidden, attention_experts, attention_experts_per_token;
     } cases[] = {
-        {"\"attention\":\"causal\"}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 0}, /* as older files have it */
-        {"\"attention\":\"stick_breaking\",\"gate_hidden\":0}", SGM_OK, "", SGM_ATTENTION_STICK_BREAKING, 0},
-        {"\"attention\":\"causal\",\"gate_hidden\":7}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 7},
-        {"\"attention\":\"stick\"}", SGM_EUNSUPPORTED, "unknown attention 'stick'", 0, 0},
-        {"\"attention\":1}", SGM_EFORMAT, "'attention' is missing", 0, 0},
-        {"\"gate_hidden\":7}", SGM_EFORMAT, "'attention' is missing", 0, 0},
-        {"\"attention\":\"causal\",\"gate_hidden\":-1}", SGM_EFORMAT, "gate_hidden", 0, 0},
-        {"\"attention\":\"causal\",\"gate_hidden\":1048577}", SGM_EFORMAT, "gate_hidden", 0, 0},
-        {"\"attention\":\"causal\",\"gate_hidden\":\"7\"}", SGM_EFORMAT, "gate_hidden", 0, 0},
-        {"\"attention\":\"causal\",\"gate_hidden\":7.5}", SGM_EFORMAT, "gate_hidden", 0, 0},
+        {"\"attention\":\"causal\"}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 0, 0, 1}, /* as older files have it */
+        {"\"attention\":\"stick_breaking\",\"gate_hidden\":0}", SGM_OK, "", SGM_ATTENTION_STICK_BREAKING, 0, 0, 1},
+        {"\"attention\":\"causal\",\"gate_hidden\":7}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 7, 0, 1},
+        {"\"attention\":\"causal\",\"attention_experts\":5}", SGM_OK, "", SGM_ATTENTION_CAUSAL, 0, 5, 1},
+        {"\"attention\":\"causal\",\"attention_experts\":5,\"attention_experts_per_token\":3}", SGM_OK, "",
+         SGM_ATTENTION_CAUSAL, 0, 5, 3},
+        {"\"attention\":\"causal\",\"attention_experts\":-1}", SGM_EFORMAT, "attention_experts", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"attention_experts\":65537}", SGM_EFORMAT, "attention_experts", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"attention_experts\":5.5}", SGM_EFORMAT, "attention_experts", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"attention_experts\":5,\"attention_experts_per_token\":0}", SGM_EFORMAT,
+         "attention_experts_per_token", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"attention_experts\":5,\"attention_experts_per_token\":6}", SGM_EFORMAT,
+         "more than model.attention_experts", 0, 0, 0, 0},
+        {"\"attention\":\"stick\"}", SGM_EUNSUPPORTED, "unknown attention 'stick'", 0, 0, 0, 0},
+        {"\"attention\":1}", SGM_EFORMAT, "'attention' is missing", 0, 0, 0, 0},
+        {"\"gate_hidden\":7}", SGM_EFORMAT, "'attention' is missing", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":-1}", SGM_EFORMAT, "gate_hidden", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":1048577}", SGM_EFORMAT, "gate_hidden", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":\"7\"}", SGM_EFORMAT, "gate_hidden", 0, 0, 0, 0},
+        {"\"attention\":\"causal\",\"gate_hidden\":7.5}", SGM_EFORMAT, "gate_hidden", 0, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *json = sgm_format("%s%s", start, cases[i].rest);
@@ -375,6 +385,11 @@ static void reads_its_own_kind(void **state) {
         if (!status) {
             assert_int_equal(config.settings.attention, cases[i].attention);
             assert_int_equal(config.settings.gate_hidden, cases[i].gate_hidden);
+            assert_int_equal(config.settings.attention_experts, cases[i].attention_experts);
+            assert_int_equal(config.settings.attention_experts_per_token, cases[i].attention_experts_per_token);
+            int64_t of_attention = config.settings.attention_experts ? cases[i].attention_experts_per_token : 2;
+            assert_true(config.experts_per_token[0] == of_attention);
+            assert_true(!config.settings.attention_experts || config.experts_per_token[1] == 2);
             sgm_hf_config_fini(&config);
         }
         sgm_free(json);

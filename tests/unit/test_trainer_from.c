@@ -269,6 +269,34 @@ static void attention_and_gate_variants_train(void **state) {
         remove_run(runs[i]);
 }
 
+/* A run that begins with a model with attention experts: its weights and both routers' biases; a token may take more of them. */
+static void attention_experts_go_on(void **state) {
+    (void)state;
+    sgm_error error = {0};
+    const char *balance = "balance=loss_free_bias";
+    train("mixed",
+          (const char *const[]){"model.attention_experts=3", balance, "balance.0.rate=0.02", "train.steps=4", NULL});
+    const char *from = keep(sgm_format("train.from=%s", path("mixed")));
+    sgm_trainer *trainer = start("on", (const char *const[]){from, "model.attention_experts=3",
+                                                             "model.attention_experts_per_token=2", balance, NULL});
+    sgm_model *model;
+    assert_int_equal(sgm_model_folder_load(path("mixed/checkpoints/latest"), false, &model, NULL, &error), SGM_OK);
+    assert_memory_equal(sgm_balance_set_bias(trainer->stepper->balance), model->selection_bias,
+                        (size_t)sgm_model_routed_numbers(&model->settings) * sizeof(sgm_real));
+    bool moved = true;
+    for (int r = 0; r < 4; r++)
+        moved = moved && model->selection_bias[8 * r] != 0;
+    assert_true(moved);
+    assert_memory_equal(trainer->stepper->model->data, model->data, (size_t)model->elements * sizeof(sgm_real));
+    sgm_model_free(model);
+    finish(trainer);
+    assert_int_equal(
+        start_fails("new", (const char *const[]){from, "model.attention_experts=4", balance, NULL}, &error),
+        SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "model.attention_experts is 3"));
+    remove_run("mixed"), remove_run("on");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(frozen_weights_stay),
                                        cmocka_unit_test(frozen_rows_stay),
@@ -278,6 +306,7 @@ int main(void) {
                                        cmocka_unit_test(a_bias_on_selection_begins_at_zero),
                                        cmocka_unit_test(what_computes_something_else),
                                        cmocka_unit_test(what_does_not_fit),
-                                       cmocka_unit_test(attention_and_gate_variants_train)};
+                                       cmocka_unit_test(attention_and_gate_variants_train),
+                                       cmocka_unit_test(attention_experts_go_on)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
