@@ -125,7 +125,11 @@ cli_label cli_bytes_label(double bytes); /* 172 MiB */
 cli_label cli_counted(int64_t value, const char *what);
 cli_label cli_grouped(int64_t value);         /* 12,345 */
 cli_label cli_duration_label(double seconds); /* 3:07, 1:02:11, "–" when not finite */
-double cli_now(void);                         /* monotonic seconds */
+/* Number `routed` of the routed sub-layers: "3", or, with attention experts, "1a" for layer 1's attention and "1f" for its
+ * feed-forward; and as an object with `layer` and, with attention experts, `part`. */
+cli_label cli_routed_label(int64_t attention_experts, int64_t routed);
+json_t *cli_routed_json(int64_t attention_experts, int64_t routed);
+double cli_now(void); /* monotonic seconds */
 
 bool cli_is_terminal(FILE *stream);
 bool cli_use_colour(FILE *stream); /* a terminal, and neither NO_COLOR nor TERM=dumb */

@@ -148,16 +148,18 @@ static void draw(cli_display *display) {
                  display->bits_per_byte, display->eval_domains);
         block_line(display, text, width);
     }
-    int64_t layers = display->step.layers, experts = display->step.experts;
+    int64_t layers = display->step.layers, attention_experts = display->step.attention_experts;
+    int64_t stride = sgm_routed_stride(display->step.experts, attention_experts);
     int64_t room = height - display->drawn - 3, shown = layers < room ? layers : room > 1 ? room - 1 : 0;
     for (int64_t i = 0; i < shown; i++) {
         /* when not all fit, the first, the last and evenly between */
         int64_t layer = shown == layers ? i : shown == 1 ? 0 : i * (layers - 1) / (shown - 1), dead;
-        int at = snprintf(text, sizeof text, "layer %2lld k%-2lld ", (long long)layer,
+        int64_t experts = sgm_routed_experts(display->step.experts, attention_experts, layer);
+        int at = snprintf(text, sizeof text, "layer %2s k%-2lld ", cli_routed_label(attention_experts, layer).text,
                           (long long)display->experts_per_token[layer]);
         size_t end = (size_t)at;
         int cells = width - at - 9;
-        end += strip(display->recent + layer * experts, experts, cells, text + end, sizeof text - end, &dead);
+        end += strip(display->recent + layer * stride, experts, cells, text + end, sizeof text - end, &dead);
         if (dead)
             snprintf(text + end, sizeof text - end, " %lld dead", (long long)dead);
         block_line(display, text, width);
@@ -173,7 +175,8 @@ static void draw(cli_display *display) {
 /* ---- events --------------------------------------------------------------------------------------------------- */
 
 static bool take_arrays(cli_display *display, const sgm_step_report *report) {
-    size_t layers = (size_t)report->layers, cells = layers * (size_t)report->experts;
+    size_t layers = (size_t)report->layers;
+    size_t cells = layers * (size_t)sgm_routed_stride(report->experts, report->attention_experts);
     if (!display->recent) {
         display->experts_per_token = calloc(layers, sizeof *display->experts_per_token);
         display->load[0] = calloc(cells, sizeof **display->load);
@@ -212,14 +215,15 @@ static void plain_step(cli_display *display) {
         every = s->steps / 50 > 1 ? s->steps / 50 : 1;
     if (display->options.quiet || (s->step % every != 0 && s->step != s->steps && s->step != display->first_step))
         return;
-    int64_t dead = 0, experts = s->layers * s->experts; /* in this one step */
-    for (int64_t l = 0; s->load && l < s->layers; l++) {
-        const int64_t *load = s->load + l * s->experts;
-        int64_t sum = 0;
-        for (int64_t e = 0; e < s->experts; e++)
+    int64_t dead = 0, all = 0; /* in this one step */
+    for (int64_t l = 0; l < s->layers; l++) {
+        int64_t experts = sgm_routed_experts(s->experts, s->attention_experts, l), sum = 0;
+        const int64_t *load = s->load ? s->load + l * sgm_routed_stride(s->experts, s->attention_experts) : NULL;
+        all += experts;
+        for (int64_t e = 0; load && e < experts; e++)
             sum += load[e];
-        for (int64_t e = 0; e < s->experts; e++)
-            dead += (double)load[e] < 0.01 * (double)sum / (double)s->experts;
+        for (int64_t e = 0; load && e < experts; e++)
+            dead += (double)load[e] < 0.01 * (double)sum / (double)experts;
     }
     FILE *out = display->options.stream;
     fprintf(out, "step %lld/%lld  loss %.4f  balance %.4f  grad %.3f  lr %.2e  %s tokens/s", (long long)s->step,
@@ -228,7 +232,7 @@ static void plain_step(cli_display *display) {
     if (isfinite(s->peak_share))
         fprintf(out, "  peak %.0f %%", 100 * s->peak_share);
     fprintf(out, "  left %s  idle %lld of %lld experts\n", cli_duration_label(s->seconds_left).text, (long long)dead,
-            (long long)experts);
+            (long long)all);
     fflush(out);
 }
 
@@ -355,10 +359,12 @@ typedef struct layer_load {
 
 static layer_load recent_load(const cli_display *display, int64_t layer) {
     layer_load r = {0, 0, 0, display->load_steps[0] + display->load_steps[1]};
-    int64_t experts = display->step.experts, sum = 0, least = INT64_MAX, most = 0;
+    const sgm_step_report *s = &display->step;
+    int64_t experts = sgm_routed_experts(s->experts, s->attention_experts, layer);
+    int64_t at = layer * sgm_routed_stride(s->experts, s->attention_experts), sum = 0, least = INT64_MAX, most = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t e = 0; e < experts; e++) {
-            int64_t load = display->load[0][layer * experts + e] + display->load[1][layer * experts + e];
+            int64_t load = display->load[0][at + e] + display->load[1][at + e];
             if (pass == 0) {
                 sum += load;
                 least = load < least ? load : least;
@@ -389,8 +395,9 @@ void cli_display_summary(cli_display *display, const char *run, bool interrupted
                 cli_counted(display->load_steps[0] + display->load_steps[1], "step").text);
         for (int64_t l = 0; l < s->layers; l++) {
             layer_load r = recent_load(display, l);
-            fprintf(out, "%5lld %2lld  %7lld  %4lld  %8.2f  %8.2f\n", (long long)l,
-                    (long long)display->experts_per_token[l], (long long)s->experts, (long long)r.dead, r.least,
+            fprintf(out, "%5s %2lld  %7lld  %4lld  %8.2f  %8.2f\n", cli_routed_label(s->attention_experts, l).text,
+                    (long long)display->experts_per_token[l],
+                    (long long)sgm_routed_experts(s->experts, s->attention_experts, l), (long long)r.dead, r.least,
                     r.most);
         }
     }
@@ -413,10 +420,12 @@ json_t *cli_display_json(const cli_display *display, const char *run, bool inter
     json_t *layers = json_array();
     for (int64_t l = 0; display->recent && l < s->layers; l++) {
         layer_load r = recent_load(display, l);
-        json_array_append_new(layers, json_pack("{s:I, s:I, s:I, s:o, s:o}", "layer", (json_int_t)l,
-                                                "experts_per_token", (json_int_t)display->experts_per_token[l],
-                                                "dead_experts", (json_int_t)r.dead, "min_over_mean",
-                                                cli_json_real(r.least), "max_over_mean", cli_json_real(r.most)));
+        json_t *layer = cli_routed_json(s->attention_experts, l);
+        json_object_set_new(layer, "experts_per_token", json_integer(display->experts_per_token[l]));
+        json_object_set_new(layer, "dead_experts", json_integer(r.dead));
+        json_object_set_new(layer, "min_over_mean", cli_json_real(r.least));
+        json_object_set_new(layer, "max_over_mean", cli_json_real(r.most));
+        json_array_append_new(layers, layer);
     }
     return json_pack("{s:s, s:b, s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:o}", "run", run, "interrupted", interrupted,
                      "step", (json_int_t)(display->has_step ? s->step : display->begin_step), "steps",

@@ -4,8 +4,12 @@
 
 #include <math.h>
 
-int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, cli_devices *devices) {
+int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, int64_t attention_experts,
+                   cli_devices *devices) {
     *devices = (cli_devices){cli_integer(args, "groups"), experts - null_experts};
+    if (devices->groups > 0 && attention_experts > 0)
+        return cli_usage("leave it out",
+                         "--groups means nothing for a model with attention experts: they are of two kinds");
     if (devices->groups == 0 || devices->computing % devices->groups == 0)
         return CLI_DONE;
     return cli_usage("every device holds the same number of experts", "--groups %lld: %lld experts have weights",
@@ -17,7 +21,8 @@ int cli_devices_of_model(const cli_args *args, cli_devices *devices) {
     *devices = (cli_devices){0};
     if (cli_integer(args, "groups") == 0 || sgm_model_inspect(cli_text(args, "model"), &info, NULL))
         return CLI_DONE; /* evaluating will say what is wrong with it */
-    return cli_devices_of(args, info.settings.experts, info.settings.null_experts, devices);
+    return cli_devices_of(args, info.settings.experts, info.settings.null_experts, info.settings.attention_experts,
+                          devices);
 }
 
 static sgm_imbalance imbalance_of(const cli_devices *d, const sgm_layer_stats *layer, const int64_t *load) {

@@ -10,8 +10,10 @@ typedef struct cli_devices {
     int64_t computing; /* experts that the devices share: without null experts */
 } cli_devices;
 
-/* --groups for E experts of which the last `null_experts` compute nothing; CLI_DONE or CLI_USAGE (printed). */
-int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, cli_devices *devices);
+/* --groups for E experts of which the last `null_experts` compute nothing; CLI_DONE or CLI_USAGE (printed): also where there are
+ * attention experts beside them. */
+int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, int64_t attention_experts,
+                   cli_devices *devices);
 /* The same of --model, before an evaluation takes its time. */
 int cli_devices_of_model(const cli_args *args, cli_devices *devices);
 

@@ -212,6 +212,21 @@ cli_label cli_counted(int64_t value, const char *what) {
     return label;
 }
 
+cli_label cli_routed_label(int64_t attention_experts, int64_t routed) {
+    cli_label label;
+    const char *part = attention_experts == 0 ? "" : sgm_routed_is_attention(attention_experts, routed) ? "a" : "f";
+    snprintf(label.text, sizeof label.text, "%lld%s", (long long)sgm_routed_layer(attention_experts, routed), part);
+    return label;
+}
+
+json_t *cli_routed_json(int64_t attention_experts, int64_t routed) {
+    json_t *json = json_pack("{s:I}", "layer", (json_int_t)sgm_routed_layer(attention_experts, routed));
+    bool attention = sgm_routed_is_attention(attention_experts, routed);
+    if (attention_experts > 0)
+        json_object_set_new(json, "part", json_string(attention ? "attention" : "feed_forward"));
+    return json;
+}
+
 cli_label cli_duration_label(double seconds) {
     cli_label label;
     if (!isfinite(seconds) || seconds < 0 || seconds > 1e9) {

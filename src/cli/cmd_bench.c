@@ -448,6 +448,8 @@ static int config_of(bench *b, const sgm_model_info *info) {
                  {"model.experts", m->experts},
                  {"model.experts_per_token", m->experts_per_token},
                  {"model.null_experts", m->null_experts},
+                 {"model.attention_experts", m->attention_experts},
+                 {"model.attention_experts_per_token", m->attention_experts_per_token},
                  {"model.expert_width", m->expert_width},
                  {"model.vocabulary", m->vocabulary},
                  {"model.context", m->context}};

@@ -78,8 +78,9 @@ const cli_command cli_eval = {
 
 static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
     json_t *layers = json_array();
+    cli_layers of = {e->layers, e->experts, e->attention_experts};
     for (int64_t l = 0; l < e->layers; l++) {
-        json_t *layer = cli_layer_json(&e->layer[l], e->load + l * e->experts, e->experts, l);
+        json_t *layer = cli_layer_json(&of, &e->layer[l], e->load, l);
         if (against)
             json_object_set_new(layer, "assignments_changed", cli_json_real(c->layer_changed[l]));
         json_array_append_new(layers, layer);
@@ -88,6 +89,8 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
         json_pack("{s:I, s:I, s:I, s:I, s:o, s:o}", "tokens", (json_int_t)e->tokens, "bytes", (json_int_t)e->bytes,
                   "experts", (json_int_t)e->experts, "null_experts", (json_int_t)e->null_experts, "bits_per_byte",
                   cli_json_real(e->bits_per_byte), "layers", layers);
+    if (e->attention_experts > 0)
+        json_object_set_new(json, "attention_experts", json_integer(e->attention_experts));
     if (against) {
         json_object_set_new(json, "assignments_changed", cli_json_real(c->assignments_changed));
         json_object_set_new(json, "tokens_changed", cli_json_real(c->tokens_changed));
@@ -100,17 +103,18 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
 }
 
 static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
-    printf("%s a layer on %s; even load: min and max 1.00, entropy 1.000\n\n", cli_counted(e->experts, "expert").text,
-           cli_counted(e->tokens, "token").text);
+    cli_layers layers = {e->layers, e->experts, e->attention_experts};
+    cli_layers_print(&layers);
+    printf(" on %s; even load: min and max 1.00, entropy 1.000\n\n", cli_counted(e->tokens, "token").text);
     cli_layer_heading();
     printf("%s\n", against ? "  changed" : "");
     for (int64_t l = 0; l < e->layers; l++) {
-        cli_layer_line(&e->layer[l], l);
+        cli_layer_line(&layers, &e->layer[l], l);
         if (against)
             printf("  %5.2f %%", 100 * c->layer_changed[l]);
         putchar('\n');
     }
-    cli_layer_footing();
+    cli_layer_footing(&layers);
     if (against)
         printf("\nagainst %s: %.2f %% of the assignments of tokens to experts differ, %.2f %% of the tokens in one or\n"
                "more layers. Bits per byte %.4f, there %.4f.\n",

@@ -6,9 +6,12 @@
 
 static void print_shape(const sgm_model_settings *m) {
     printf("layers            %lld, width %lld\n", (long long)m->layers, (long long)m->width);
-    printf("attention         %lld heads of %lld, %lld key/value heads%s\n", (long long)m->heads,
-           (long long)m->head_size, (long long)m->kv_heads,
-           m->attention == SGM_ATTENTION_STICK_BREAKING ? ", stick-breaking" : "");
+    printf("attention         ");
+    if (m->attention_experts)
+        printf("%lld experts a layer, %lld per token, each with ", (long long)m->attention_experts,
+               (long long)m->attention_experts_per_token);
+    printf("%lld heads of %lld, %lld key/value heads%s\n", (long long)m->heads, (long long)m->head_size,
+           (long long)m->kv_heads, m->attention == SGM_ATTENTION_STICK_BREAKING ? ", stick-breaking" : "");
     printf("experts           %lld a layer of width %lld, %lld per token\n", (long long)m->experts,
            (long long)m->expert_width, (long long)m->experts_per_token);
     if (m->null_experts)
@@ -32,18 +35,20 @@ static void print_counts(const sgm_model_counts *c) {
 }
 
 static json_t *model_json(const sgm_model_settings *m, const sgm_model_counts *c) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I}",
-                     "total_parameters", (json_int_t)c->total_parameters, "active_parameters",
-                     (json_int_t)c->active_parameters, "expert_parameters", (json_int_t)c->expert_parameters,
-                     "embedding_parameters", (json_int_t)c->embedding_parameters, "layers", (json_int_t)m->layers,
-                     "width", (json_int_t)m->width, "heads", (json_int_t)m->heads, "kv_heads", (json_int_t)m->kv_heads,
-                     "head_size", (json_int_t)m->head_size, "experts", (json_int_t)m->experts, "experts_per_token",
-                     (json_int_t)m->experts_per_token, "null_experts", (json_int_t)m->null_experts, "expert_width",
-                     (json_int_t)m->expert_width, "vocabulary", (json_int_t)m->vocabulary, "context",
-                     (json_int_t)m->context, "head_parameters", (json_int_t)c->head_parameters, "tie_embeddings",
-                     m->tie_embeddings, "attention",
-                     m->attention == SGM_ATTENTION_STICK_BREAKING ? "stick_breaking" : "causal", "gate_hidden",
-                     (json_int_t)m->gate_hidden);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:I, s:I, "
+        "s:I}",
+        "total_parameters", (json_int_t)c->total_parameters, "active_parameters", (json_int_t)c->active_parameters,
+        "expert_parameters", (json_int_t)c->expert_parameters, "embedding_parameters",
+        (json_int_t)c->embedding_parameters, "layers", (json_int_t)m->layers, "width", (json_int_t)m->width, "heads",
+        (json_int_t)m->heads, "kv_heads", (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size, "experts",
+        (json_int_t)m->experts, "experts_per_token", (json_int_t)m->experts_per_token, "null_experts",
+        (json_int_t)m->null_experts, "expert_width", (json_int_t)m->expert_width, "vocabulary",
+        (json_int_t)m->vocabulary, "context", (json_int_t)m->context, "head_parameters", (json_int_t)c->head_parameters,
+        "tie_embeddings", m->tie_embeddings, "attention",
+        m->attention == SGM_ATTENTION_STICK_BREAKING ? "stick_breaking" : "causal", "gate_hidden",
+        (json_int_t)m->gate_hidden, "attention_experts", (json_int_t)m->attention_experts,
+        "attention_experts_per_token", (json_int_t)(m->attention_experts ? m->attention_experts_per_token : 0));
 }
 
 static void print_groups(sgm_tensor_group *groups, size_t count) {

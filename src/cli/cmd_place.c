@@ -25,6 +25,10 @@ static int from_trace(const char *path, loads *out) {
     if (!status)
         status = sgm_trace_summarise(trace, &stats, &error);
     int code = status ? cli_fail(&error) : CLI_DONE;
+    if (code == CLI_DONE && stats.attention_experts > 0)
+        code =
+            cli_error(CLI_BAD_INPUT, "give a list of numbers for each layer of one kind",
+                      "%s: the trace has attention experts too: experts of two kinds cannot be placed together", path);
     if (code == CLI_DONE) {
         *out = (loads){.layers = stats.layers, .experts = stats.experts - sgm_trace_about(trace)->null_experts};
         out->load = malloc((size_t)(out->layers * out->experts) * sizeof *out->load);

@@ -7,18 +7,28 @@
 
 /* ---- a layer ------------------------------------------------------------------------------------------------------ */
 
-json_t *cli_layer_json(const sgm_layer_stats *s, const int64_t *load, int64_t experts, int64_t layer) {
-    json_t *list = json_array();
-    for (int64_t i = 0; i < experts; i++)
-        json_array_append_new(list, json_integer(load[i]));
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)layer,
-                     "tokens", (json_int_t)s->tokens, "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean",
-                     cli_json_real(s->max_over_mean), "max_violation", cli_json_real(s->max_violation), "dead_experts",
-                     (json_int_t)s->dead_experts, "entropy_over_log_e", cli_json_real(s->entropy_over_log_e),
-                     "probability_entropy_over_log_e", cli_json_real(s->probability_entropy_over_log_e),
-                     "coefficient_of_variation", cli_json_real(s->coefficient_of_variation), "correlation",
-                     cli_json_real(s->correlation), "noise_floor", cli_json_real(s->noise_floor),
-                     "experts_computed_per_token", cli_json_real(s->experts_computed_per_token), "load", list);
+json_t *cli_layer_json(const cli_layers *layers, const sgm_layer_stats *s, const int64_t *load, int64_t layer) {
+    json_t *list = json_array(), *json = cli_routed_json(layers->attention_experts, layer);
+    int64_t stride = sgm_routed_stride(layers->experts, layers->attention_experts);
+    for (int64_t i = 0; i < sgm_routed_experts(layers->experts, layers->attention_experts, layer); i++)
+        json_array_append_new(list, json_integer(load[layer * stride + i]));
+    json_object_update_new(
+        json,
+        json_pack("{s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens,
+                  "min_over_mean", cli_json_real(s->min_over_mean), "max_over_mean", cli_json_real(s->max_over_mean),
+                  "max_violation", cli_json_real(s->max_violation), "dead_experts", (json_int_t)s->dead_experts,
+                  "entropy_over_log_e", cli_json_real(s->entropy_over_log_e), "probability_entropy_over_log_e",
+                  cli_json_real(s->probability_entropy_over_log_e), "coefficient_of_variation",
+                  cli_json_real(s->coefficient_of_variation), "correlation", cli_json_real(s->correlation),
+                  "noise_floor", cli_json_real(s->noise_floor), "experts_computed_per_token",
+                  cli_json_real(s->experts_computed_per_token), "load", list));
+    return json;
+}
+
+void cli_layers_print(const cli_layers *layers) {
+    if (layers->attention_experts > 0)
+        printf("%s and ", cli_counted(layers->attention_experts, "attention expert").text);
+    printf("%s a layer", cli_counted(layers->experts, "expert").text);
 }
 
 void cli_layer_heading(void) {
@@ -33,27 +43,33 @@ static void print_known(int width, int digits, double value) {
         printf("  %*s", width, "-");
 }
 
-void cli_layer_line(const sgm_layer_stats *s, int64_t layer) {
-    printf("%5lld  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f", (long long)layer, (long long)s->dead_experts,
-           s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor, s->entropy_over_log_e);
+void cli_layer_line(const cli_layers *layers, const sgm_layer_stats *s, int64_t layer) {
+    printf("%5s  %4lld  %8.2f  %8.2f  %9.2f  %5.2f  %12.3f", cli_routed_label(layers->attention_experts, layer).text,
+           (long long)s->dead_experts, s->min_over_mean, s->max_over_mean, s->max_violation, s->noise_floor,
+           s->entropy_over_log_e);
     print_known(12, 3, s->probability_entropy_over_log_e);
     print_known(11, 2, s->correlation);
 }
 
-void cli_layer_footing(void) {
+void cli_layer_footing(const cli_layers *layers) {
     printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
            "here.\n");
+    if (layers->attention_experts > 0)
+        printf("a: a layer's attention experts, f: those of its feed-forward.\n");
 }
 
 /* ---- one trace ---------------------------------------------------------------------------------------------------- */
 
+static cli_layers layers_of(const sgm_trace_stats *stats) {
+    return (cli_layers){stats->layers, stats->experts, stats->attention_experts};
+}
+
 static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stats) {
-    json_t *layers = json_array();
-    for (int64_t l = 0; l < stats->layers; l++) {
-        json_array_append_new(layers,
-                              cli_layer_json(&load->layer[l], load->load + l * stats->experts, stats->experts, l));
-    }
-    return layers;
+    json_t *list = json_array();
+    cli_layers layers = layers_of(stats);
+    for (int64_t l = 0; l < stats->layers; l++)
+        json_array_append_new(list, cli_layer_json(&layers, &load->layer[l], load->load, l));
+    return list;
 }
 
 static json_t *stats_json(const char *path, const sgm_trace_info *about, const sgm_trace_stats *stats) {
@@ -71,26 +87,30 @@ static json_t *stats_json(const char *path, const sgm_trace_info *about, const s
                                                  load_json(&stats->domain[d], stats)));
     snprintf(model, sizeof model, "%016llx", (unsigned long long)about->model_hash);
     snprintf(tokenizer, sizeof tokenizer, "%016llx", (unsigned long long)about->tokenizer_hash);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:o, s:o}", "trace", path, "source",
-                     cli_trace_source(about->source), "step", (json_int_t)about->step, "model_hash", model,
-                     "tokenizer_hash", tokenizer, "complete", about->complete, "tokens", (json_int_t)about->tokens,
-                     "experts", (json_int_t)about->experts, "null_experts", (json_int_t)about->null_experts, "layers",
-                     layers, "domains", domains);
+    json_t *json = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:o, s:o}", "trace", path, "source",
+                             cli_trace_source(about->source), "step", (json_int_t)about->step, "model_hash", model,
+                             "tokenizer_hash", tokenizer, "complete", about->complete, "tokens",
+                             (json_int_t)about->tokens, "experts", (json_int_t)about->experts, "null_experts",
+                             (json_int_t)about->null_experts, "layers", layers, "domains", domains);
+    if (about->attention_experts > 0)
+        json_object_set_new(json, "attention_experts", json_integer(about->attention_experts));
+    return json;
 }
 
 static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {
-    printf("%s a layer on %s (%s", cli_counted(about->experts, "expert").text, cli_counted(about->tokens, "token").text,
-           cli_trace_source(about->source));
+    cli_layers layers = layers_of(stats);
+    cli_layers_print(&layers);
+    printf(" on %s (%s", cli_counted(about->tokens, "token").text, cli_trace_source(about->source));
     if (about->step >= 0)
         printf(", step %lld", (long long)about->step);
     printf("); even load: min and max 1.00, entropy 1.000\n\n");
     cli_layer_heading();
     printf("  domains differ  noise\n");
     for (int64_t l = 0; l < stats->layers; l++) {
-        cli_layer_line(&stats->all.layer[l], l);
+        cli_layer_line(&layers, &stats->all.layer[l], l);
         printf("  %14.4f  %.4f\n", stats->domain_divergence_nats[l], stats->domain_divergence_noise_nats[l]);
     }
-    cli_layer_footing();
+    cli_layer_footing(&layers);
     printf(
         "domains differ: divergence between the loads of the domains, in nats; noise: of domains that are alike.\n\n");
     for (size_t d = 0; d < stats->domains; d++) {
@@ -122,7 +142,7 @@ static int one_trace(const cli_args *args) {
         return cli_fail(&error);
     const sgm_trace_info *about = sgm_trace_about(trace);
     cli_devices devices;
-    int code = cli_devices_of(args, about->experts, about->null_experts, &devices);
+    int code = cli_devices_of(args, about->experts, about->null_experts, about->attention_experts, &devices);
     if (code == CLI_DONE) {
         warn_incomplete(path, about);
         code = sgm_trace_summarise(trace, &stats, &error) ? cli_fail(&error) : CLI_DONE;
@@ -165,15 +185,18 @@ static sgm_status compare(const cli_args *args, pair *p, sgm_error *error) {
 static json_t *comparison_json(const cli_args *args, const pair *p) {
     const sgm_trace_comparison *c = &p->found;
     json_t *layers = json_array();
-    for (int64_t l = 0; l < c->layers; l++)
-        json_array_append_new(
-            layers,
-            json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "layer", (json_int_t)l, "assignments_changed",
-                      cli_json_real(c->layer_changed[l]), "load_difference", cli_json_real(c->load_difference[l]),
-                      "max_violation", cli_json_real(p->stats[0].all.layer[l].max_violation), "against_max_violation",
+    for (int64_t l = 0; l < c->layers; l++) {
+        json_t *layer = cli_routed_json(p->stats[0].attention_experts, l);
+        json_object_update_new(
+            layer,
+            json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "assignments_changed", cli_json_real(c->layer_changed[l]),
+                      "load_difference", cli_json_real(c->load_difference[l]), "max_violation",
+                      cli_json_real(p->stats[0].all.layer[l].max_violation), "against_max_violation",
                       cli_json_real(p->stats[1].all.layer[l].max_violation), "domain_divergence_nats",
                       cli_json_real(p->stats[0].domain_divergence_nats[l]), "against_domain_divergence_nats",
                       cli_json_real(p->stats[1].domain_divergence_nats[l])));
+        json_array_append_new(layers, layer);
+    }
     return json_pack(
         "{s:s, s:s, s:b, s:I, s:o, s:o, s:o, s:o}", "trace", cli_operand(args, 0), "against", cli_operand(args, 1),
         "same_model", sgm_trace_about(p->trace[0])->model_hash == sgm_trace_about(p->trace[1])->model_hash, "tokens",
@@ -189,7 +212,8 @@ static void print_comparison(const pair *p) {
            100 * c->weights_changed);
     printf("layer   changed  load moved  violation   there  domains differ   there\n");
     for (int64_t l = 0; l < c->layers; l++)
-        printf("%5lld  %6.2f %%    %6.2f %%  %9.2f  %6.2f  %14.4f  %6.4f\n", (long long)l, 100 * c->layer_changed[l],
+        printf("%5s  %6.2f %%    %6.2f %%  %9.2f  %6.2f  %14.4f  %6.4f\n",
+               cli_routed_label(p->stats[0].attention_experts, l).text, 100 * c->layer_changed[l],
                100 * c->load_difference[l], p->stats[0].all.layer[l].max_violation,
                p->stats[1].all.layer[l].max_violation, p->stats[0].domain_divergence_nats[l],
                p->stats[1].domain_divergence_nats[l]);
