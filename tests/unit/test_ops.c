@@ -176,8 +176,9 @@ static void bf16_agrees_with_f32(void **state) {
 /* And it is not f32: the ops whose products are multiplied in bf16 give other bytes. */
 static void bf16_is_used(void **state) {
     (void)state;
-    static const char *const multiplying[] = {"linear", "linear_residual", "moe_ffn", "vocabulary_loss",
-                                              "causal_attention"};
+    static const char *const multiplying[] = {"linear",           "linear_residual",  "moe_ffn",
+                                              "vocabulary_loss",  "causal_attention", "attention_queries",
+                                              "attention_outputs"};
     size_t found = 0;
     for (size_t o = 0; sgm_op_at(o); o++)
         for (size_t i = 0; i < sizeof multiplying / sizeof *multiplying; i++) {
