@@ -40,8 +40,8 @@ typedef struct sgm_attention_route_args {
     const sgm_rows *rows;
 } sgm_attention_route_args;
 /* scored (T, N): h, or the router's hidden layer → weights (T, K). *record, in the walk's memory, is filled when the op has run
- * (NULL in a dry walk). Errors: SGM_EARGUMENT shapes; SGM_EUNSUPPORTED a router that chooses for all rows together, as those with a
- * capacity do: what it drops would leave a row without its heads. */
+ * (NULL in a dry walk). Errors: SGM_EARGUMENT shapes, or a router that chooses for all rows together, as those with a capacity do:
+ * what it drops would leave a row without its heads, and how many heads a row has must be known before it chooses. */
 sgm_tensor sgm_attention_route(sgm_walk *walk, sgm_tensor scored, const sgm_attention_route_args *args,
                                const sgm_routing **record);
 
