@@ -450,12 +450,15 @@ static int config_of(bench *b, const sgm_model_info *info) {
                  {"model.null_experts", m->null_experts},
                  {"model.attention_experts", m->attention_experts},
                  {"model.attention_experts_per_token", m->attention_experts_per_token},
+                 {"model.gate_hidden", m->gate_hidden},
                  {"model.expert_width", m->expert_width},
                  {"model.vocabulary", m->vocabulary},
                  {"model.context", m->context}};
     sgm_error error = {0};
     if (sgm_config_new(&b->config, &error) ||
         sgm_config_set(b->config, "model.tie_embeddings", m->tie_embeddings ? "true" : "false", "bench", &error) ||
+        sgm_config_set(b->config, "model.attention",
+                       m->attention == SGM_ATTENTION_STICK_BREAKING ? "stick_breaking" : "causal", "bench", &error) ||
         sgm_config_set(b->config, "router.kind", info->router, "bench", &error))
         return cli_fail(&error);
     int code = CLI_DONE;

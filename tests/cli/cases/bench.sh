@@ -29,6 +29,13 @@ expect 0 bench "${PICO[@]}" --decode 2 --depth 4 --json
 [ "$(field results.0.cache_bytes_per_token)" = "$((2 * 2 * 32 * 4 * 5)).0" ] || fail "bytes of keys and values"
 expect 0 bench "${PICO[@]}" --decode 2 --depth 4 --kv-type f16 --json
 [ "$(field results.0.cache_bytes_per_token)" = "$((2 * 2 * 32 * 2 * 5)).0" ] || fail "bytes of keys and values in f16"
+# A model that is there is trained as it is: with its attention and its router's hidden layer.
+expect 0 init --preset pico --set model.attention=stick_breaking model.gate_hidden=8 --out sticks
+expect 0 bench --model sticks --threads 1 --repeats 1 --train --batch 1 --context 32 --json
+hidden=$(field results.0.flops_per_second) rate=$(field results.0.tokens_per_second)
+expect 0 bench --preset pico --set model.gate_hidden=8 --threads 1 --repeats 1 --train --batch 1 --context 32 --json
+awk -v a="$hidden" -v b="$rate" -v c="$(field results.0.flops_per_second)" -v d="$(field results.0.tokens_per_second)" \
+    'BEGIN { exit !(a / b > 0.9999 * c / d && a / b < 1.0001 * c / d) }' || fail "training of a model with a hidden layer"
 # Sweeps of training; a model that is there; products alone.
 expect 0 bench "${PICO[@]}" --train --batch 1,2 --context 32 --json
 [ "$(field results.0.tokens) $(field results.1.tokens)" = "32 64" ] || fail "batches"
