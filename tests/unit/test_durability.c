@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Every change that saving a checkpoint, or resuming over the leftovers of a crash, makes to the file system is once the one
  * before which the process dies, and once the one that fails. Each time a good checkpoint is there, and the run goes on to
- * the same bytes. A loop over moments, not over time: the n-th change is the same in every run of this test. */
+ * the same bytes. A loop over moments, not over time: the n-th change is the same in every run of this test. Two hundred
+ * times a run goes on, so the model is as small as they come: its files are as many as a large one's. */
 #include <errno.h>
 #include <sys/wait.h>
 
@@ -29,6 +30,12 @@ static const char *const settings[] = {"train.threads=1",
                                        "balance=load_balance_loss,loss_free_bias",
                                        "train.steps=100",
                                        "train.checkpoint_every=0",
+                                       "model.width=16",
+                                       "model.heads=2",
+                                       "model.kv_heads=1",
+                                       "model.head_size=8",
+                                       "model.expert_width=8",
+                                       "data.tokens_per_step=32",
                                        NULL};
 
 static void copy_folder(const char *from, const char *to) {

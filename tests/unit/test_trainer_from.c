@@ -211,7 +211,7 @@ static void what_computes_something_else(void **state) {
             fail_msg("%s: %s", cases[i].setting, error.message);
     }
     const char *fine[] = {
-        from, "model.experts_per_token=1", "router.capacity_factor=2", "model.init_std=0.1", "model.context=32", NULL};
+        from, "model.experts_per_token=1", "router.capacity_factor=2", "model.init_std=0.1", "model.context=16", NULL};
     sgm_trainer_close(start("new", fine));
     remove_run("old"), remove_run("new");
 }
@@ -257,7 +257,7 @@ static void attention_and_gate_variants_train(void **state) {
     for (int i = 0; i < 3; i++)
         train(runs[i], (const char *const[]){"model.attention=stick_breaking", "model.gate_hidden=16", "train.steps=4",
                                              i == 1 ? "train.threads=3" : "train.threads=1",
-                                             i == 1 ? "data.micro_batch_tokens=64" : "data.micro_batch_tokens=256",
+                                             i == 1 ? "data.micro_batch_tokens=32" : "data.micro_batch_tokens=128",
                                              i == 2 ? "train.recompute=layer" : "train.recompute=none", NULL});
     for (int i = 1; i < 3; i++) {
         char a[256], b[256];

@@ -7,13 +7,16 @@
 #include "model/model_identity.h"
 #include "unit/trainer_fixture.h"
 
-enum { TRACE_STEP = 8, CONTEXT = 64 };
+enum { TRACE_STEP = 8, CONTEXT = 32, TOKENS = 128 };
 
 /* Two balancers, one of which is a bias on selection that moves every step, and two experts a token. */
-static const char *const with_traces[] = {"train.trace_every=4",       "model.context=64",
-                                          "model.experts_per_token=2", "balance=load_balance_loss,loss_free_bias",
-                                          "balance.1.rate=0.02",       "train.checkpoint_every=1",
-                                          "train.keep_checkpoints=20", NULL};
+static const char *const with_traces[] = {"train.trace_every=4",
+                                          "model.experts_per_token=2",
+                                          "balance=load_balance_loss,loss_free_bias",
+                                          "balance.1.rate=0.02",
+                                          "train.checkpoint_every=1",
+                                          "train.keep_checkpoints=20",
+                                          NULL};
 
 static char *trace_path(const char *run, int step) {
     char name[64];
@@ -61,7 +64,7 @@ static void steps_are_traced(void **state) {
     sgm_trace *trace = open_trace(trace_path("traced", TRACE_STEP));
     const sgm_trace_info *about = sgm_trace_about(trace);
     assert_true(about->complete && about->source == SGM_TRACE_TRAIN && about->step == TRACE_STEP);
-    assert_true(about->tokens == 256 && about->layers == 2 && about->experts == 8);
+    assert_true(about->tokens == TOKENS && about->layers == 2 && about->experts == 8);
     assert_int_equal(about->domains, 2);
     assert_string_equal(about->domain[0], "sea");
     assert_string_equal(about->domain[1], "land");
@@ -77,7 +80,7 @@ static void steps_are_traced(void **state) {
         assert_true(fabs(query("traced", sql) - stats.all.layer[l].probability_entropy_over_log_e) < 1e-9);
     }
     assert_int_equal(stats.domain[0].tokens % CONTEXT, 0); /* windows are of one domain */
-    assert_int_equal(stats.domain[0].tokens + stats.domain[1].tokens, 256);
+    assert_int_equal(stats.domain[0].tokens + stats.domain[1].tokens, TOKENS);
     sgm_trace_stats_free(&stats);
     sgm_trace_close(trace);
     remove_run("plain");
@@ -88,7 +91,7 @@ static void cut_otherwise(const char *run, const char *const *with) {
     size_t n = 0;
     for (; with[n]; n++)
         settings[n] = with[n];
-    settings[n++] = "data.micro_batch_tokens=64";
+    settings[n++] = "data.micro_batch_tokens=32";
     settings[n++] = "train.threads=3";
     settings[n++] = "train.recompute=layer";
     settings[n] = NULL;
@@ -178,7 +181,7 @@ static void routes_alike(const char *run) {
     }
     sgm_trainer *trainer = resume(run, 0);
     assert_int_equal(trainer->stepper->step, TRACE_STEP - 1);
-    sgm_packed *batch = batch_of(trainer, 256);
+    sgm_packed *batch = batch_of(trainer, TOKENS);
     for (int i = 0; i < 3; i++) {
         const int64_t pieces[] = {CONTEXT, 1, 7};
         sgm_engine *engine;
@@ -193,7 +196,7 @@ static void routes_alike(const char *run) {
     sgm_trace *inferred = open_trace(path("inferred.trace"));
     sgm_trace_comparison c;
     assert_int_equal(sgm_trace_compare(trained, inferred, &c, &error), SGM_OK);
-    assert_true(c.tokens == 256 && c.tokens_changed == 0 && c.weights_changed == 0);
+    assert_true(c.tokens == TOKENS && c.tokens_changed == 0 && c.weights_changed == 0);
     sgm_trace_comparison_free(&c);
     sgm_trace_close(inferred);
     sgm_trace_close(trained);
