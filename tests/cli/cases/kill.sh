@@ -1,8 +1,8 @@
 # SIGKILL at any moment, then --resume: the same checkpoint bytes as a run that went through.
-small_run whole 40 --checkpoint-every 5
-for pause in 0.05 0.11 0.17 0.29; do
+small_run whole 40 --checkpoint-every 5 --set data.tokens_per_step=256
+for pause in 0.02 0.07 0.13; do
     "$SIGMOE" train "${PICO[@]}" --data text --run r --steps 40 --checkpoint-every 5 --set train.eval_every=0 \
-        train.eval_tokens=1024 train.final_eval_tokens=1024 train.sample_tokens=8 >log 2>&1 &
+        train.eval_tokens=1024 train.final_eval_tokens=1024 train.sample_tokens=8 data.tokens_per_step=256 >log 2>&1 &
     child=$!
     for i in $(seq 1 300); do [ -e r/checkpoints/latest ] && break; sleep 0.02; done
     sleep $pause

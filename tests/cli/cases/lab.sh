@@ -5,6 +5,7 @@ name: tiny
 claim: nothing at this size
 preset: pico
 steps: 24
+tokens_per_step: 128
 seeds: 2
 set:
   train: {kernels: ref, threads: 1, checkpoint_every: 5, eval_every: 8, eval_tokens: 1024, final_eval_tokens: 1024}
@@ -34,7 +35,7 @@ assert len(a["arms"]) == 2 and all(len(x["runs"]) == 2 for x in a["arms"])
 sys.exit(a != b)
 PY
 }
-for pause in 0.03 0.2 0.45; do
+for pause in 0.03 0.1 0.25; do
     "$SIGMOE" "${LAB[@]}" --out r >log 2>&1 &
     child=$!
     for i in $(seq 1 300); do [ -e r/lab.json ] && break; sleep 0.02; done
