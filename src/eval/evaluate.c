@@ -17,7 +17,6 @@
 #include "eval/traced.h"
 #include "infer/engine.h"
 #include "model/model_gguf.h"
-#include "model/model_identity.h"
 
 enum { BATCH_ROWS = 512 };
 
@@ -411,33 +410,12 @@ sgm_status sgm_evaluate(const char *model, const sgm_engine_options *options, co
     return sgm_evaluate_traced(model, options, paths, count, token_limit, NULL, evaluation, error);
 }
 
-sgm_status sgm_trace_target_create(const sgm_trace_target *target, const sgm_trace_info *about,
-                                   sgm_trace_writer **writer, sgm_error *error) {
-    return target->path ? sgm_trace_create(target->path, about, writer, error)
-                        : sgm_trace_create_in(target->memory, about, writer, error);
-}
-
 static sgm_status begin_trace(evaluator *e, const sgm_trace_target *target, sgm_error *error) {
-    const sgm_engine *engine = e->engine;
-    sgm_trace_info about;
-    sgm_trace_writer *writer;
-    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&engine->model->settings) * sizeof *expert_bytes);
-    if (!expert_bytes)
-        return no_memory(error);
-    sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
-                    expert_bytes, &about);
-    about.source = SGM_TRACE_EVAL;
-    about.step = engine->info.step;
-    sgm_status status = sgm_trace_target_create(target, &about, &writer, error);
-    sgm_free(expert_bytes);
-    if (status)
-        return status;
-    sgm_trace_recorder_begin(&e->recorder, writer, about.layers, sgm_trace_stride(&about));
     e->recorder.tokens = e->tokens;
     e->recorder.targets = e->targets;
     e->recorder.domain_of = domain_of;
     e->recorder.context = e;
-    return SGM_OK;
+    return sgm_trace_begin(e->engine, SGM_TRACE_EVAL, target, &e->recorder, error);
 }
 
 sgm_status sgm_evaluate_traced(const char *model, const sgm_engine_options *options, const char *const *paths,

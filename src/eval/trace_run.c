@@ -5,6 +5,34 @@
 #include "infer/engine.h"
 #include "model/model_identity.h"
 
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to trace");
+}
+
+static sgm_status create(const sgm_trace_target *target, const sgm_trace_info *about, sgm_trace_writer **writer,
+                         sgm_error *error) {
+    return target->path ? sgm_trace_create(target->path, about, writer, error)
+                        : sgm_trace_create_in(target->memory, about, writer, error);
+}
+
+sgm_status sgm_trace_begin(const sgm_engine *engine, sgm_trace_source source, const sgm_trace_target *target,
+                           sgm_trace_recorder *recorder, sgm_error *error) {
+    sgm_trace_info about;
+    sgm_trace_writer *writer;
+    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&engine->model->settings) * sizeof *expert_bytes);
+    if (!expert_bytes)
+        return no_memory(error);
+    sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
+                    expert_bytes, &about);
+    about.source = source;
+    about.step = engine->info.step;
+    sgm_status status = create(target, &about, &writer, error);
+    sgm_free(expert_bytes);
+    if (!status)
+        sgm_trace_recorder_begin(recorder, writer, about.layers, sgm_trace_stride(&about));
+    return status;
+}
+
 sgm_status sgm_trace_evaluate(const char *model, const sgm_engine_options *options, const char *const *paths,
                               size_t count, int64_t token_limit, const char *out, sgm_evaluation *evaluation,
                               sgm_error *error) {
@@ -26,36 +54,17 @@ static int64_t domain_of(const void *context, int64_t row) {
     return g->engine->positions[row] < g->prompt_tokens ? g->prompt : g->generated;
 }
 
-static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to trace");
-}
-
 static sgm_status begin(const sgm_engine *engine, const char *out, generation *g, sgm_error *error) {
-    sgm_trace_info about;
-    sgm_trace_writer *writer;
-    int64_t *expert_bytes = sgm_alloc((size_t)sgm_model_routed(&engine->model->settings) * sizeof *expert_bytes);
-    if (!expert_bytes)
-        return no_memory(error);
-    sgm_model_about(engine->model, engine->model->selection_bias, engine->tokenizer, engine->experts_per_token,
-                    expert_bytes, &about);
-    about.source = SGM_TRACE_GENERATE;
-    about.step = engine->info.step;
-    sgm_status status = sgm_trace_create(out, &about, &writer, error);
-    sgm_free(expert_bytes);
-    if (status)
-        return status;
-    status = sgm_trace_domain(writer, "prompt", &g->prompt, error);
-    if (!status)
-        status = sgm_trace_domain(writer, "generated", &g->generated, error);
-    if (status) {
-        sgm_trace_abandon(writer);
-        return status;
-    }
-    sgm_trace_recorder_begin(&g->recorder, writer, about.layers, sgm_trace_stride(&about));
+    const sgm_trace_target target = {.path = out};
     g->recorder.tokens = engine->tokens;
     g->recorder.domain_of = domain_of;
     g->recorder.context = g;
-    return SGM_OK;
+    sgm_status status = sgm_trace_begin(engine, SGM_TRACE_GENERATE, &target, &g->recorder, error);
+    if (!status)
+        status = sgm_trace_domain(g->recorder.writer, "prompt", &g->prompt, error);
+    if (!status)
+        status = sgm_trace_domain(g->recorder.writer, "generated", &g->generated, error);
+    return status;
 }
 
 sgm_status sgm_trace_generate(sgm_engine *engine, const int32_t *prompt, int64_t prompt_count,
