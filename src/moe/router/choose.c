@@ -46,6 +46,13 @@ void sgm_score_sigmoid(sgm_routing *record, int64_t begin, int64_t end) {
     }
 }
 
+void sgm_score_as(int score, const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end) {
+    if (score == SGM_SCORE_SIGMOID)
+        sgm_score_sigmoid(record, begin, end);
+    else
+        sgm_score_softmax(kernels, record, begin, end);
+}
+
 /* One is the common case and worth a loop of its own. */
 static int32_t best(const sgm_real *scores, const sgm_real *bias, int64_t first, int64_t last) {
     int64_t chosen = first;

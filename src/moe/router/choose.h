@@ -21,6 +21,10 @@ sgm_status sgm_check_normalised(const char *router, bool normalise, int64_t expe
  * its whole row NaN, or a NaN that is not chosen would stay hidden. */
 void sgm_score_softmax(const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end);
 void sgm_score_sigmoid(sgm_routing *record, int64_t begin, int64_t end);
+/* Either, for a router that leaves it to a parameter with these choices. */
+enum { SGM_SCORE_SOFTMAX, SGM_SCORE_SIGMOID };
+#define SGM_SCORE_CHOICES "softmax|sigmoid"
+void sgm_score_as(int score, const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end);
 
 /* The `count` best of experts [first, last) by score + bias (NULL: none), best first, into chosen. count <= last − first.
  * Cost O((last − first) count); no allocation. */

@@ -15,8 +15,6 @@
 #include "moe/router/choose.h"
 #include "moe/router/router.h"
 
-enum { SCORE_SOFTMAX, SCORE_SIGMOID };
-
 typedef struct sinkhorn_settings {
     int score;
     int64_t iterations;
@@ -28,7 +26,7 @@ static const sgm_param params[] = {
      .type = SGM_PARAM_ENUM,
      .offset = offsetof(sinkhorn_settings, score),
      .fallback = "softmax",
-     .choices = "softmax|sigmoid",
+     .choices = SGM_SCORE_CHOICES,
      .min = 1,
      .unit = "",
      .help = "what turns logits into weights, and into the choice of inference"},
@@ -56,14 +54,11 @@ static sgm_status check(const void *settings, int64_t experts, int64_t experts_p
 }
 
 static bool is_sigmoid(const void *settings) {
-    return ((const sinkhorn_settings *)settings)->score == SCORE_SIGMOID;
+    return ((const sinkhorn_settings *)settings)->score == SGM_SCORE_SIGMOID;
 }
 
 static void score(const void *settings, const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end) {
-    if (is_sigmoid(settings))
-        sgm_score_sigmoid(record, begin, end);
-    else
-        sgm_score_softmax(kernels, record, begin, end);
+    sgm_score_as(((const sinkhorn_settings *)settings)->score, kernels, record, begin, end);
 }
 
 static void select_experts(const void *settings, sgm_routing *record, int64_t begin, int64_t end) {

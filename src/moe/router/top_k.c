@@ -16,7 +16,6 @@
 #include "moe/router/choose.h"
 #include "moe/router/router.h"
 
-enum { SCORE_SOFTMAX, SCORE_SIGMOID };
 enum { ORDER_POSITION, ORDER_SCORE };
 
 typedef struct top_k_settings {
@@ -31,7 +30,7 @@ static const sgm_param params[] = {
      .type = SGM_PARAM_ENUM,
      .offset = offsetof(top_k_settings, score),
      .fallback = "softmax",
-     .choices = "softmax|sigmoid",
+     .choices = SGM_SCORE_CHOICES,
      .min = 1,
      .unit = "",
      .help = "what turns logits into probabilities"},
@@ -73,14 +72,11 @@ static sgm_status trains(const void *settings, int64_t experts_per_token, sgm_er
 }
 
 static bool is_sigmoid(const void *settings) {
-    return ((const top_k_settings *)settings)->score == SCORE_SIGMOID;
+    return ((const top_k_settings *)settings)->score == SGM_SCORE_SIGMOID;
 }
 
 static void score(const void *settings, const sgm_kernels *kernels, sgm_routing *record, int64_t begin, int64_t end) {
-    if (is_sigmoid(settings))
-        sgm_score_sigmoid(record, begin, end);
-    else
-        sgm_score_softmax(kernels, record, begin, end);
+    sgm_score_as(((const top_k_settings *)settings)->score, kernels, record, begin, end);
 }
 
 static void select_experts(const void *settings, sgm_routing *record, int64_t begin, int64_t end) {
