@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The backward pass of moe_ffn, from the record and the two pre-activations of each row that the forward pass kept. silu(gate)·up
+ * is computed again, and d(weight) = h · (dy W_down) needs no expert output. An expert's weight gradients add its rows in token
+ * order, whatever the number of threads and micro-batches. */
+#include <assert.h>
+#include <string.h>
+
+#include "op/moe_ffn.h"
+
+/* One block of an expert's rows: from dy to d(weight), to d(gate), d(up) (over the pre-activations), to dx of the row
+ * (in `out`). h becomes weight · h, which is what d(down) multiplies. */
+static void block_backward(const sgm_moe *m, const sgm_expert *expert, const sgm_real *dy, int64_t begin, int64_t end) {
+    const sgm_kernels *k = m->kernels;
+    const sgm_routing *record = m->record;
+    int64_t rows = end - begin, width = expert->width, at = begin * m->F;
+    m->nn(rows, width, m->D, dy, m->D, expert->down, expert->down_stride, m->dh + at, m->F, false);
+    for (int64_t row = begin; row < end; row++) {
+        sgm_real *gate = m->gate + row * m->F, *up = m->up + row * m->F;
+        sgm_real *h = m->h + row * m->F, *dh = m->dh + row * m->F;
+        int64_t place = record->item[row] * m->K + record->slot[row];
+        k->swiglu(width, gate, up, h);
+        record->d_weight[place] = k->dot(width, h, dh);
+        k->scale(width, record->weight[place], h, h);
+        k->scale(width, record->weight[place], dh, dh);
+        k->swiglu_backward(width, gate, up, dh, gate, up);
+    }
+    sgm_real *dx = m->out + begin * m->D;
+    m->nn(rows, m->D, width, m->gate + at, m->F, expert->gate, expert->gate_stride, dx, m->D, false);
+    m->nn(rows, m->D, width, m->up + at, m->F, expert->up, expert->up_stride, dx, m->D, true);
+}
+
+static void experts_backward(const sgm_moe *m) {
+    const sgm_routing *record = m->record;
+    sgm_expert_bank *bank = m->args->bank;
+    sgm_moe_cursor at = {0};
+    int64_t block;
+    while (sgm_moe_advance(&at, record, sgm_task(m->worker), sgm_moe_row_blocks, &block)) {
+        sgm_moe_rows r = sgm_moe_block_rows(record, at.expert, block);
+        if (!r.in_place) {
+            sgm_moe_gather(record, m->x, m->D, m->x_rows, r.begin, r.end);
+            sgm_moe_gather(record, m->dy, m->D, m->dy_rows, r.begin, r.end);
+        }
+        for (int64_t begin = r.begin, end; begin < r.end; begin = end) {
+            end = sgm_moe_same_replica(record, begin, r.end);
+            sgm_expert expert = bank->acquire(bank, record->physical[begin]);
+            block_backward(m, &expert, sgm_moe_rows_by_expert(m, r.in_place, m->dy, m->dy_rows, begin), begin, end);
+            bank->release(bank, record->physical[begin]);
+        }
+    }
+}
+
+/* Weight gradients: each of the three matrices, in halves, thirds, … for the experts that got many rows. */
+static int64_t gradient_pieces(int64_t rows) {
+    return rows ? 1 + rows / 256 : 0;
+}
+
+/* Rows [first, last) of one matrix's gradient: += leftᵀ right over the expert's rows in token order. */
+static void add_weight_gradient(const sgm_moe *m, sgm_real *gradient, int64_t stride, int64_t first, int64_t last,
+                                const sgm_real *left, int64_t left_stride, const sgm_real *right, int64_t cols,
+                                int64_t right_stride, int64_t rows) {
+    if (gradient && last > first)
+        m->tn(last - first, cols, rows, left + first, left_stride, right, right_stride, gradient + first * stride,
+              stride, true);
+}
+
+static void weights_backward(const sgm_moe *m) {
+    const sgm_routing *record = m->record;
+    sgm_expert_bank *bank = m->args->bank;
+    sgm_moe_cursor at = {0};
+    int64_t piece, task;
+    while (task = sgm_task(m->worker), sgm_moe_advance(&at, record, task / 3, gradient_pieces, &piece)) {
+        int64_t last_row = record->offset[at.expert + 1],
+                pieces = gradient_pieces(last_row - record->offset[at.expert]);
+        assert(pieces > 0); /* `piece` is one of them */
+        bool in_place = sgm_moe_block_rows(record, at.expert, 0).in_place;
+        for (int64_t begin = record->offset[at.expert], end; begin < last_row; begin = end) {
+            end = sgm_moe_same_replica(record, begin, last_row);
+            sgm_expert e = bank->acquire(bank, record->physical[begin]);
+            const sgm_real *x = sgm_moe_rows_by_expert(m, in_place, m->x, m->x_rows, begin);
+            const sgm_real *dy = sgm_moe_rows_by_expert(m, in_place, m->dy, m->dy_rows, begin);
+            int64_t height = task % 3 == 2 ? m->D : e.width;
+            int64_t first = height * piece / pieces, last = height * (piece + 1) / pieces, hidden = begin * m->F;
+            if (task % 3 == 0)
+                add_weight_gradient(m, e.d_gate, e.gate_stride, first, last, m->gate + hidden, m->F, x, m->D, m->D,
+                                    end - begin);
+            else if (task % 3 == 1)
+                add_weight_gradient(m, e.d_up, e.up_stride, first, last, m->up + hidden, m->F, x, m->D, m->D,
+                                    end - begin);
+            else
+                add_weight_gradient(m, e.d_down, e.down_stride, first, last, dy, m->D, m->h + hidden, e.width, m->F,
+                                    end - begin);
+            bank->release(bank, record->physical[begin]);
+        }
+    }
+}
+
+/* d(gate weights), d(scored), and dx: through the logits (where the router reads x), then through the experts in slot order. */
+static void input_backward(sgm_walk *walk, const sgm_node *node, const sgm_moe *m) {
+    const sgm_weight *gate = m->args->gate;
+    bool add = false, add_x = true;
+    sgm_real *d_scored = sgm_gradient_in(walk, node, sgm_moe_scored_input(node), &add), *dx = d_scored;
+    if (sgm_moe_scored_input(node) != 0)
+        dx = sgm_gradient_in(walk, node, 0, &add_x);
+    sgm_product products[2];
+    int count = 0;
+    if (d_scored)
+        products[count++] = (sgm_product){SGM_NN, m->T,     m->N, m->E, m->d_logits, m->E,           gate->data,
+                                          m->N,   d_scored, m->N, add,  NULL,        SGM_COMPUTE_F32};
+    if (gate->gradient)
+        products[count++] = (sgm_product){SGM_TN, m->E,           m->N, m->T, m->d_logits, m->E,           m->scored,
+                                          m->N,   gate->gradient, m->N, true, NULL,        SGM_COMPUTE_F32};
+    sgm_products_run(walk, products, count);
+    if (!dx)
+        return;
+    sgm_barrier(m->worker);
+    int64_t begin, end;
+    sgm_split(m->worker, m->T, 1, &begin, &end);
+    if (!add_x && end > begin)
+        memset(dx + begin * m->D, 0, (size_t)((end - begin) * m->D) * sizeof *dx);
+    for (int64_t place = begin * m->K; place < end * m->K; place++)
+        if (m->record->position[place] >= 0)
+            m->kernels->axpy(m->D, 1, m->out + m->record->position[place] * m->D, dx + place / m->K * m->D);
+}
+
+void sgm_moe_backward(sgm_walk *walk, sgm_node *node) {
+    sgm_moe m = sgm_moe_of(node);
+    sgm_moe_run_on(&m, walk);
+    m.dy = sgm_gradient_out(walk, node, 0);
+    void *arrays;
+    sgm_moe_place_kept(node, &m, node->saved, &arrays);
+    sgm_moe_place_backward(&m, node->workspace);
+    const sgm_router *router = m.args->router;
+    int64_t begin, end;
+    sgm_split(m.worker, m.T, 1, &begin, &end);
+    for (int64_t place = begin * m.K; place < end * m.K; place++)
+        m.d_weight[place] = 0; /* null, dropped and unused slots keep it */
+    if (m.worker->thread == 0) {
+        m.record->d_weight = m.d_weight;
+        m.record->d_logits = m.d_logits;
+    }
+    sgm_barrier(m.worker);
+    experts_backward(&m);
+    sgm_barrier(m.worker);
+    router->plugin->backward(router->settings, m.record, begin, end);
+    weights_backward(&m);
+    sgm_barrier(m.worker);
+    if (m.args->balance)
+        sgm_balance_set_gradient(m.worker, m.args->balance, m.record);
+    input_backward(walk, node, &m);
+}
