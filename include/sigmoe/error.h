@@ -27,7 +27,8 @@ extern "C" {
     XX(EBUSY, -9, "another process is using it")                                                                       \
     XX(EINTERRUPTED, -10, "interrupted after a clean save")                                                            \
     XX(EUNSUPPORTED, -11, "this build or this file does not support it")                                               \
-    XX(EINTERNAL, -12, "a bug in sigmoe")
+    XX(EINTERNAL, -12, "a bug in sigmoe")                                                                              \
+    XX(EPERMISSION, -13, "this user may not read it")
 
 typedef enum sgm_status {
 #define XX(name, value, text) SGM_##name = (value),

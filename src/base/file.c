@@ -78,6 +78,14 @@ sgm_status(sgm_fail_errno)(sgm_error *error, int number, const char *action, con
     return sgm_fail(error, status, hint, "cannot %s %s: %s", action, path, reason);
 }
 
+sgm_status(sgm_fail_input)(sgm_error *error, int number, const char *action, const char *path) {
+    sgm_status status = sgm_fail_errno(error, number, action, path);
+    if (number != EACCES && number != EPERM)
+        return status;
+    return sgm_fail(error, SGM_EPERMISSION, "check the permissions of it and of the folders it is in",
+                    "cannot %s %s: you have no permission", action, path);
+}
+
 sgm_status(sgm_fail_output)(sgm_error *error, int number, const char *action, const char *path) {
     sgm_status status = sgm_fail_errno(error, number, action, path);
     if (number != ENOENT && number != ENOTDIR)

@@ -160,7 +160,7 @@ static int compare_names(const void *a, const void *b) {
 sgm_status sgm_folder_list(const char *path, char ***names, size_t *count, sgm_error *error) {
     DIR *folder = opendir(path);
     if (!folder)
-        return sgm_fail_errno(error, errno, "list the folder", path);
+        return sgm_fail_input(error, errno, "list the folder", path);
     sgm_buffer all = {0}; /* the names, each with its NUL */
     size_t n = 0;
     sgm_status status = SGM_OK;

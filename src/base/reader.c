@@ -24,7 +24,7 @@ sgm_status sgm_open_regular(const char *path, int *out, uint64_t *size, sgm_erro
         fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a FIFO must not block us: it is refused below */
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
-        return sgm_fail_errno(error, errno, "open", path);
+        return sgm_fail_input(error, errno, "open", path);
     struct stat info;
     int number = fstat(fd, &info) < 0 ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
     if (!number && S_ISREG(info.st_mode)) {

@@ -11,10 +11,13 @@
  * SGM_ENOTFOUND, EISDIR is SGM_EARGUMENT, EEXIST is SGM_EEXISTS, ENOMEM is SGM_EMEMORY, everything else (a full disk, no
  * permission) SGM_EIO. */
 sgm_status sgm_fail_errno(sgm_error *error, int number, const char *action, const char *path);
+/* The same of what was to be read: without permission it is SGM_EPERMISSION. */
+sgm_status sgm_fail_input(sgm_error *error, int number, const char *action, const char *path);
 /* The same of what was to be made: where its folder is missing no input is, so that is SGM_EIO. */
 sgm_status sgm_fail_output(sgm_error *error, int number, const char *action, const char *path);
 #ifdef __clang_analyzer__ /* tell static analysis that a failure is never SGM_OK */
 #define sgm_fail_errno(error, number, action, path) (sgm_fail_errno(error, number, action, path), SGM_EIO)
+#define sgm_fail_input(error, number, action, path) (sgm_fail_input(error, number, action, path), SGM_EIO)
 #define sgm_fail_output(error, number, action, path) (sgm_fail_output(error, number, action, path), SGM_EIO)
 #endif
 

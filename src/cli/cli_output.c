@@ -23,6 +23,7 @@ int cli_exit_code(sgm_status status) {
         return CLI_USAGE;
     case SGM_EFORMAT:
     case SGM_ENOTFOUND:
+    case SGM_EPERMISSION:
     case SGM_EUNSUPPORTED: /* nearly always a file of a newer version or of a kind we do not compute */
         return CLI_BAD_INPUT;
     case SGM_EINTERRUPTED:
@@ -375,8 +376,7 @@ int cli_read(const char *path, char **data, size_t *size) {
     *data = NULL;
     *size = 0;
     if (!file)
-        return cli_error(errno == EACCES || errno == EPERM ? CLI_FAILED : CLI_BAD_INPUT, cli_path_hint(errno),
-                         "%s: cannot be read, %s", path, strerror(errno));
+        return cli_error(CLI_BAD_INPUT, cli_path_hint(errno), "%s: cannot be read, %s", path, strerror(errno));
     size_t capacity = 0, room;
     int code = check_room(file, name, &room);
     while (code == CLI_DONE) {

@@ -3,11 +3,14 @@
  *
  * Manifest and shards must agree (split, domain, counts, checksum): a shard of another build that was copied in would
  * otherwise train a model on tokens of another vocabulary without a word. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/system.h"
 #include "data/build_state.h"
 #include "data/shard.h"
 
@@ -164,6 +167,8 @@ sgm_status sgm_corpus_open(const char *folder, sgm_corpus **out, sgm_error *erro
     sgm_status status = SGM_OK;
     if (!manifest || !corpus || !corpus->tokenizer_path)
         status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory to open %s", folder);
+    else if (access(folder, X_OK) != 0)
+        status = sgm_fail_input(error, errno, "open the folder", folder);
     else if (!sgm_path_exists(manifest))
         status = sgm_fail(error, SGM_ENOTFOUND, "make a data folder of it with `sigmoe data build`",
                           "%s: this is not a data folder: it has no manifest.json", folder);

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/system.h"
 #include "model/model_files.h"
 #include "sigmoe/text.h"
 
@@ -103,6 +105,8 @@ static sgm_status not_a_model(const char *path, sgm_error *error) {
     if (!S_ISREG(info.st_mode))
         return sgm_fail(error, SGM_EFORMAT, "give a model folder or a GGUF file", "%s is neither a file nor a folder",
                         path);
+    if (access(path, R_OK) != 0)
+        return sgm_fail_input(error, errno, "read", path);
     size_t n = strlen(path);
     if (info.st_size == 0 || (n > 5 && strcmp(path + n - 5, ".gguf") == 0))
         return sgm_fail(error, SGM_EFORMAT, "fetch or make it again", "%s is no GGUF file: %s", path,
@@ -118,6 +122,8 @@ sgm_status sgm_model_folder_resolve(const char *path, char *folder, sgm_error *e
                         "there is no model %s: no such file or folder", path);
     if (!sgm_path_is_folder(path))
         return not_a_model(path, error);
+    if (access(path, X_OK) != 0)
+        return sgm_fail_input(error, errno, "open the folder", path);
     char *run = is_model_folder(path) ? NULL : newest_checkpoint(path);
     if (!run && !is_model_folder(path)) {
         list_candidates(path, hint, sizeof hint);

@@ -28,3 +28,35 @@ expect 3 inspect pipe; hints "neither a file nor a folder"
 expect 3 inspect loop; hints "the links in it"
 expect 3 train --resume nope; hints "there is no run folder nope"
 expect 3 report nope; hints "there is no run folder nope"
+# What this user may not read is an input as much as one that is missing; what they may not make is an output. Root may do
+# anything: without that, where it can be laid down.
+may_not_read() {
+    local all=()
+    if [ "$(id -u)" -eq 0 ]; then
+        all=(setpriv --bounding-set=-dac_override,-dac_read_search)
+        "${all[@]}" true 2>/dev/null || return 0
+    fi
+    printf '#!/bin/sh\nexec %s "$@"\n' "${all[*]} $SIGMOE" >user
+    chmod +x user
+    cp text/plain/"$(ls text/plain | head -n 1)" shut.txt
+    cp -r text shut
+    cp -r m shut_model
+    cp m/config.json shut.json
+    "$SIGMOE" quantize --model m --type q8_0 --out shut.gguf >/dev/null
+    mkdir closed
+    chmod 000 shut.txt shut shut_model shut.json shut.gguf
+    chmod 555 closed
+    local SIGMOE=$PWD/user
+    for input in "eval --model m --data shut.txt" "eval --model m --data shut" "data build --data shut.txt --out d" \
+        "data build --data shut --out d" "inspect shut.gguf" "inspect shut_model" \
+        "generate --model shut.gguf --prompt a" \
+        "train --preset pico --data shut.txt --run r" "plan --config shut.json" "place --load shut.json --slots 4 --gpus 2"; do
+        expect 3 $input
+        hints "shut"; hints "permission"
+    done
+    expect 1 init --preset pico --out closed/m.gguf; hints "closed"
+    expect 1 quantize --model m --type q8_0 --out closed/m.gguf; hints "closed"
+    chmod 700 shut shut_model closed
+    [ ! -e d ] && [ ! -e r ] && [ -z "$(ls closed)" ] || fail "something was left behind"
+}
+may_not_read
