@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/memory.h"
 
 static const char MAGIC[8] = {'S', 'G', 'M', 'S', 'H', 'A', 'R', 'D'};
@@ -18,18 +19,6 @@ static const char END_MAGIC[8] = {'S', 'G', 'M', 'D', 'E', 'N', 'D', '.'};
 enum { AT_ORDER = 8, AT_VERSION = 12, AT_FEATURES = 16, AT_VOCABULARY = 24, AT_SPLIT = 32, AT_DOMAIN = 40 };
 /* Trailer, from its own start. */
 enum { AT_DOCUMENTS = 0, AT_TOKENS = 8, AT_TEXT_BYTES = 16, AT_FILE_BYTES = 24, AT_CHECKSUM = 32, AT_END = 40 };
-
-static uint32_t get_u32(const unsigned char *at) {
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get_u64(const unsigned char *at) {
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
 
 bool sgm_domain_name_ok(const char *name) {
     size_t length = strlen(name);
@@ -53,24 +42,24 @@ static sgm_status parse_header(const unsigned char *data, size_t size, const cha
                         size);
     if (memcmp(data, MAGIC, sizeof MAGIC) != 0)
         return sgm_fail(error, SGM_EFORMAT, "give the folder that `sigmoe data build` made", "%s: not a shard", name);
-    if (get_u32(data + AT_ORDER) != BYTE_ORDER_MARK)
+    if (sgm_get_u32(data + AT_ORDER) != BYTE_ORDER_MARK)
         return sgm_fail(error, SGM_EFORMAT, "build the data folder on this machine",
                         "%s: the shard's byte order is not this machine's", name);
-    uint32_t version = get_u32(data + AT_VERSION);
+    uint32_t version = sgm_get_u32(data + AT_VERSION);
     if (version != SGM_SHARD_VERSION)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the sigmoe that wrote it, or build the data folder again",
                         "%s: shard version %u; this sigmoe reads version %d", name, version, SGM_SHARD_VERSION);
-    if (get_u64(data + AT_FEATURES) != 0)
+    if (sgm_get_u64(data + AT_FEATURES) != 0)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use a newer sigmoe, or build the data folder again",
                         "%s: the shard uses features (bits %#llx) that this sigmoe does not know", name,
-                        (unsigned long long)get_u64(data + AT_FEATURES));
+                        (unsigned long long)sgm_get_u64(data + AT_FEATURES));
     return SGM_OK;
 }
 
 /* After the checksum held: the fields, the table's order, the tokens' range. A file with a right checksum may still be
  * forged or come from a broken writer, and the readers behind this index with what stands here. */
 static sgm_status parse_body(const unsigned char *data, const char *name, sgm_shard *shard, sgm_error *error) {
-    uint64_t vocabulary = get_u64(data + AT_VOCABULARY), split = get_u64(data + AT_SPLIT);
+    uint64_t vocabulary = sgm_get_u64(data + AT_VOCABULARY), split = sgm_get_u64(data + AT_SPLIT);
     if (vocabulary == 0 || vocabulary > INT32_MAX || split > SGM_HELDOUT)
         return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: the header holds impossible values", name);
     memcpy(shard->domain, data + AT_DOMAIN, SGM_SHARD_DOMAIN_BYTES);
@@ -81,7 +70,7 @@ static sgm_status parse_body(const unsigned char *data, const char *name, sgm_sh
     uint64_t token = 0, byte = 0;
     for (int64_t i = 0; i < shard->documents; i++) {
         const unsigned char *entry = shard->table + (size_t)i * SGM_SHARD_ENTRY_BYTES;
-        uint64_t end = get_u64(entry), end_byte = get_u64(entry + 8);
+        uint64_t end = sgm_get_u64(entry), end_byte = sgm_get_u64(entry + 8);
         if (end <= token || end > (uint64_t)shard->tokens || end_byte < byte || end_byte > (uint64_t)shard->bytes)
             return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: the entry of document %lld is out of order", name,
                             (long long)i);
@@ -106,15 +95,15 @@ sgm_status sgm_shard_parse(const unsigned char *data, size_t size, const char *n
     if (status != SGM_OK)
         return status;
     const unsigned char *trailer = data + size - SGM_SHARD_TRAILER_BYTES;
-    if (memcmp(trailer + AT_END, END_MAGIC, sizeof END_MAGIC) != 0 || get_u64(trailer + AT_FILE_BYTES) != size)
+    if (memcmp(trailer + AT_END, END_MAGIC, sizeof END_MAGIC) != 0 || sgm_get_u64(trailer + AT_FILE_BYTES) != size)
         return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: the shard's end is missing: it is cut off or damaged", name);
     uint64_t checksum = sgm_checksum(data, size - (SGM_SHARD_TRAILER_BYTES - AT_CHECKSUM));
-    if (checksum != get_u64(trailer + AT_CHECKSUM))
+    if (checksum != sgm_get_u64(trailer + AT_CHECKSUM))
         return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: the checksum is wrong (%016llx, the file says %016llx)", name,
-                        (unsigned long long)checksum, (unsigned long long)get_u64(trailer + AT_CHECKSUM));
-    uint64_t documents = get_u64(trailer + AT_DOCUMENTS), tokens = get_u64(trailer + AT_TOKENS);
+                        (unsigned long long)checksum, (unsigned long long)sgm_get_u64(trailer + AT_CHECKSUM));
+    uint64_t documents = sgm_get_u64(trailer + AT_DOCUMENTS), tokens = sgm_get_u64(trailer + AT_TOKENS);
     uint64_t room = size - SGM_SHARD_HEADER_BYTES - SGM_SHARD_TRAILER_BYTES;
-    uint64_t bytes = get_u64(trailer + AT_TEXT_BYTES);
+    uint64_t bytes = sgm_get_u64(trailer + AT_TEXT_BYTES);
     if (tokens > room / 4 || documents > room / SGM_SHARD_ENTRY_BYTES || bytes > INT64_MAX ||
         ((tokens * 4 + 7) & ~(uint64_t)7) + documents * SGM_SHARD_ENTRY_BYTES != room)
         return sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: %llu tokens and %llu documents do not fit its %zu bytes",
@@ -151,11 +140,11 @@ void sgm_shard_close(sgm_shard *shard) {
 
 const int32_t *sgm_shard_document(const sgm_shard *shard, int64_t index, int64_t *count, int64_t *bytes) {
     const unsigned char *entry = shard->table + (size_t)index * SGM_SHARD_ENTRY_BYTES;
-    uint64_t begin = index ? get_u64(entry - SGM_SHARD_ENTRY_BYTES) : 0;
-    uint64_t begin_byte = index ? get_u64(entry - SGM_SHARD_ENTRY_BYTES + 8) : 0;
-    *count = (int64_t)(get_u64(entry) - begin);
+    uint64_t begin = index ? sgm_get_u64(entry - SGM_SHARD_ENTRY_BYTES) : 0;
+    uint64_t begin_byte = index ? sgm_get_u64(entry - SGM_SHARD_ENTRY_BYTES + 8) : 0;
+    *count = (int64_t)(sgm_get_u64(entry) - begin);
     if (bytes)
-        *bytes = (int64_t)(get_u64(entry + 8) - begin_byte);
+        *bytes = (int64_t)(sgm_get_u64(entry + 8) - begin_byte);
     return shard->token + begin;
 }
 
@@ -167,14 +156,6 @@ struct sgm_shard_writer {
     sgm_buffer table;
     sgm_shard made;
 };
-
-static void put_u32(unsigned char *at, uint32_t value) {
-    memcpy(at, &value, sizeof value);
-}
-
-static void put_u64(unsigned char *at, uint64_t value) {
-    memcpy(at, &value, sizeof value);
-}
 
 static sgm_status write_summed(sgm_shard_writer *writer, const void *bytes, size_t size, sgm_error *error) {
     sgm_checksum_add(writer->sum, bytes, size);
@@ -201,10 +182,10 @@ sgm_status sgm_shard_create(const char *path, const char *domain, sgm_corpus_spl
         sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write %s", path);
     unsigned char header[SGM_SHARD_HEADER_BYTES] = {0};
     memcpy(header, MAGIC, sizeof MAGIC);
-    put_u32(header + AT_ORDER, BYTE_ORDER_MARK);
-    put_u32(header + AT_VERSION, SGM_SHARD_VERSION);
-    put_u64(header + AT_VOCABULARY, (uint64_t)vocabulary);
-    put_u64(header + AT_SPLIT, (uint64_t)split);
+    sgm_put_u32(header + AT_ORDER, BYTE_ORDER_MARK);
+    sgm_put_u32(header + AT_VERSION, SGM_SHARD_VERSION);
+    sgm_put_u64(header + AT_VOCABULARY, (uint64_t)vocabulary);
+    sgm_put_u64(header + AT_SPLIT, (uint64_t)split);
     const size_t domain_bytes = strlen(domain) + 1; /* checked above: it fits with its end */
     memcpy(header + AT_DOMAIN, domain, domain_bytes);
     memcpy(writer->made.domain, domain, domain_bytes);
@@ -226,8 +207,8 @@ sgm_status sgm_shard_add(sgm_shard_writer *writer, const int32_t *tokens, int64_
     writer->made.documents++;
     writer->made.tokens += count;
     writer->made.bytes += bytes;
-    put_u64(entry, (uint64_t)writer->made.tokens);
-    put_u64(entry + 8, (uint64_t)writer->made.bytes);
+    sgm_put_u64(entry, (uint64_t)writer->made.tokens);
+    sgm_put_u64(entry + 8, (uint64_t)writer->made.bytes);
     if (sgm_buffer_add(&writer->table, entry, sizeof entry) != SGM_OK)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the document table of domain %s", writer->made.domain);
     return write_summed(writer, tokens, (size_t)count * sizeof *tokens, error);
@@ -245,14 +226,14 @@ sgm_status sgm_shard_commit(sgm_shard_writer *writer, sgm_shard *made, sgm_error
     if (status == SGM_OK && writer->table.size)
         status = write_summed(writer, writer->table.data, writer->table.size, error);
     unsigned char trailer[SGM_SHARD_TRAILER_BYTES];
-    put_u64(trailer + AT_DOCUMENTS, (uint64_t)writer->made.documents);
-    put_u64(trailer + AT_TOKENS, (uint64_t)writer->made.tokens);
-    put_u64(trailer + AT_TEXT_BYTES, (uint64_t)writer->made.bytes);
-    put_u64(trailer + AT_FILE_BYTES, sgm_writer_position(writer->file) + SGM_SHARD_TRAILER_BYTES);
+    sgm_put_u64(trailer + AT_DOCUMENTS, (uint64_t)writer->made.documents);
+    sgm_put_u64(trailer + AT_TOKENS, (uint64_t)writer->made.tokens);
+    sgm_put_u64(trailer + AT_TEXT_BYTES, (uint64_t)writer->made.bytes);
+    sgm_put_u64(trailer + AT_FILE_BYTES, sgm_writer_position(writer->file) + SGM_SHARD_TRAILER_BYTES);
     sgm_checksum_add(writer->sum, trailer, AT_CHECKSUM);
     writer->made.checksum = sgm_checksum_end(writer->sum);
     writer->sum = NULL;
-    put_u64(trailer + AT_CHECKSUM, writer->made.checksum);
+    sgm_put_u64(trailer + AT_CHECKSUM, writer->made.checksum);
     memcpy(trailer + AT_END, END_MAGIC, sizeof END_MAGIC);
     if (status == SGM_OK)
         status = sgm_writer_add(writer->file, trailer, sizeof trailer, error);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "routing/trace.h"
 
 #define AGAIN "make the trace again, or copy the file again"
@@ -33,24 +34,6 @@ struct sgm_trace {
     size_t byte_capacity;
     int64_t *slots, *first; /* (L), (L + 1) of that block */
 };
-
-static uint16_t get_u16(const unsigned char *at) {
-    uint16_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint32_t get_u32(const unsigned char *at) {
-    uint32_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
-
-static uint64_t get_u64(const unsigned char *at) {
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-    return value;
-}
 
 static sgm_status no_memory(const sgm_trace *trace, sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory to read %s", trace->name);
@@ -81,7 +64,7 @@ static sgm_status get_block(sgm_trace *trace, uint64_t offset, uint64_t bytes, s
     if (status)
         return status;
     uint64_t sum = bytes - SGM_TRACE_SUM_BYTES;
-    return sgm_checksum(trace->bytes, sum) == get_u64(trace->bytes + sum)
+    return sgm_checksum(trace->bytes, sum) == sgm_get_u64(trace->bytes + sum)
                ? SGM_OK
                : damaged(trace, "the checksum is wrong", offset, error);
 }
@@ -94,17 +77,17 @@ static sgm_status check_start(const sgm_trace *trace, const unsigned char *at, s
                         "%s: not a trace", trace->name);
     if (trace->size < SGM_TRACE_HEADER_BYTES)
         return damaged(trace, "the header is cut off", 0, error);
-    if (get_u32(at + SGM_TRACE_AT_ORDER) != SGM_TRACE_BYTE_ORDER)
+    if (sgm_get_u32(at + SGM_TRACE_AT_ORDER) != SGM_TRACE_BYTE_ORDER)
         return sgm_fail(error, SGM_EFORMAT, "make the trace on this machine",
                         "%s: the trace's byte order is not this machine's", trace->name);
-    if (get_u32(at + SGM_TRACE_AT_VERSION) != SGM_TRACE_VERSION)
+    if (sgm_get_u32(at + SGM_TRACE_AT_VERSION) != SGM_TRACE_VERSION)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the sigmoe that wrote it, or make the trace again",
                         "%s: trace version %" PRIu32 "; this sigmoe reads version %d", trace->name,
-                        get_u32(at + SGM_TRACE_AT_VERSION), SGM_TRACE_VERSION);
-    if (get_u64(at + SGM_TRACE_AT_REQUIRED) & ~(uint64_t)SGM_TRACE_FEATURE_ATTENTION)
+                        sgm_get_u32(at + SGM_TRACE_AT_VERSION), SGM_TRACE_VERSION);
+    if (sgm_get_u64(at + SGM_TRACE_AT_REQUIRED) & ~(uint64_t)SGM_TRACE_FEATURE_ATTENTION)
         return sgm_fail(error, SGM_EUNSUPPORTED, "use a newer sigmoe, or make the trace again",
                         "%s: the trace uses features (bits %#llx) that this sigmoe does not know", trace->name,
-                        (unsigned long long)get_u64(at + SGM_TRACE_AT_REQUIRED));
+                        (unsigned long long)sgm_get_u64(at + SGM_TRACE_AT_REQUIRED));
     return SGM_OK;
 }
 
@@ -119,9 +102,9 @@ static sgm_status read_layers(sgm_trace *trace, sgm_error *error) {
         return no_memory(trace, error);
     const unsigned char *own = trace->bytes + SGM_TRACE_HEADER_BYTES;
     for (size_t l = 0; l < layers; l++) {
-        uint64_t bytes = get_u64(own + 8 * l);
+        uint64_t bytes = sgm_get_u64(own + 8 * l);
         trace->expert_bytes[l] = (int64_t)bytes;
-        trace->experts_per_token[l] = get_u16(own + 8 * layers + 2 * l);
+        trace->experts_per_token[l] = sgm_get_u16(own + 8 * layers + 2 * l);
         if (bytes > INT64_MAX || trace->experts_per_token[l] < 1 ||
             trace->experts_per_token[l] > sgm_trace_experts(about, (int64_t)l))
             return damaged(trace, "the header holds impossible values", 0, error);
@@ -138,8 +121,8 @@ static sgm_status read_header(sgm_trace *trace, uint64_t *bytes, sgm_error *erro
         status = check_start(trace, at, error);
     if (status)
         return status;
-    uint64_t layers = get_u32(at + SGM_TRACE_AT_LAYERS), experts = get_u32(at + SGM_TRACE_AT_EXPERTS);
-    *bytes = get_u64(at + SGM_TRACE_AT_BYTES);
+    uint64_t layers = sgm_get_u32(at + SGM_TRACE_AT_LAYERS), experts = sgm_get_u32(at + SGM_TRACE_AT_EXPERTS);
+    *bytes = sgm_get_u64(at + SGM_TRACE_AT_BYTES);
     if (layers < 1 || layers > SGM_TRACE_LAYERS_MOST || *bytes != sgm_trace_header_bytes(layers))
         return damaged(trace, "the header holds impossible values", 0, error);
     if (*bytes > trace->size)
@@ -147,17 +130,17 @@ static sgm_status read_header(sgm_trace *trace, uint64_t *bytes, sgm_error *erro
     status = get_block(trace, 0, *bytes, error);
     if (status)
         return status;
-    uint32_t source = get_u32(at + SGM_TRACE_AT_SOURCE), nulls = get_u32(at + SGM_TRACE_AT_NULL);
-    uint64_t vocabulary = get_u64(at + SGM_TRACE_AT_VOCABULARY);
-    bool in_turn = get_u64(at + SGM_TRACE_AT_REQUIRED) & SGM_TRACE_FEATURE_ATTENTION;
-    uint32_t attention = in_turn ? get_u32(at + SGM_TRACE_AT_ATTENTION) : 0;
+    uint32_t source = sgm_get_u32(at + SGM_TRACE_AT_SOURCE), nulls = sgm_get_u32(at + SGM_TRACE_AT_NULL);
+    uint64_t vocabulary = sgm_get_u64(at + SGM_TRACE_AT_VOCABULARY);
+    bool in_turn = sgm_get_u64(at + SGM_TRACE_AT_REQUIRED) & SGM_TRACE_FEATURE_ATTENTION;
+    uint32_t attention = in_turn ? sgm_get_u32(at + SGM_TRACE_AT_ATTENTION) : 0;
     if ((in_turn && (attention < 1 || attention >= SGM_TRACE_UNUSED || layers % 2)) || source > SGM_TRACE_GENERATE ||
         experts < 1 || experts >= SGM_TRACE_UNUSED || nulls >= experts || vocabulary < 1 || vocabulary > INT32_MAX)
         return damaged(trace, "the header holds impossible values", 0, error);
     trace->about = (sgm_trace_info){.source = (sgm_trace_source)source,
-                                    .step = (int64_t)get_u64(at + SGM_TRACE_AT_STEP),
-                                    .model_hash = get_u64(at + SGM_TRACE_AT_MODEL),
-                                    .tokenizer_hash = get_u64(at + SGM_TRACE_AT_TOKENIZER),
+                                    .step = (int64_t)sgm_get_u64(at + SGM_TRACE_AT_STEP),
+                                    .model_hash = sgm_get_u64(at + SGM_TRACE_AT_MODEL),
+                                    .tokenizer_hash = sgm_get_u64(at + SGM_TRACE_AT_TOKENIZER),
                                     .vocabulary = (int64_t)vocabulary,
                                     .layers = (int64_t)layers,
                                     .experts = (int64_t)experts,
@@ -217,8 +200,8 @@ static sgm_status read_end(sgm_trace *trace, const entry *block, sgm_error *erro
     if (status)
         return status;
     const unsigned char *at = trace->bytes + SGM_TRACE_HEAD_BYTES;
-    uint64_t has = get_u64(at + 8);
-    if (get_u64(at) != (uint64_t)trace->about.tokens || has > 1 || block->bytes != least + (has ? 8 * numbers : 0))
+    uint64_t has = sgm_get_u64(at + 8);
+    if (sgm_get_u64(at) != (uint64_t)trace->about.tokens || has > 1 || block->bytes != least + (has ? 8 * numbers : 0))
         return damaged(trace, "its end does not fit what stands before it", block->offset, error);
     trace->about.complete = true;
     if (!has || numbers == 0)
@@ -237,8 +220,8 @@ static sgm_status walk_blocks(sgm_trace *trace, uint64_t offset, sgm_error *erro
         status = get(trace, offset, head, sizeof head, error);
         if (status)
             return status;
-        uint32_t kind = get_u32(head), count = get_u32(head + 4);
-        entry block = {offset, get_u64(head + 8), count};
+        uint32_t kind = sgm_get_u32(head), count = sgm_get_u32(head + 4);
+        entry block = {offset, sgm_get_u64(head + 8), count};
         if (kind < SGM_TRACE_TOKENS || kind > SGM_TRACE_END || block.bytes % 8 ||
             block.bytes < SGM_TRACE_HEAD_BYTES + SGM_TRACE_SUM_BYTES ||
             (kind == SGM_TRACE_TOKENS && (count < 1 || count > SGM_TRACE_BLOCK_TOKENS_MOST)))
@@ -360,7 +343,7 @@ static bool place_layers(sgm_trace *trace, const entry *block) {
     int64_t L = trace->about.layers;
     const unsigned char *slots = trace->bytes + SGM_TRACE_HEAD_BYTES;
     for (int64_t l = 0; l < L; l++) {
-        trace->slots[l] = get_u16(slots + 2 * l);
+        trace->slots[l] = sgm_get_u16(slots + 2 * l);
         if (trace->slots[l] < 1 || trace->slots[l] > sgm_trace_experts(&trace->about, l))
             return false;
         trace->first[l + 1] = trace->first[l] + block->tokens * trace->slots[l]; /* below 2^48 by the limits */

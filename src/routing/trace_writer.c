@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "routing/trace.h"
 
 /* A layer's assignments of the block at hand. */
@@ -37,18 +38,6 @@ struct sgm_trace_writer {
     size_t block_bytes;
 };
 
-static void put_u16(unsigned char *at, uint16_t value) {
-    memcpy(at, &value, sizeof value);
-}
-
-static void put_u32(unsigned char *at, uint32_t value) {
-    memcpy(at, &value, sizeof value);
-}
-
-static void put_u64(unsigned char *at, uint64_t value) {
-    memcpy(at, &value, sizeof value);
-}
-
 static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory to write a trace");
 }
@@ -62,10 +51,10 @@ static sgm_status put(sgm_trace_writer *writer, const void *bytes, size_t size, 
 /* A whole block in writer->block: its checksum comes last. */
 static sgm_status put_block(sgm_trace_writer *writer, uint32_t kind, uint32_t count, uint64_t bytes, sgm_error *error) {
     unsigned char *block = writer->block;
-    put_u32(block, kind);
-    put_u32(block + 4, count);
-    put_u64(block + 8, bytes);
-    put_u64(block + bytes - SGM_TRACE_SUM_BYTES, sgm_checksum(block, bytes - SGM_TRACE_SUM_BYTES));
+    sgm_put_u32(block, kind);
+    sgm_put_u32(block + 4, count);
+    sgm_put_u64(block + 8, bytes);
+    sgm_put_u64(block + bytes - SGM_TRACE_SUM_BYTES, sgm_checksum(block, bytes - SGM_TRACE_SUM_BYTES));
     return put(writer, block, bytes, error);
 }
 
@@ -110,24 +99,24 @@ static sgm_status put_header(sgm_trace_writer *writer, const sgm_trace_info *abo
         return status;
     unsigned char *at = writer->block, *own = at + SGM_TRACE_HEADER_BYTES;
     memcpy(at, SGM_TRACE_MAGIC, 8);
-    put_u32(at + SGM_TRACE_AT_ORDER, SGM_TRACE_BYTE_ORDER);
-    put_u32(at + SGM_TRACE_AT_VERSION, SGM_TRACE_VERSION);
-    put_u64(at + SGM_TRACE_AT_BYTES, bytes);
-    put_u64(at + SGM_TRACE_AT_MODEL, about->model_hash);
-    put_u64(at + SGM_TRACE_AT_TOKENIZER, about->tokenizer_hash);
-    put_u64(at + SGM_TRACE_AT_STEP, (uint64_t)about->step);
-    put_u32(at + SGM_TRACE_AT_SOURCE, (uint32_t)about->source);
-    put_u32(at + SGM_TRACE_AT_LAYERS, (uint32_t)layers);
-    put_u32(at + SGM_TRACE_AT_EXPERTS, (uint32_t)about->experts);
-    put_u32(at + SGM_TRACE_AT_NULL, (uint32_t)about->null_experts);
-    put_u64(at + SGM_TRACE_AT_VOCABULARY, (uint64_t)about->vocabulary);
-    put_u64(at + SGM_TRACE_AT_REQUIRED, about->attention_experts > 0 ? SGM_TRACE_FEATURE_ATTENTION : 0);
-    put_u32(at + SGM_TRACE_AT_ATTENTION, (uint32_t)about->attention_experts);
+    sgm_put_u32(at + SGM_TRACE_AT_ORDER, SGM_TRACE_BYTE_ORDER);
+    sgm_put_u32(at + SGM_TRACE_AT_VERSION, SGM_TRACE_VERSION);
+    sgm_put_u64(at + SGM_TRACE_AT_BYTES, bytes);
+    sgm_put_u64(at + SGM_TRACE_AT_MODEL, about->model_hash);
+    sgm_put_u64(at + SGM_TRACE_AT_TOKENIZER, about->tokenizer_hash);
+    sgm_put_u64(at + SGM_TRACE_AT_STEP, (uint64_t)about->step);
+    sgm_put_u32(at + SGM_TRACE_AT_SOURCE, (uint32_t)about->source);
+    sgm_put_u32(at + SGM_TRACE_AT_LAYERS, (uint32_t)layers);
+    sgm_put_u32(at + SGM_TRACE_AT_EXPERTS, (uint32_t)about->experts);
+    sgm_put_u32(at + SGM_TRACE_AT_NULL, (uint32_t)about->null_experts);
+    sgm_put_u64(at + SGM_TRACE_AT_VOCABULARY, (uint64_t)about->vocabulary);
+    sgm_put_u64(at + SGM_TRACE_AT_REQUIRED, about->attention_experts > 0 ? SGM_TRACE_FEATURE_ATTENTION : 0);
+    sgm_put_u32(at + SGM_TRACE_AT_ATTENTION, (uint32_t)about->attention_experts);
     for (uint64_t l = 0; l < layers; l++) {
-        put_u64(own + 8 * l, about->expert_bytes ? (uint64_t)about->expert_bytes[l] : 0);
-        put_u16(own + 8 * layers + 2 * l, (uint16_t)about->experts_per_token[l]);
+        sgm_put_u64(own + 8 * l, about->expert_bytes ? (uint64_t)about->expert_bytes[l] : 0);
+        sgm_put_u16(own + 8 * layers + 2 * l, (uint16_t)about->experts_per_token[l]);
     }
-    put_u64(at + bytes - SGM_TRACE_SUM_BYTES, sgm_checksum(at, bytes - SGM_TRACE_SUM_BYTES));
+    sgm_put_u64(at + bytes - SGM_TRACE_SUM_BYTES, sgm_checksum(at, bytes - SGM_TRACE_SUM_BYTES));
     return put(writer, at, bytes, error);
 }
 
@@ -257,7 +246,7 @@ static sgm_status write_tokens(sgm_trace_writer *writer, sgm_error *error) {
     for (uint64_t l = 0; l < L; l++) {
         part *p = &writer->parts[l];
         uint64_t used = (uint64_t)p->used, width = (uint64_t)p->width;
-        put_u16(block + at.slots + 2 * l, (uint16_t)used);
+        sgm_put_u16(block + at.slots + 2 * l, (uint16_t)used);
         for (uint64_t t = 0; t < n; t++, place += used) {
             memcpy(block + at.expert + 2 * place, p->expert + t * width, 2 * used);
             memcpy(block + at.weight + 4 * place, p->weight + t * width, 4 * used);
@@ -354,8 +343,8 @@ static sgm_status write_end(sgm_trace_writer *writer, sgm_error *error) {
     sgm_status status = block_reserve(writer, bytes, error);
     if (status)
         return status;
-    put_u64(writer->block + SGM_TRACE_HEAD_BYTES, (uint64_t)writer->total);
-    put_u64(writer->block + SGM_TRACE_HEAD_BYTES + 8, writer->has_sums);
+    sgm_put_u64(writer->block + SGM_TRACE_HEAD_BYTES, (uint64_t)writer->total);
+    sgm_put_u64(writer->block + SGM_TRACE_HEAD_BYTES + 8, writer->has_sums);
     for (size_t d = 0; writer->has_sums && d < domains; d++)
         memcpy(writer->block + SGM_TRACE_HEAD_BYTES + 16 + 8 * d * numbers, writer->domains[d].sums, 8 * numbers);
     return put_block(writer, SGM_TRACE_END, (uint32_t)domains, bytes, error);
