@@ -20,12 +20,11 @@ static const char checksums_name[] = "state/checksums";
 static const char checksums_head[] = "sigmoe checksums 1\n";
 static const char replaced_prefix[] = ".replaced-"; /* a checkpoint while one of the same step takes its name */
 
-static sgm_status no_memory(sgm_error *error) {
+sgm_status sgm_checkpoint_no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "checkpoint: no memory");
 }
 
-/* Takes `text`. */
-static void note(const sgm_notes *notes, char *text) {
+void sgm_note(const sgm_notes *notes, char *text) {
     if (text && notes->note)
         notes->note(notes->context, text);
     sgm_free(text);
@@ -37,7 +36,7 @@ static void note(const sgm_notes *notes, char *text) {
 static sgm_status checksum_file(const char *folder, const char *name, uint64_t *checksum, uint64_t *size,
                                 sgm_error *error) {
     char *path = sgm_path_join(folder, name);
-    sgm_status status = path ? sgm_file_checksum(path, checksum, size, error) : no_memory(error);
+    sgm_status status = path ? sgm_file_checksum(path, checksum, size, error) : sgm_checkpoint_no_memory(error);
     sgm_free(path);
     return status;
 }
@@ -47,17 +46,17 @@ static sgm_status list_checksums(const char *folder, const char *below, sgm_buff
     char *path = *below ? sgm_path_join(folder, below) : sgm_strdup(folder);
     char **names = NULL;
     size_t count = 0;
-    sgm_status status = path ? sgm_folder_list(path, &names, &count, error) : no_memory(error);
+    sgm_status status = path ? sgm_folder_list(path, &names, &count, error) : sgm_checkpoint_no_memory(error);
     for (size_t i = 0; i < count && !status; i++) {
         char *name = *below ? sgm_path_join(below, names[i]) : sgm_strdup(names[i]);
         char *full = name ? sgm_path_join(folder, name) : NULL;
         uint64_t checksum = 0, size = 0;
         if (!full)
-            status = no_memory(error);
+            status = sgm_checkpoint_no_memory(error);
         else if (!sgm_path_is_folder(full) && strcmp(name, checksums_name) != 0) {
             status = checksum_file(folder, name, &checksum, &size, error);
             if (!status && sgm_buffer_print(text, "%016" PRIx64 " %" PRIu64 " %s\n", checksum, size, name))
-                status = no_memory(error);
+                status = sgm_checkpoint_no_memory(error);
         }
         sgm_free(name);
         sgm_free(full);
@@ -70,13 +69,14 @@ static sgm_status list_checksums(const char *folder, const char *below, sgm_buff
 static sgm_status write_checksums(const char *folder, sgm_error *error) {
     sgm_buffer text = {0};
     char *path = sgm_path_join(folder, checksums_name);
-    sgm_status status = path && !sgm_buffer_print(&text, "%s", checksums_head) ? SGM_OK : no_memory(error);
+    sgm_status status =
+        path && !sgm_buffer_print(&text, "%s", checksums_head) ? SGM_OK : sgm_checkpoint_no_memory(error);
     if (!status)
         status = list_checksums(folder, "", &text, error);
     if (!status)
         status = list_checksums(folder, "state", &text, error);
     if (!status && sgm_buffer_print(&text, "%016" PRIx64 " end\n", sgm_checksum(text.data, text.size)))
-        status = no_memory(error);
+        status = sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_file_write(path, text.data, text.size, error);
     sgm_buffer_free(&text);
@@ -113,9 +113,9 @@ static sgm_status verify_line(const char *folder, const char *text, const char *
 sgm_status sgm_checkpoint_verify(const char *folder, sgm_error *error) {
     char *path = sgm_path_join(folder, checksums_name), *text = NULL, *copy = NULL;
     size_t size;
-    sgm_status status = path ? sgm_file_read(path, 1 << 20, &text, &size, error) : no_memory(error);
+    sgm_status status = path ? sgm_file_read(path, 1 << 20, &text, &size, error) : sgm_checkpoint_no_memory(error);
     if (!status && !(copy = sgm_strdup(text)))
-        status = no_memory(error);
+        status = sgm_checkpoint_no_memory(error);
     bool end = false;
     if (!status && strncmp(text, checksums_head, strlen(checksums_head)) != 0)
         status = damaged(folder, "state/checksums is damaged or of a newer version", error);
@@ -161,7 +161,7 @@ static sgm_status list_checkpoints(const char *folder, char ***names, size_t *co
 static sgm_status remove_checkpoint(const char *folder, const char *name, sgm_error *error) {
     char *from = sgm_path_join(folder, name), *hidden = sgm_format(".old-%s", name);
     char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
-    sgm_status status = from && to ? sgm_folder_remove(to, error) : no_memory(error);
+    sgm_status status = from && to ? sgm_folder_remove(to, error) : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_folder_rename(from, to, error);
     if (!status)
@@ -206,7 +206,7 @@ static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
     bool finite = false;
     sgm_error error = {0};
     if (list_checkpoints(folder, &names, &count, &error))
-        note(notes, sgm_format("old checkpoints are not removed: %s", error.message));
+        sgm_note(notes, sgm_format("old checkpoints are not removed: %s", error.message));
     for (size_t i = 0; i < count; i++) {
         if (!is_ours(folder, names[i]))
             continue;
@@ -215,7 +215,7 @@ static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
         if (kept < keep)
             kept++;
         else if (!rescue && !is_pointed_at(folder, names[i]) && remove_checkpoint(folder, names[i], &error))
-            note(notes, sgm_format("the old checkpoint %s is not removed: %s", names[i], error.message));
+            sgm_note(notes, sgm_format("the old checkpoint %s is not removed: %s", names[i], error.message));
     }
     sgm_free(names);
 }
@@ -245,8 +245,8 @@ static sgm_status check_folder(const char *folder, sgm_error *error) {
 static void point_latest(const char *folder, const char *name, const sgm_notes *notes) {
     char *link = sgm_path_join(folder, "latest");
     sgm_error error = {0};
-    if (link ? sgm_link_replace(name, link, &error) : no_memory(&error))
-        note(notes, sgm_format("checkpoints/latest does not point at %s: %s", name, error.message));
+    if (link ? sgm_link_replace(name, link, &error) : sgm_checkpoint_no_memory(&error))
+        sgm_note(notes, sgm_format("checkpoints/latest does not point at %s: %s", name, error.message));
     sgm_free(link);
 }
 
@@ -266,7 +266,7 @@ static char *tokenizer_folder(const sgm_corpus *corpus) {
 static sgm_status write_state(const char *folder, const sgm_stepper *stepper, const sgm_loader *loader,
                               const sgm_corpus *corpus, sgm_error *error) {
     char *state = sgm_path_join(folder, "state");
-    sgm_status status = state ? sgm_folder_make(state, error) : no_memory(error);
+    sgm_status status = state ? sgm_folder_make(state, error) : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_checkpoint_state_write(state, stepper, loader, sgm_corpus_hash(corpus), error);
     int moments = stepper->settings->optimizer->moments;
@@ -282,7 +282,7 @@ static sgm_status write_state(const char *folder, const sgm_stepper *stepper, co
 static sgm_status write_all(const char *folder, const sgm_stepper *stepper, const sgm_loader *loader,
                             const sgm_corpus *corpus, sgm_error *error) {
     char *tokenizer = tokenizer_folder(corpus), *state = sgm_path_join(folder, "state");
-    sgm_status status = tokenizer && state ? sgm_folder_make(folder, error) : no_memory(error);
+    sgm_status status = tokenizer && state ? sgm_folder_make(folder, error) : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_model_folder_save(stepper->model, sgm_balance_set_bias(stepper->balance),
                                        stepper->experts_per_token, tokenizer, folder, error);
@@ -305,7 +305,7 @@ static sgm_status replace_checkpoint(const char *folder, const char *fresh, cons
     char *final = sgm_path_join(folder, name), *hidden = sgm_format("%s%s", replaced_prefix, name);
     char *aside = hidden ? sgm_path_join(folder, hidden) : NULL;
     bool replace = final && is_ours(folder, name); /* anything else of that name makes the rename fail */
-    sgm_status status = final && aside ? SGM_OK : no_memory(error);
+    sgm_status status = final && aside ? SGM_OK : sgm_checkpoint_no_memory(error);
     if (!status && replace)
         status = sgm_folder_remove(aside, error);
     if (!status && replace)
@@ -334,7 +334,7 @@ sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, cons
     char *hidden = name ? sgm_format(".tmp-%s", name) : NULL;
     char *temporary = folder && hidden ? sgm_path_join(folder, hidden) : NULL;
     char *final = folder && name ? sgm_path_join(folder, name) : NULL;
-    sgm_status status = temporary && final ? check_folder(folder, error) : no_memory(error);
+    sgm_status status = temporary && final ? check_folder(folder, error) : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_folder_make(folder, error);
     if (!status)
@@ -369,13 +369,13 @@ sgm_status sgm_checkpoint_save(const char *run, const sgm_stepper *stepper, cons
 static sgm_status put_aside(const char *folder, const char *name, const sgm_error *why, const sgm_notes *notes,
                             sgm_error *error) {
     char *from = sgm_path_join(folder, name);
-    sgm_status status = from ? SGM_EEXISTS : no_memory(error);
+    sgm_status status = from ? SGM_EEXISTS : sgm_checkpoint_no_memory(error);
     for (int number = 1; status == SGM_EEXISTS; number++) {
         char *hidden = number == 1 ? sgm_format(".damaged-%s", name) : sgm_format(".damaged-%s-%d", name, number);
         char *to = hidden ? sgm_path_join(folder, hidden) : NULL;
-        status = to ? sgm_folder_rename(from, to, error) : no_memory(error);
+        status = to ? sgm_folder_rename(from, to, error) : sgm_checkpoint_no_memory(error);
         if (!status)
-            note(notes, sgm_format("%s; it is now called %s", why->message, hidden));
+            sgm_note(notes, sgm_format("%s; it is now called %s", why->message, hidden));
         sgm_free(hidden);
         sgm_free(to);
     }
@@ -395,7 +395,7 @@ static sgm_status settle_leftover(const char *folder, const char *name, sgm_erro
         final = sgm_path_join(folder, name + strlen(replaced_prefix));
     sgm_status status = SGM_OK;
     if (!path || (replaced && !final))
-        status = no_memory(error);
+        status = sgm_checkpoint_no_memory(error);
     else if (replaced && !sgm_path_exists(final))
         status = sgm_folder_rename(path, final, error);
     else if (begins(name, "latest.partial-"))
@@ -414,11 +414,11 @@ static void settle_leftovers(const char *folder, const sgm_notes *notes) {
     size_t count = 0;
     sgm_error error = {0};
     if (sgm_folder_list(folder, &names, &count, &error))
-        note(notes, sgm_format("leftovers of a crash are not removed: %s", error.message));
+        sgm_note(notes, sgm_format("leftovers of a crash are not removed: %s", error.message));
     for (size_t i = 0; i < count; i++)
         for (size_t p = 0; p < sizeof prefixes / sizeof *prefixes; p++)
             if (begins(names[i], prefixes[p]) && settle_leftover(folder, names[i], &error))
-                note(notes, sgm_format("checkpoints/%s, left by a crash, stays: %s", names[i], error.message));
+                sgm_note(notes, sgm_format("checkpoints/%s, left by a crash, stays: %s", names[i], error.message));
     sgm_free(names);
 }
 
@@ -434,7 +434,7 @@ static sgm_status find_good(const char *folder, char *const *names, size_t count
     for (*found = 0; *found < count; ++*found) {
         char *path = sgm_path_join(folder, names[*found]);
         if (!path)
-            return no_memory(error);
+            return sgm_checkpoint_no_memory(error);
         sgm_status status = sgm_checkpoint_verify(path, &why[*found]);
         sgm_free(path);
         if (!status)
@@ -454,7 +454,7 @@ static sgm_status choose(const char *run, const char *folder, char *const *names
                          char **out, sgm_error *error) {
     size_t good = count;
     sgm_error *why = sgm_alloc((count + 1) * sizeof *why);
-    sgm_status status = why ? find_good(folder, names, count, why, &good, error) : no_memory(error);
+    sgm_status status = why ? find_good(folder, names, count, why, &good, error) : sgm_checkpoint_no_memory(error);
     if (!status && good == count)
         status = sgm_fail(error, SGM_EFORMAT, "start a new run; or begin this one again: remove its folder checkpoints",
                           "%s: all %zu checkpoints are damaged, the latest: %.300s", run, count, why[0].message);
@@ -463,7 +463,7 @@ static sgm_status choose(const char *run, const char *folder, char *const *names
     for (size_t i = 0; !status && i < good; i++)
         status = put_aside(folder, names[i], &why[i], notes, error);
     if (!status && !(*out = sgm_path_join(folder, names[good])))
-        status = no_memory(error);
+        status = sgm_checkpoint_no_memory(error);
     sgm_free(why);
     return status;
 }
@@ -478,8 +478,8 @@ static sgm_status leave_out_foreign(const char *folder, char **names, size_t *co
             names[i] = names[ours];
             names[ours++] = name;
         } else if (ours == 0) {
-            note(notes,
-                 sgm_format("checkpoints/%s has no state/checksums: it is no checkpoint and left alone", names[i]));
+            sgm_note(notes,
+                     sgm_format("checkpoints/%s has no state/checksums: it is no checkpoint and left alone", names[i]));
         }
     }
     *count = ours;
@@ -494,7 +494,7 @@ sgm_status sgm_checkpoint_latest(const char *run, const sgm_notes *notes, char *
     char *folder = sgm_path_join(run, "checkpoints"), **names = NULL;
     size_t count = 0;
     *out = NULL;
-    sgm_status status = folder ? check_folder(folder, error) : no_memory(error);
+    sgm_status status = folder ? check_folder(folder, error) : sgm_checkpoint_no_memory(error);
     if (!status && sgm_path_is_folder(folder)) {
         settle_leftovers(folder, notes);
         status = list_checkpoints(folder, &names, &count, error);
@@ -512,7 +512,7 @@ sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loa
                                const sgm_notes *notes, sgm_error *error) {
     char *state = sgm_path_join(folder, "state");
     sgm_status status = state ? sgm_checkpoint_state_read(state, stepper, loader, sgm_corpus_hash(corpus), notes, error)
-                              : no_memory(error);
+                              : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_model_folder_load_weights(folder, stepper->model, NULL, error);
     int moments = stepper->settings->optimizer->moments;

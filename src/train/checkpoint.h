@@ -17,6 +17,9 @@ typedef struct sgm_notes {
     void (*note)(void *context, const char *text);
     void *context;
 } sgm_notes;
+/* Takes `text`; NULL: there was no memory for a note. */
+void sgm_note(const sgm_notes *notes, char *text);
+sgm_status sgm_checkpoint_no_memory(sgm_error *error);
 
 /* Save the stepper's and the loader's state, then remove all but the latest `keep` and the newest saved at a finite step.
  * Folders that are no finished checkpoints are left alone. On failure nothing but the attempt is lost; SGM_EARGUMENT:

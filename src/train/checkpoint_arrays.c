@@ -9,24 +9,13 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, NULL, "checkpoint: no memory");
-}
-
-/* Takes `text`. */
-static void note(const sgm_notes *notes, char *text) {
-    if (text && notes->note)
-        notes->note(notes->context, text);
-    sgm_free(text);
-}
-
 /* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
 sgm_status sgm_checkpoint_arrays_write(const char *folder, const char *file, const char *name, int count,
                                        sgm_dtype dtype, int64_t elements, const void *data, sgm_error *error) {
     char *path = sgm_path_join(folder, file);
     sgm_safetensors_writer *writer = NULL;
-    sgm_status status = path ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error);
+    sgm_status status = path ? sgm_safetensors_writer_new(path, &writer, error) : sgm_checkpoint_no_memory(error);
     for (int i = 0; i < count && !status; i++) {
         char tensor[32];
         snprintf(tensor, sizeof tensor, "%s%d", name, i + 1);
@@ -47,7 +36,7 @@ sgm_status sgm_checkpoint_arrays_read(const char *folder, const char *file, cons
                                       sgm_dtype dtype, int64_t elements, void *data, sgm_error *error) {
     char *path = sgm_path_join(folder, file);
     sgm_safetensors *tensors = NULL;
-    sgm_status status = path ? sgm_safetensors_open(path, &tensors, error) : no_memory(error);
+    sgm_status status = path ? sgm_safetensors_open(path, &tensors, error) : sgm_checkpoint_no_memory(error);
     size_t bytes = (size_t)elements * sgm_dtype_bytes(dtype);
     for (int i = 0; i < count && !status; i++) {
         char tensor[32];
@@ -85,7 +74,8 @@ sgm_status sgm_checkpoint_balance_write(const char *folder, const sgm_balance_se
     char *path = sgm_path_join(folder, balance_name);
     double *values = sgm_alloc((size_t)count * sizeof *values);
     sgm_safetensors_writer *writer = NULL;
-    sgm_status status = path && values ? sgm_safetensors_writer_new(path, &writer, error) : no_memory(error);
+    sgm_status status =
+        path && values ? sgm_safetensors_writer_new(path, &writer, error) : sgm_checkpoint_no_memory(error);
     if (!status) {
         sgm_balance_set_state_get(balance, values);
         status = write_parts(writer, balance, values, count, error);
@@ -118,7 +108,7 @@ static sgm_status read_parts(const sgm_safetensors *file, const sgm_balance_set 
         if (entry)
             status = sgm_safetensors_read(file, entry, values + part.first, error);
         else
-            note(notes, sgm_format("balance: the checkpoint has no %s that fits; it starts afresh", part.name));
+            sgm_note(notes, sgm_format("balance: the checkpoint has no %s that fits; it starts afresh", part.name));
     }
     return status;
 }
@@ -131,7 +121,7 @@ static void tell_unused_parts(const sgm_safetensors *file, const sgm_balance_set
         for (size_t i = 0; !used && sgm_balance_set_part(balance, i, &part); i++)
             used = strcmp(name, part.name) == 0;
         if (!used)
-            note(notes, sgm_format("balance: the checkpoint's %s is not used any more", name));
+            sgm_note(notes, sgm_format("balance: the checkpoint's %s is not used any more", name));
     }
 }
 
@@ -155,7 +145,7 @@ sgm_status sgm_checkpoint_balance_read(const char *folder, sgm_balance_set *bala
     char *path = sgm_path_join(folder, balance_name);
     double *values = sgm_alloc((size_t)count * sizeof *values + 1);
     sgm_safetensors *file = NULL;
-    sgm_status status = path && values ? SGM_OK : no_memory(error);
+    sgm_status status = path && values ? SGM_OK : sgm_checkpoint_no_memory(error);
     if (!status && sgm_path_exists(path)) /* absent where no balancer had a state */
         status = sgm_safetensors_open(path, &file, error);
     if (!status) {

@@ -133,10 +133,7 @@ static sgm_status compare_config(const json_t *saved, const sgm_config *config, 
             continue;
         if (is_fixed(key))
             return changed(key, was, is ? is : "nothing", error);
-        char *text = sgm_format("%s was %s when the checkpoint was made and is %s now", key, was, is ? is : "gone");
-        if (text && notes->note)
-            notes->note(notes->context, text);
-        sgm_free(text);
+        sgm_note(notes, sgm_format("%s was %s when the checkpoint was made and is %s now", key, was, is ? is : "gone"));
     }
     return SGM_OK;
 }
@@ -182,13 +179,9 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_stepper *s
                         "%s: it was trained on corpus %s, the run's data folder is %s", path, saved ? saved : "?",
                         hash);
     const char *kernels = json_string_value(json_object_get(root, "kernels"));
-    if (kernels && strcmp(kernels, stepper->kernels->name) != 0 && notes->note) {
-        char *text = sgm_format("kernels were %s and are %s now: the run continues, but not bit for bit", kernels,
-                                stepper->kernels->name);
-        if (text)
-            notes->note(notes->context, text);
-        sgm_free(text);
-    }
+    if (kernels && strcmp(kernels, stepper->kernels->name) != 0)
+        sgm_note(notes, sgm_format("kernels were %s and are %s now: the run continues, but not bit for bit", kernels,
+                                   stepper->kernels->name));
     sgm_status status = compare_config(json_object_get(root, "config"), stepper->settings->config, notes, error);
     if (!status)
         status = read_loader(path, root, loader, error);
