@@ -208,18 +208,23 @@ static sgm_status random_weights(const sgm_model_settings *settings, uint64_t se
     return status;
 }
 
+/* Cut a path of n bytes behind its last slash, "a/b//" to "a/"; how long it is then. */
+static size_t cut_last(char *path, size_t n) {
+    while (n && path[n - 1] == '/')
+        n--;
+    while (n && path[n - 1] != '/')
+        n--;
+    path[n] = '\0';
+    return n;
+}
+
 /* What is there of `folder` and the folders above it before it is made: a prefix of `folder` of that many bytes, 0 when
  * nothing is. */
 static size_t existing_part(const char *folder) {
     char *part = sgm_strdup(folder);
     size_t n = part ? strlen(part) : 0;
-    while (part && n && !sgm_path_exists(part)) {
-        while (n && part[n - 1] == '/')
-            n--;
-        while (n && part[n - 1] != '/')
-            n--;
-        part[n] = '\0';
-    }
+    while (part && n && !sgm_path_exists(part))
+        n = cut_last(part, n);
     sgm_free(part);
     return n;
 }
@@ -263,13 +268,8 @@ static void folder_undo(const char *folder, size_t existing) {
         }
         sgm_free(names);
     }
-    for (size_t n = part ? strlen(part) : 0; n > existing && rmdir(part) == 0;) {
-        while (n && part[n - 1] == '/')
-            n--;
-        while (n && part[n - 1] != '/')
-            n--;
-        part[n] = '\0';
-    }
+    for (size_t n = part ? strlen(part) : 0; n > existing && rmdir(part) == 0;)
+        n = cut_last(part, n);
     sgm_free(part);
 }
 
