@@ -226,7 +226,7 @@ static void attention_experts(void **state) {
         int64_t sum = 0, experts = l % 2 ? 8 : 12;
         for (int64_t e = 0; e < experts; e++)
             sum += stats.all.load[l * 12 + e];
-        assert_int_equal(sum, l % 2 ? 256 : 512);
+        assert_int_equal(sum, l % 2 ? TOKENS : 2 * TOKENS);
         char sql[160];
         snprintf(sql, sizeof sql, "SELECT max_over_mean FROM load WHERE step = 8 AND layer = %d", l);
         assert_true(fabs(query("attention", sql) - stats.all.layer[l].max_over_mean) < 1e-9);
