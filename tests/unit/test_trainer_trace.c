@@ -34,7 +34,6 @@ static sgm_trace *open_trace(const char *file) {
 
 /* The same of a model with attention experts, more of them than of the others: four routed sub-layers. */
 static const char *const with_attention[] = {"train.trace_every=4",
-                                             "model.context=64",
                                              "model.attention_experts=12",
                                              "model.attention_experts_per_token=2",
                                              "balance=load_balance_loss,loss_free_bias",
