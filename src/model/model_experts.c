@@ -24,6 +24,7 @@ typedef struct reshape {
     int64_t copies;             /* experts from this one on are copies, and get noise */
     double noise;
     uint64_t seed;
+    char *to;                   /* the folder to make, without slashes at the end */
     char folder[SGM_PATH_BYTES];
 } reshape;
 
@@ -37,6 +38,7 @@ static void reshape_fini(reshape *r) {
     sgm_model_free(r->new);
     sgm_free(r->experts_per_token);
     sgm_free(r->from);
+    sgm_free(r->to);
 }
 
 /* Which experts may be chosen depends on E where tokens are hashed and where experts form groups: every token, or every
@@ -54,9 +56,14 @@ static sgm_status check_router(const sgm_router *router, sgm_error *error) {
 }
 
 static sgm_status open_old(const char *from, const char *to, reshape *r, sgm_error *error) {
-    *r = (reshape){0};
-    if (sgm_path_exists(to))
-        return sgm_fail(error, SGM_EEXISTS, "choose another name, or remove it", "%s exists", to);
+    size_t length = strlen(to);
+    while (length > 1 && to[length - 1] == '/') /* what it is written as stands beside it, not in it */
+        length--;
+    *r = (reshape){.to = sgm_format("%.*s", (int)length, to)};
+    if (!r->to)
+        return no_memory(error);
+    if (sgm_path_exists(r->to))
+        return sgm_fail(error, SGM_EEXISTS, "choose another name, or remove it", "%s exists", r->to);
     if (sgm_model_is_gguf(from))
         return sgm_fail(error, SGM_EUNSUPPORTED, "do it to the model folder, and quantise the result",
                         "%s is a GGUF file: its experts can be neither dropped nor added", from);
@@ -164,8 +171,8 @@ static sgm_status fill_biases(const reshape *r, sgm_error *error) {
 }
 
 /* Written beside its name, and renamed when it is whole. */
-static sgm_status save(const reshape *r, const char *to, sgm_error *error) {
-    char *work = sgm_format("%s.part", to), *tokenizer = sgm_path_join(r->folder, "tokenizer.json");
+static sgm_status save(const reshape *r, sgm_error *error) {
+    char *work = sgm_format("%s.part", r->to), *tokenizer = sgm_path_join(r->folder, "tokenizer.json");
     sgm_lock *lock = NULL;
     sgm_status status = work && tokenizer ? sgm_work_folder_take(work, &lock, error) : no_memory(error);
     if (!status) {
@@ -173,7 +180,7 @@ static sgm_status save(const reshape *r, const char *to, sgm_error *error) {
         status = sgm_model_folder_save(r->new, r->new->selection_bias, r->experts_per_token, has ? r->folder : NULL,
                                        work, error);
         if (!status)
-            status = sgm_work_folder_finish(work, to, error);
+            status = sgm_work_folder_finish(work, r->to, error);
         if (status)
             (void)sgm_folder_remove(work, NULL);
         sgm_lock_drop(lock);
@@ -183,7 +190,7 @@ static sgm_status save(const reshape *r, const char *to, sgm_error *error) {
     return status;
 }
 
-static sgm_status finish(reshape *r, const char *to, sgm_reshape_report *report, sgm_error *error) {
+static sgm_status finish(reshape *r, sgm_reshape_report *report, sgm_error *error) {
     const sgm_model_settings *s = &r->new->settings;
     sgm_model *old = r->old, *new = r->new;
     memcpy(new->embedding->data, old->embedding->data,
@@ -195,7 +202,7 @@ static sgm_status finish(reshape *r, const char *to, sgm_reshape_report *report,
         fill_layer(r, l);
     sgm_status status = fill_biases(r, error);
     if (!status)
-        status = save(r, to, error);
+        status = save(r, error);
     sgm_model_counts counts;
     sgm_model_count(s, (double)s->experts_per_token, s->context, &counts);
     report->layers = s->layers;
@@ -298,7 +305,7 @@ sgm_status sgm_model_prune(const char *from, const sgm_prune_options *o, const c
     }
     sgm_free(order);
     if (!status)
-        status = finish(&r, to, report, error);
+        status = finish(&r, report, error);
     reshape_fini(&r);
     return status;
 }
@@ -327,7 +334,7 @@ sgm_status sgm_model_grow(const char *from, const sgm_grow_options *o, const cha
         r.from[i] = e < before ? e : o->fresh ? -1 : (e - before) % before;
     }
     if (!status)
-        status = finish(&r, to, report, error);
+        status = finish(&r, report, error);
     reshape_fini(&r);
     return status;
 }

@@ -25,6 +25,11 @@ echo 'layers' >wrong.json; expect 3 prune --model r --keep 3 --load wrong.json -
 echo '{"layers": [{"load": [1, 2.5]}]}' >wrong.json; expect 3 prune --model r --keep 1 --load wrong.json --out x
 hints "whole number"
 [ ! -e x ] && [ ! -e x.part ] || fail "a refused command left a folder"
+# A slash at the end of --out is no part of the name, and what fails leaves nothing that is in the next one's way.
+expect 0 prune --model r --keep 3 --load load.json --out slash/three/; cmp three/model.safetensors slash/three/model.safetensors
+expect 0 grow --model slash/three/ --add 2 --out slash/five//; [ -e slash/five/model.safetensors ] || fail "no slash/five"
+expect 2 grow --model three --add 2 --out slash/five/; hints "slash/five exists"
+[ "$(ls -A slash)" = "$(printf 'five\nthree')" ] || fail "beside the models: $(ls -A slash)"
 # A run that begins with it: the new experts learn, the old stay.
 expect 0 train "${PICO[@]}" --data text --run more --steps 3 --quiet \
     --set train.from=five model.experts=5 'train.freeze=model.layers.*.mlp.experts.[0-2].*,model.layers.*.self_attn.*'
