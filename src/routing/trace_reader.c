@@ -213,6 +213,51 @@ static sgm_status read_end(sgm_trace *trace, const entry *block, sgm_error *erro
     return SGM_OK;
 }
 
+/* The length that a block must have, from its count and what begins its body: the slots of tokens, the end's word whether it has
+ * sums. 0: it is cut off before that. */
+static sgm_status length_of(sgm_trace *trace, const entry *block, uint32_t kind, uint64_t *length, sgm_error *error) {
+    const sgm_trace_info *about = &trace->about;
+    uint64_t body = block->offset + SGM_TRACE_HEAD_BYTES, layers = (uint64_t)about->layers, slots = 0;
+    *length = kind == SGM_TRACE_DOMAIN ? SGM_TRACE_HEAD_BYTES + SGM_TRACE_NAME_BYTES + SGM_TRACE_SUM_BYTES : 0;
+    unsigned char piece[1024];
+    if (kind == SGM_TRACE_END && trace->size - body >= 16) {
+        sgm_status status = get(trace, body, piece, 16, error);
+        uint64_t numbers = layers * (uint64_t)sgm_trace_stride(about) * about->domains;
+        *length = SGM_TRACE_HEAD_BYTES + 16 + SGM_TRACE_SUM_BYTES;
+        *length += !status && sgm_get_u64(piece + 8) ? 8 * numbers : 0;
+        return status;
+    }
+    if (kind != SGM_TRACE_TOKENS || trace->size - body < 2 * layers)
+        return SGM_OK;
+    for (uint64_t begin = 0; begin < layers; begin += sizeof piece / 2) {
+        uint64_t count = layers - begin < sizeof piece / 2 ? layers - begin : sizeof piece / 2;
+        sgm_status status = get(trace, body + 2 * begin, piece, 2 * count, error);
+        if (status)
+            return status;
+        for (uint64_t i = 0; i < count; i++)
+            slots += sgm_get_u16(piece + 2 * i);
+    }
+    *length = sgm_trace_lay_out(layers, (uint64_t)block->tokens, (uint64_t)block->tokens * slots).bytes;
+    return SGM_OK;
+}
+
+/* A length that its block cannot have would otherwise pass for a file that was cut off there. */
+static sgm_status check_length(sgm_trace *trace, const entry *block, uint32_t kind, sgm_error *error) {
+    const sgm_trace_info *about = &trace->about;
+    uint64_t length, tokens = (uint64_t)block->tokens, layers = (uint64_t)about->layers;
+    uint64_t stride = (uint64_t)sgm_trace_stride(about), least = SGM_TRACE_HEAD_BYTES + 16 + SGM_TRACE_SUM_BYTES;
+    sgm_status status = length_of(trace, block, kind, &length, error);
+    if (status)
+        return status;
+    bool fits = block->bytes == length;
+    if (length == 0 && kind == SGM_TRACE_END)
+        fits = block->bytes == least || block->bytes == least + 8 * layers * stride * about->domains;
+    else if (length == 0)
+        fits = block->bytes >= sgm_trace_lay_out(layers, tokens, tokens * layers).bytes &&
+               block->bytes <= sgm_trace_lay_out(layers, tokens, tokens * layers * stride).bytes;
+    return fits ? SGM_OK : damaged(trace, "a block does not have the length that it says", block->offset, error);
+}
+
 static sgm_status walk_blocks(sgm_trace *trace, uint64_t offset, sgm_error *error) {
     sgm_status status = SGM_OK;
     while (!status && !trace->about.complete && trace->size - offset >= SGM_TRACE_HEAD_BYTES) {
@@ -226,8 +271,9 @@ static sgm_status walk_blocks(sgm_trace *trace, uint64_t offset, sgm_error *erro
             block.bytes < SGM_TRACE_HEAD_BYTES + SGM_TRACE_SUM_BYTES ||
             (kind == SGM_TRACE_TOKENS && (count < 1 || count > SGM_TRACE_BLOCK_TOKENS_MOST)))
             return damaged(trace, "a block's head is none", offset, error);
-        if (block.bytes > trace->size - offset)
-            return SGM_OK; /* cut off here */
+        status = check_length(trace, &block, kind, error);
+        if (status || block.bytes > trace->size - offset)
+            return status; /* without an error: cut off here */
         status = kind == SGM_TRACE_TOKENS   ? note_tokens(trace, &block, error)
                  : kind == SGM_TRACE_DOMAIN ? read_domain(trace, &block, error)
                                             : read_end(trace, &block, error);
