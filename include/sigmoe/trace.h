@@ -90,7 +90,8 @@ typedef struct sgm_trace_token {
     const float *weight;   /* (Σ slots) */
     const uint8_t *flags;  /* (Σ slots); NULL: none */
 } sgm_trace_token;
-/* After any failure every later call fails too. Errors: SGM_EARGUMENT a token, domain or expert that cannot be; SGM_EIO. */
+/* After any failure every later call fails too. Errors: SGM_EARGUMENT a token, domain or expert that cannot be, an expert twice;
+ * SGM_ENUMERIC a weight that is not finite; SGM_EIO. */
 sgm_status sgm_trace_add(sgm_trace_writer *writer, const sgm_trace_token *token, sgm_error *error);
 /* Finish and rename into place; frees the writer, also on failure. *tokens (may be NULL): how many it holds. */
 sgm_status sgm_trace_commit(sgm_trace_writer *writer, int64_t *tokens, sgm_error *error);

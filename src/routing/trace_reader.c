@@ -5,6 +5,7 @@
  * are asked for. A file that stops inside a block has lost that block only: its writer was killed. Everything that readers
  * index with is checked when a block is read, after its checksum. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -33,6 +34,7 @@ struct sgm_trace {
     unsigned char *bytes; /* of one block */
     size_t byte_capacity;
     int64_t *slots, *first; /* (L), (L + 1) of that block */
+    int64_t *seen, visit;   /* (E) scratch: the visit of a token and layer that met an expert last */
 };
 
 static sgm_status no_memory(const sgm_trace *trace, sgm_error *error) {
@@ -98,7 +100,8 @@ static sgm_status read_layers(sgm_trace *trace, sgm_error *error) {
     trace->expert_bytes = sgm_alloc(layers * sizeof(int64_t));
     trace->slots = sgm_alloc(layers * sizeof(int64_t));
     trace->first = sgm_alloc((layers + 1) * sizeof(int64_t));
-    if (!trace->experts_per_token || !trace->expert_bytes || !trace->slots || !trace->first)
+    trace->seen = sgm_alloc((size_t)sgm_trace_stride(about) * sizeof *trace->seen);
+    if (!trace->experts_per_token || !trace->expert_bytes || !trace->slots || !trace->first || !trace->seen)
         return no_memory(trace, error);
     const unsigned char *own = trace->bytes + SGM_TRACE_HEADER_BYTES;
     for (size_t l = 0; l < layers; l++) {
@@ -210,6 +213,9 @@ static sgm_status read_end(sgm_trace *trace, const entry *block, sgm_error *erro
     if (!trace->sums)
         return no_memory(trace, error);
     memcpy(trace->sums, at + 16, 8 * numbers);
+    for (uint64_t i = 0; i < numbers; i++)
+        if (!(trace->sums[i] >= 0 && isfinite(trace->sums[i])))
+            return damaged(trace, "a sum of probabilities is none", block->offset, error);
     return SGM_OK;
 }
 
@@ -362,6 +368,7 @@ void sgm_trace_close(sgm_trace *trace) {
     sgm_free(trace->bytes);
     sgm_free(trace->slots);
     sgm_free(trace->first);
+    sgm_free(trace->seen);
     sgm_free(trace);
 }
 
@@ -397,6 +404,30 @@ static bool place_layers(sgm_trace *trace, const entry *block) {
     return sgm_trace_lay_out((uint64_t)L, (uint64_t)block->tokens, (uint64_t)trace->first[L]).bytes == block->bytes;
 }
 
+/* Is every assignment of token t in layer l one that can be? Null is said of null experts alone, and a token has an expert
+ * once: who counts would else count what nobody did. */
+static bool assignments_fit(sgm_trace *trace, const sgm_trace_block *block, int64_t l, int64_t t) {
+    const sgm_trace_info *about = &trace->about;
+    int64_t experts = sgm_trace_experts(about, l), begin = block->first[l] + t * block->slots[l];
+    int64_t computing = experts - (sgm_routed_is_attention(about->attention_experts, l) ? 0 : about->null_experts);
+    bool fits = true;
+    trace->visit++;
+    for (int64_t i = begin; i < begin + block->slots[l]; i++) {
+        uint16_t expert = block->expert[i];
+        uint8_t flags = block->flags[i];
+        if (expert == SGM_TRACE_UNUSED) {
+            fits = fits && flags == 0;
+            continue;
+        }
+        if (expert >= experts || flags > (SGM_TRACE_NULL | SGM_TRACE_DROPPED))
+            return false;
+        fits = fits && isfinite(block->weight[i]) && !(flags & SGM_TRACE_NULL && expert < computing) &&
+               trace->seen[expert] != trace->visit;
+        trace->seen[expert] = trace->visit;
+    }
+    return fits;
+}
+
 sgm_status sgm_trace_read(sgm_trace *trace, int64_t index, sgm_trace_block *out, sgm_error *error) {
     const sgm_trace_info *about = &trace->about;
     if (index < 0 || index >= about->blocks)
@@ -420,15 +451,12 @@ sgm_status sgm_trace_read(sgm_trace *trace, int64_t index, sgm_trace_block *out,
                              .expert = (const uint16_t *)(const void *)(trace->bytes + at.expert),
                              .weight = (const float *)(const void *)(trace->bytes + at.weight),
                              .flags = trace->bytes + at.flags};
-    uint32_t bad = 0;
     for (int64_t t = 0; t < block->tokens; t++)
-        bad |= (uint32_t)(out->token[t] < 0 || out->token[t] >= about->vocabulary || out->domain[t] >= about->domains);
-    for (int64_t l = 0; l < about->layers; l++) {
-        int64_t experts = sgm_trace_experts(about, l);
-        for (int64_t i = out->first[l]; i < out->first[l + 1]; i++)
-            bad |= (uint32_t)((out->expert[i] >= experts && out->expert[i] != SGM_TRACE_UNUSED) |
-                              (out->flags[i] > (SGM_TRACE_NULL | SGM_TRACE_DROPPED)));
-    }
-    return bad ? damaged(trace, "a token, domain or expert is outside what the header says", block->offset, error)
-               : SGM_OK;
+        if (out->token[t] < 0 || out->token[t] >= about->vocabulary || out->domain[t] >= about->domains)
+            return damaged(trace, "a token or domain is outside what stands before it", block->offset, error);
+    for (int64_t l = 0; l < about->layers; l++)
+        for (int64_t t = 0; t < block->tokens; t++)
+            if (!assignments_fit(trace, out, l, t))
+                return damaged(trace, "an expert, its weight or its flags cannot be", block->offset, error);
+    return SGM_OK;
 }

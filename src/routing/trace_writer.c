@@ -4,6 +4,7 @@
  * Blocks hold a fixed number of tokens, so the bytes of a trace depend on the tokens and their routes alone, not on how
  * they were cut into batches. Weights are f32 and not f16: that training and inference route alike is then seen to the bit. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -26,7 +27,8 @@ struct sgm_trace_writer {
     sgm_writer *file;
     sgm_buffer *memory; /* instead of the file */
     sgm_status failed;  /* the first failure; sticky */
-    int64_t layers, experts, attention_experts, vocabulary;
+    int64_t layers, experts, null_experts, attention_experts, vocabulary;
+    int64_t *seen, visit; /* (E) scratch: the visit of a token and layer that met an expert last */
     domain *domains;
     int64_t domain_count;
     bool has_sums;
@@ -132,12 +134,14 @@ static sgm_status create(const char *path, sgm_buffer *memory, const sgm_trace_i
     writer->memory = memory;
     writer->layers = about->layers;
     writer->experts = about->experts;
+    writer->null_experts = about->null_experts;
     writer->attention_experts = about->attention_experts;
+    writer->seen = sgm_alloc((size_t)sgm_trace_stride(about) * sizeof *writer->seen);
     writer->vocabulary = about->vocabulary;
     writer->token = sgm_alloc(SGM_TRACE_BLOCK_TOKENS * sizeof *writer->token);
     writer->token_domain = sgm_alloc(SGM_TRACE_BLOCK_TOKENS * sizeof *writer->token_domain);
     writer->parts = sgm_alloc((size_t)about->layers * sizeof *writer->parts);
-    if (!writer->token || !writer->token_domain || !writer->parts)
+    if (!writer->token || !writer->token_domain || !writer->parts || !writer->seen)
         status = no_memory(error);
     if (!status && path)
         status = sgm_writer_open(path, &writer->file, error);
@@ -174,6 +178,7 @@ void sgm_trace_abandon(sgm_trace_writer *writer) {
     sgm_free(writer->parts);
     sgm_free(writer->token);
     sgm_free(writer->token_domain);
+    sgm_free(writer->seen);
     sgm_free(writer->block);
     sgm_writer_abandon(writer->file);
     sgm_free(writer);
@@ -286,6 +291,27 @@ static sgm_status widen(sgm_trace_writer *writer, part *p, int64_t slots, sgm_er
     return SGM_OK;
 }
 
+/* What a reader would refuse is not written. */
+static sgm_status check_assignment(sgm_trace_writer *writer, int64_t layer, int32_t expert, float weight, uint8_t flags,
+                                   sgm_error *error) {
+    int64_t experts = sgm_routed_experts(writer->experts, writer->attention_experts, layer);
+    int64_t computing =
+        experts - (sgm_routed_is_attention(writer->attention_experts, layer) ? 0 : writer->null_experts);
+    if (expert >= experts)
+        return sgm_fail(error, SGM_EARGUMENT, NULL, "layer %" PRId64 " has no expert %d", layer, (int)expert);
+    if (!isfinite(weight))
+        return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
+                        "layer %" PRId64 ": the weight of expert %d is not finite", layer, (int)expert);
+    if (flags & SGM_TRACE_NULL && expert < computing)
+        return sgm_fail(error, SGM_EARGUMENT, NULL, "layer %" PRId64 ": expert %d is no null expert", layer,
+                        (int)expert);
+    if (writer->seen[expert] == writer->visit)
+        return sgm_fail(error, SGM_EARGUMENT, NULL, "layer %" PRId64 ": a token has expert %d twice", layer,
+                        (int)expert);
+    writer->seen[expert] = writer->visit;
+    return SGM_OK;
+}
+
 /* Unused slots at a token's end are left out of a block where every token has them. */
 static sgm_status add_layer(sgm_trace_writer *writer, int64_t layer, const int32_t *expert, const float *weight,
                             const uint8_t *flags, int64_t slots, sgm_error *error) {
@@ -297,10 +323,12 @@ static sgm_status add_layer(sgm_trace_writer *writer, int64_t layer, const int32
     while (used > 0 && expert[used - 1] < 0)
         used--;
     int64_t at = writer->tokens * p->width;
+    writer->visit++;
     for (int64_t k = 0; k < p->width; k++) {
         bool there = k < used && expert[k] >= 0;
-        if (k < used && expert[k] >= sgm_routed_experts(writer->experts, writer->attention_experts, layer))
-            return sgm_fail(error, SGM_EARGUMENT, NULL, "layer %" PRId64 " has no expert %d", layer, (int)expert[k]);
+        status = there ? check_assignment(writer, layer, expert[k], weight[k], flags ? flags[k] : 0, error) : SGM_OK;
+        if (status)
+            return status;
         p->expert[at + k] = there ? (uint16_t)expert[k] : SGM_TRACE_UNUSED;
         p->weight[at + k] = there ? weight[k] : 0;
         p->flags[at + k] = there && flags ? flags[k] & (SGM_TRACE_NULL | SGM_TRACE_DROPPED) : 0;
@@ -339,6 +367,11 @@ sgm_status sgm_trace_add(sgm_trace_writer *writer, const sgm_trace_token *token,
 
 static sgm_status write_end(sgm_trace_writer *writer, sgm_error *error) {
     size_t numbers = sums_count(writer), domains = (size_t)writer->domain_count;
+    for (size_t i = 0; writer->has_sums && i < domains * numbers; i++)
+        if (!(writer->domains[i / numbers].sums[i % numbers] >= 0 &&
+              isfinite(writer->domains[i / numbers].sums[i % numbers])))
+            return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
+                            "the router's probabilities are not finite");
     uint64_t bytes = SGM_TRACE_HEAD_BYTES + 16 + (writer->has_sums ? 8 * numbers * domains : 0) + SGM_TRACE_SUM_BYTES;
     sgm_status status = block_reserve(writer, bytes, error);
     if (status)

@@ -250,6 +250,45 @@ static sgm_status with_byte(size_t at, char value, sgm_error *error) {
     return status;
 }
 
+/* Change bytes of the block that begins at `block`, put its checksum right, and read everything. */
+static sgm_status with_bytes(sgm_buffer bytes, size_t block, size_t at, const void *value, size_t size) {
+    uint64_t length, sum;
+    sgm_trace *trace;
+    sgm_trace_block read;
+    memcpy(bytes.data + at, value, size);
+    memcpy(&length, bytes.data + block + 8, sizeof length);
+    sum = sgm_checksum(bytes.data + block, length - 8);
+    memcpy(bytes.data + block + length - 8, &sum, sizeof sum);
+    sgm_status status = sgm_trace_parse(bytes.data, bytes.size, "bent", &trace, NULL);
+    for (int64_t b = 0; !status && b < sgm_trace_about(trace)->blocks; b++)
+        status = sgm_trace_read(trace, b, &read, NULL);
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+    return status;
+}
+
+static sgm_buffer attention_trace(void);
+
+/* Behind right checksums: tokens begin at 248, experts at 296 (9 of 2 bytes), weights at 320, flags at 360. */
+static void what_cannot_be_is_damage(void **state) {
+    (void)state;
+    const float none = NAN, infinite = INFINITY, fine = -2;
+    const uint8_t null = SGM_TRACE_NULL, dropped = SGM_TRACE_DROPPED;
+    const uint16_t again = 1, other = 0;
+    assert_int_equal(with_bytes(small_trace(), 248, 320, &fine, 4), SGM_OK);
+    assert_int_equal(with_bytes(small_trace(), 248, 320, &none, 4), SGM_EFORMAT);
+    assert_int_equal(with_bytes(small_trace(), 248, 320 + 4, &infinite, 4), SGM_EFORMAT);
+    assert_int_equal(with_bytes(small_trace(), 248, 360, &dropped, 1), SGM_OK);
+    assert_int_equal(with_bytes(small_trace(), 248, 360, &null, 1), SGM_EFORMAT);        /* of expert 0 */
+    assert_int_equal(with_bytes(small_trace(), 248, 360 + 6, &dropped, 1), SGM_EFORMAT); /* of an unused slot */
+    assert_int_equal(with_bytes(small_trace(), 248, 296 + 8, &other, 2), SGM_OK);
+    assert_int_equal(with_bytes(small_trace(), 248, 296 + 8, &again, 2), SGM_EFORMAT); /* the token has it already */
+    /* Sums: rows of 6; header 160, domain 88, tokens 16 + 8 + 16 + 8 + 24 + 40 + 16 + 8. */
+    const double bad[] = {NAN, INFINITY, -1, 0};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(with_bytes(attention_trace(), 384, 384 + 32 + 8, &bad[i], 8), i < 3 ? SGM_EFORMAT : SGM_OK);
+}
+
 static void newer_ones_are_refused(void **state) {
     (void)state;
     sgm_error error = {0};
@@ -295,21 +334,29 @@ static void bad_input_is_refused(void **state) {
         int32_t token;
         int64_t domain;
         int32_t expert;
-    } wrong[] = {{V, 0, 0}, {-1, 0, 0}, {0, 1, 0}, {0, -1, 0}, {0, 0, E}};
+        float weight;
+        uint8_t flags;
+        sgm_status status;
+    } wrong[] = {{V, 0, 0, 1, 0, SGM_EARGUMENT},    {-1, 0, 0, 1, 0, SGM_EARGUMENT}, {0, 1, 0, 1, 0, SGM_EARGUMENT},
+                 {0, -1, 0, 1, 0, SGM_EARGUMENT},   {0, 0, E, 1, 0, SGM_EARGUMENT},  {0, 0, 1, 1, 0, SGM_EARGUMENT},
+                 {0, 0, 0, NAN, 0, SGM_ENUMERIC}, {0, 0, 0, 1, SGM_TRACE_NULL, SGM_EARGUMENT}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         int64_t domain;
         const int32_t expert[3] = {0, 1, wrong[i].expert};
+        const float weight[3] = {0.5F, 0.25F, wrong[i].weight};
+        const uint8_t flags[3] = {0, 0, wrong[i].flags};
         sgm_trace_token token = {.token = wrong[i].token,
                                  .domain = wrong[i].domain,
                                  .slots = per_token,
                                  .expert = expert,
-                                 .weight = small_weight[0]};
+                                 .weight = weight,
+                                 .flags = flags};
         assert_int_equal(sgm_trace_create_in(&bytes, &small_about, &writer, &error), SGM_OK);
         assert_int_equal(sgm_trace_domain(writer, "a", &domain, &error), SGM_OK);
         assert_int_equal(sgm_trace_domain(writer, "", &domain, &error), SGM_EARGUMENT);
-        assert_int_equal(sgm_trace_add(writer, &token, &error), SGM_EARGUMENT);
-        assert_int_equal(sgm_trace_domain(writer, "b", &domain, &error), SGM_EARGUMENT); /* it stays failed */
-        assert_int_equal(sgm_trace_commit(writer, NULL, &error), SGM_EARGUMENT);
+        assert_int_equal(sgm_trace_add(writer, &token, &error), wrong[i].status);
+        assert_int_equal(sgm_trace_domain(writer, "b", &domain, &error), wrong[i].status); /* it stays failed */
+        assert_int_equal(sgm_trace_commit(writer, NULL, &error), wrong[i].status);
     }
     sgm_buffer_free(&bytes);
 }
@@ -652,6 +699,7 @@ int main(void) {
         cmocka_unit_test(cut_files_are_read),
         cmocka_unit_test(damage_is_seen),
         cmocka_unit_test(a_bent_length_is_damage),
+        cmocka_unit_test(what_cannot_be_is_damage),
         cmocka_unit_test(newer_ones_are_refused),
         cmocka_unit_test(bad_input_is_refused),
         cmocka_unit_test(sub_layers_have_their_own_experts),
