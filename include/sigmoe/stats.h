@@ -13,6 +13,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* Of a layer's experts that compute, and of the assignments to them: null experts have no load to even out and are left out of
+ * everything here but the tokens. */
 typedef struct sgm_layer_stats {
     int64_t tokens, dead_experts; /* dead: below 1 % of the fair share */
     double min_over_mean, max_over_mean, max_violation;
@@ -28,7 +30,8 @@ typedef struct sgm_evaluation {
     int64_t layers, experts, null_experts; /* L, E; of E the last so many have no weights */
     int64_t attention_experts; /* 0, or what stands by layer here does by routed sub-layer (sigmoe/model.h) */
     sgm_layer_stats *layer;    /* (L) heap */
-    int64_t *load;             /* (L, E) heap */
+    int64_t *load;             /* (L, E) heap: assignments, of null experts too */
+    int64_t *experts_per_token; /* (L) heap: K of each layer */
 } sgm_evaluation;
 /* Text files (each a document, or several where lines `<|endoftext|>` part them) or the held-out split of a data folder.
  * Windows overlap by half and score each byte of a document once; documents of white space alone are left out.

@@ -111,8 +111,8 @@ sgm_status sgm_trace_generate(sgm_engine *engine, const int32_t *prompt, int64_t
 
 /* ---- what they show ------------------------------------------------------------------------------------------- */
 
-/* Load of the experts: of all tokens first, then of each domain. Null and dropped assignments count: f is about what the
- * router chose. */
+/* Load of the experts: of all tokens first, then of each domain. In `load` null and dropped assignments count: it is about what the
+ * router chose; the fields of a layer leave null experts out, and keep what was dropped. */
 typedef struct sgm_trace_load {
     int64_t tokens;
     sgm_layer_stats *layer; /* (L); probability_entropy_over_log_e and correlation are NaN where the trace has no end */
@@ -120,12 +120,13 @@ typedef struct sgm_trace_load {
     int64_t *computed;      /* (L) of them those that cost a row: neither null nor dropped */
 } sgm_trace_load;
 typedef struct sgm_trace_stats {
-    int64_t layers, experts, attention_experts; /* as sgm_trace_info has them */
+    int64_t layers, experts, null_experts, attention_experts; /* as sgm_trace_info has them */
     size_t domains;
     sgm_trace_load all;
     sgm_trace_load *domain; /* (domains) */
+    int64_t *computed_load; /* (L, E) of all tokens: assignments that cost a row, neither null nor dropped */
     /* (L) Jensen–Shannon divergence in nats between the domains' shares of load, each domain weighing the same: 0, every
-     * domain uses the experts alike, to ln(domains), each has its own. Domains without tokens are left out. */
+     * domain uses the experts alike, to ln(domains), each has its own. Domains without tokens are left out, and null experts. */
     double *domain_divergence_nats;
     /* (L) what domains that were alike would show with so few tokens: (E′ − 1) (1 − 1/D) Σ 1/n_d / 2D, with n_d assignments
      * and E′ experts that any of them used. */

@@ -108,6 +108,12 @@ static void bar_line(const cli_display *display, char *text, size_t room, int wi
     snprintf(text + at, room - at, " %3.0f %%", 100 * share);
 }
 
+/* Experts of a layer that compute: null ones, the last, have no load to even out. */
+static int64_t computing_experts(const sgm_step_report *s, int64_t layer) {
+    bool attention = sgm_routed_is_attention(s->attention_experts, layer);
+    return sgm_routed_experts(s->experts, s->attention_experts, layer) - (attention ? 0 : s->null_experts);
+}
+
 /* A layer's experts as block characters: ▄ is the fair share, █ twice that or more, a dot a dead one. Where experts
  * outnumber the columns, neighbours share one and it shows their mean. */
 static size_t strip(const double *load, int64_t experts, int cells, char *text, size_t room, int64_t *dead) {
@@ -154,7 +160,7 @@ static void draw(cli_display *display) {
     for (int64_t i = 0; i < shown; i++) {
         /* when not all fit, the first, the last and evenly between */
         int64_t layer = shown == layers ? i : shown == 1 ? 0 : i * (layers - 1) / (shown - 1), dead;
-        int64_t experts = sgm_routed_experts(display->step.experts, attention_experts, layer);
+        int64_t experts = computing_experts(&display->step, layer);
         int at = snprintf(text, sizeof text, "layer %2s k%-2lld ", cli_routed_label(attention_experts, layer).text,
                           (long long)display->experts_per_token[layer]);
         size_t end = (size_t)at;
@@ -217,7 +223,7 @@ static void plain_step(cli_display *display) {
         return;
     int64_t dead = 0, all = 0; /* in this one step */
     for (int64_t l = 0; l < s->layers; l++) {
-        int64_t experts = sgm_routed_experts(s->experts, s->attention_experts, l), sum = 0;
+        int64_t experts = computing_experts(s, l), sum = 0;
         const int64_t *load = s->load ? s->load + l * sgm_routed_stride(s->experts, s->attention_experts) : NULL;
         all += experts;
         for (int64_t e = 0; load && e < experts; e++)
@@ -360,7 +366,7 @@ typedef struct layer_load {
 static layer_load recent_load(const cli_display *display, int64_t layer) {
     layer_load r = {0, 0, 0, display->load_steps[0] + display->load_steps[1]};
     const sgm_step_report *s = &display->step;
-    int64_t experts = sgm_routed_experts(s->experts, s->attention_experts, layer);
+    int64_t experts = computing_experts(s, layer);
     int64_t at = layer * sgm_routed_stride(s->experts, s->attention_experts), sum = 0, least = INT64_MAX, most = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t e = 0; e < experts; e++) {
@@ -397,9 +403,12 @@ void cli_display_summary(cli_display *display, const char *run, bool interrupted
             layer_load r = recent_load(display, l);
             fprintf(out, "%5s %2lld  %7lld  %4lld  %8.2f  %8.2f\n", cli_routed_label(s->attention_experts, l).text,
                     (long long)display->experts_per_token[l],
-                    (long long)sgm_routed_experts(s->experts, s->attention_experts, l), (long long)r.dead, r.least,
+                    (long long)computing_experts(s, l), (long long)r.dead, r.least,
                     r.most);
         }
+        if (s->null_experts > 0)
+            fprintf(out, "without the %s of each layer, which have no load to even out\n",
+                    cli_counted(s->null_experts, "null expert").text);
     }
     fprintf(out, "\n%s at step %s of %s: %s, %s in this session", interrupted ? "interrupted" : "done",
             cli_grouped(s->step).text, cli_grouped(s->steps).text, cli_counted(s->tokens, "token").text,

@@ -76,9 +76,16 @@ const cli_command cli_eval = {
     .run = run_eval,
 };
 
+static cli_layers layers_of(const sgm_evaluation *e) {
+    return (cli_layers){.count = e->layers,
+                        .experts = e->experts,
+                        .attention_experts = e->attention_experts,
+                        .null_experts = e->null_experts};
+}
+
 static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
     json_t *layers = json_array();
-    cli_layers of = {e->layers, e->experts, e->attention_experts};
+    cli_layers of = layers_of(e);
     for (int64_t l = 0; l < e->layers; l++) {
         json_t *layer = cli_layer_json(&of, &e->layer[l], e->load, l);
         if (against)
@@ -103,10 +110,11 @@ static json_t *stats_json(const sgm_evaluation *e, const sgm_comparison *c, cons
 }
 
 static void print_stats(const sgm_evaluation *e, const sgm_comparison *c, const char *against) {
-    cli_layers layers = {e->layers, e->experts, e->attention_experts};
+    cli_layers layers = layers_of(e);
+    cli_layers_note_computed(&layers, e->layer, e->experts_per_token);
     cli_layers_print(&layers);
     printf(" on %s; even load: min and max 1.00, entropy 1.000\n\n", cli_counted(e->tokens, "token").text);
-    cli_layer_heading();
+    cli_layer_heading(&layers);
     printf("%s\n", against ? "  changed" : "");
     for (int64_t l = 0; l < e->layers; l++) {
         cli_layer_line(&layers, &e->layer[l], l);
@@ -159,7 +167,8 @@ const cli_command cli_stats = {
     .flags = stats_flags,
     .details =
         "entropy of f: of the share of tokens each expert got, over log E; of p: of the mean router probability.\n"
-        "A layer whose violation is near its noise is as even as chance allows.\n"
+        "A layer whose violation is near its noise is as even as chance allows. Null experts are left out of all but\n"
+        "the load: they have none to even out.\n"
         "With --groups: how far the most loaded of G devices is from the least, and what chance would show.\n"
         "With --against: the share of assignments of tokens to experts that differ between the two models.\n"
         "Of a TRACE instead of a model also by domain, with the Jensen-Shannon divergence between the domains' loads, "

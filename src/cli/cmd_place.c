@@ -16,7 +16,8 @@ static int no_memory(void) {
     return cli_error(CLI_FAILED, NULL, "not enough memory for the load");
 }
 
-/* Null experts have no weights that would have to lie anywhere. */
+/* What costs a row: an expert that drops an assignment does nothing for it. Null experts have no weights that would have to lie
+ * anywhere. */
 static int from_trace(const char *path, loads *out) {
     sgm_trace *trace;
     sgm_trace_stats stats = {0};
@@ -33,7 +34,7 @@ static int from_trace(const char *path, loads *out) {
         *out = (loads){.layers = stats.layers, .experts = stats.experts - sgm_trace_about(trace)->null_experts};
         out->load = malloc((size_t)(out->layers * out->experts) * sizeof *out->load);
         for (int64_t i = 0; out->load && i < out->layers * out->experts; i++)
-            out->load[i] = (double)stats.all.load[i / out->experts * stats.experts + i % out->experts];
+            out->load[i] = (double)stats.computed_load[i / out->experts * stats.experts + i % out->experts];
         if (!out->load)
             code = no_memory();
     }
@@ -47,9 +48,10 @@ static int bad_json(const char *path, const char *what) {
                      path, what);
 }
 
-/* One layer's list: an array of numbers, or an entry of `stats --json` that holds one. */
+/* One layer's list: an array of numbers, or an entry of `stats --json` that holds one, better that of what was computed. */
 static json_t *layer_list(json_t *value) {
-    return json_is_object(value) ? json_object_get(value, "load") : value;
+    json_t *computed = json_object_get(value, "computed_load");
+    return !json_is_object(value) ? value : computed ? computed : json_object_get(value, "load");
 }
 
 static int add_layer(const char *path, json_t *list, loads *out) {

@@ -29,10 +29,20 @@ void cli_layers_print(const cli_layers *layers) {
     if (layers->attention_experts > 0)
         printf("%s and ", cli_counted(layers->attention_experts, "attention expert").text);
     printf("%s a layer", cli_counted(layers->experts, "expert").text);
+    if (layers->null_experts > 0)
+        printf(", %s of them null,", cli_grouped(layers->null_experts).text);
 }
 
-void cli_layer_heading(void) {
+void cli_layers_note_computed(cli_layers *layers, const sgm_layer_stats *stats, const int64_t *experts_per_token) {
+    for (int64_t l = 0; l < layers->count; l++)
+        layers->computed =
+            layers->computed || !(fabs(stats[l].experts_computed_per_token - (double)experts_per_token[l]) < 1e-9);
+}
+
+void cli_layer_heading(const cli_layers *layers) {
     printf("layer  dead  min/mean  max/mean  violation  noise  entropy of f  entropy of p  correlation");
+    if (layers->computed)
+        printf("  computed");
 }
 
 /* A number, or a dash where there is none. */
@@ -49,11 +59,18 @@ void cli_layer_line(const cli_layers *layers, const sgm_layer_stats *s, int64_t 
            s->entropy_over_log_e);
     print_known(12, 3, s->probability_entropy_over_log_e);
     print_known(11, 2, s->correlation);
+    if (layers->computed)
+        print_known(8, 3, s->experts_computed_per_token);
 }
 
 void cli_layer_footing(const cli_layers *layers) {
     printf("\ndead: below 1 %% of the fair share. violation: max/mean − 1; noise: what an even router would show "
            "here.\n");
+    if (layers->computed)
+        printf("computed: experts per token that cost something; null experts and dropped assignments do not.\n");
+    if (layers->null_experts > 0)
+        printf("Null experts have no load to even out: all other numbers are of the %s.\n",
+               cli_counted(layers->experts - layers->null_experts, "other expert").text);
     if (layers->attention_experts > 0)
         printf("a: a layer's attention experts, f: those of its feed-forward.\n");
 }
@@ -61,7 +78,10 @@ void cli_layer_footing(const cli_layers *layers) {
 /* ---- one trace ---------------------------------------------------------------------------------------------------- */
 
 static cli_layers layers_of(const sgm_trace_stats *stats) {
-    return (cli_layers){stats->layers, stats->experts, stats->attention_experts};
+    return (cli_layers){.count = stats->layers,
+                        .experts = stats->experts,
+                        .attention_experts = stats->attention_experts,
+                        .null_experts = stats->null_experts};
 }
 
 static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stats) {
@@ -75,8 +95,12 @@ static json_t *load_json(const sgm_trace_load *load, const sgm_trace_stats *stat
 static json_t *stats_json(const char *path, const sgm_trace_info *about, const sgm_trace_stats *stats) {
     char model[17], tokenizer[17];
     json_t *domains = json_array(), *layers = load_json(&stats->all, stats);
+    int64_t stride = sgm_routed_stride(stats->experts, stats->attention_experts);
     for (int64_t l = 0; l < stats->layers; l++) {
-        json_t *layer = json_array_get(layers, (size_t)l);
+        json_t *layer = json_array_get(layers, (size_t)l), *computed = json_array();
+        for (int64_t e = 0; e < sgm_routed_experts(stats->experts, stats->attention_experts, l); e++)
+            json_array_append_new(computed, json_integer(stats->computed_load[l * stride + e]));
+        json_object_set_new(layer, "computed_load", computed);
         json_object_set_new(layer, "domain_divergence_nats", cli_json_real(stats->domain_divergence_nats[l]));
         json_object_set_new(layer, "domain_divergence_noise_nats",
                             cli_json_real(stats->domain_divergence_noise_nats[l]));
@@ -99,12 +123,13 @@ static json_t *stats_json(const char *path, const sgm_trace_info *about, const s
 
 static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {
     cli_layers layers = layers_of(stats);
+    cli_layers_note_computed(&layers, stats->all.layer, about->experts_per_token);
     cli_layers_print(&layers);
     printf(" on %s (%s", cli_counted(about->tokens, "token").text, cli_trace_source(about->source));
     if (about->step >= 0)
         printf(", step %lld", (long long)about->step);
     printf("); even load: min and max 1.00, entropy 1.000\n\n");
-    cli_layer_heading();
+    cli_layer_heading(&layers);
     printf("  domains differ  noise\n");
     for (int64_t l = 0; l < stats->layers; l++) {
         cli_layer_line(&layers, &stats->all.layer[l], l);

@@ -8,14 +8,18 @@
 /* What a table of layers is about: a model's numbers, or a trace's. */
 typedef struct cli_layers {
     int64_t count, experts, attention_experts; /* L, E, and A of attention experts: routed sub-layers then */
+    int64_t null_experts;                      /* the last so many of E */
+    bool computed;                             /* experts computed per token are shown: in a layer they are not K */
 } cli_layers;
 
 /* Routed sub-layer `layer` as JSON, with its load from `load` (L, E) of all. */
 json_t *cli_layer_json(const cli_layers *layers, const sgm_layer_stats *stats, const int64_t *load, int64_t layer);
-/* "96 experts a layer", "16 attention experts and 32 experts a layer" */
+/* Sets `computed`. stats, experts_per_token (L). */
+void cli_layers_note_computed(cli_layers *layers, const sgm_layer_stats *stats, const int64_t *experts_per_token);
+/* "96 experts a layer", "96 experts a layer, 32 of them null", "16 attention experts and 32 experts a layer" */
 void cli_layers_print(const cli_layers *layers);
 /* The table: its heading (no line end), a layer's line (the same), what stands below it. */
-void cli_layer_heading(void);
+void cli_layer_heading(const cli_layers *layers);
 void cli_layer_line(const cli_layers *layers, const sgm_layer_stats *stats, int64_t layer);
 void cli_layer_footing(const cli_layers *layers);
 

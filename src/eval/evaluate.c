@@ -319,6 +319,7 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     }
     for (size_t l = 0; l < layers; l++)
         e->load[l] = (sgm_load){.experts = sgm_model_routed_experts(s, (int64_t)l),
+                                .null_experts = s->null_experts, /* none beside attention experts */
                                 .count = count + l * experts,
                                 .probability = probability + l * experts};
     status = prepare_pages(e, error);
@@ -395,11 +396,14 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
     out->bits_per_byte = e->bytes > 0 ? e->nats / M_LN2 / (double)e->bytes : (double)NAN;
     out->layer = sgm_alloc((size_t)out->layers * sizeof *out->layer);
     out->load = sgm_alloc(numbers * sizeof *out->load);
-    if (!out->layer || !out->load) {
+    out->experts_per_token = sgm_alloc((size_t)out->layers * sizeof *out->experts_per_token);
+    if (!out->layer || !out->load || !out->experts_per_token) {
         sgm_evaluation_free(out);
         return no_memory(error);
     }
     memcpy(out->load, e->load[0].count, numbers * sizeof *out->load);
+    memcpy(out->experts_per_token, e->engine->experts_per_token,
+           (size_t)out->layers * sizeof *out->experts_per_token);
     for (int64_t l = 0; l < out->layers; l++)
         sgm_layer_stats_of(&e->load[l], &out->layer[l]);
     return SGM_OK;
@@ -446,5 +450,6 @@ sgm_status sgm_evaluate_traced(const char *model, const sgm_engine_options *opti
 void sgm_evaluation_free(sgm_evaluation *evaluation) {
     sgm_free(evaluation->layer);
     sgm_free(evaluation->load);
+    sgm_free(evaluation->experts_per_token);
     *evaluation = (sgm_evaluation){0};
 }

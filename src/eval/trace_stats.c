@@ -28,7 +28,8 @@ static void load_free(sgm_trace_load *load) {
     *load = (sgm_trace_load){0};
 }
 
-static void count_block(const sgm_trace_block *block, int64_t layers, int64_t stride, sgm_trace_load *domains) {
+static void count_block(const sgm_trace_block *block, int64_t layers, int64_t stride, sgm_trace_load *domains,
+                        int64_t *computed_load) {
     for (int64_t t = 0; t < block->tokens; t++)
         domains[block->domain[t]].tokens++;
     for (int64_t l = 0; l < layers; l++)
@@ -40,6 +41,7 @@ static void count_block(const sgm_trace_block *block, int64_t layers, int64_t st
                     continue;
                 of->load[l * stride + block->expert[place]]++;
                 of->computed[l] += block->flags[place] == 0;
+                computed_load[l * stride + block->expert[place]] += block->flags[place] == 0;
             }
         }
 }
@@ -53,6 +55,7 @@ static void summarise(sgm_trace_load *load, const sgm_trace_info *about, const d
         /* sgm_load only reads from here on */
         sgm_load of = {.tokens = load->tokens,
                        .experts = sgm_trace_experts(about, l),
+                       .null_experts = sgm_trace_experts(about, l) - sgm_trace_computing(about, l),
                        .computed = load->computed[l],
                        .count = load->load + l * stride,
                        .probability = (double *)(uintptr_t)(probability ? probability + l * stride : none)};
@@ -74,13 +77,13 @@ static double entropy(const double *share, int64_t experts) {
 
 /* JS = H(mean of the shares) − mean of H(share); the noise follows from the bias −(E − 1)/2n of an entropy that is taken
  * from n counts, with E the experts that anybody used (Miller and Madow). `share`, `mean`: (E) scratch. */
-static void divergence(const sgm_trace_stats *stats, int64_t layer, double *share, double *mean, double *js,
-                       double *noise) {
-    int64_t E = sgm_routed_stride(stats->experts, stats->attention_experts), present = 0;
+static void divergence(const sgm_trace_stats *stats, const sgm_trace_info *about, int64_t layer, double *share,
+                       double *mean, double *js, double *noise) {
+    int64_t stride = sgm_trace_stride(about), E = sgm_trace_computing(about, layer), present = 0;
     double entropies = 0, inverse = 0;
     memset(mean, 0, (size_t)E * sizeof *mean);
     for (size_t d = 0; d < stats->domains; d++) {
-        const int64_t *load = stats->domain[d].load + layer * E;
+        const int64_t *load = stats->domain[d].load + layer * stride;
         int64_t total = 0;
         for (int64_t e = 0; e < E; e++)
             total += load[e];
@@ -148,24 +151,27 @@ static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double 
         summarise(&stats->domain[d], about, sgm_trace_probability(trace, d), scratch);
     sgm_free(sums);
     for (int64_t l = 0; l < L; l++)
-        divergence(stats, l, scratch, scratch + E, &stats->domain_divergence_nats[l],
+        divergence(stats, about, l, scratch, scratch + E, &stats->domain_divergence_nats[l],
                    &stats->domain_divergence_noise_nats[l]);
     return SGM_OK;
 }
 
 static sgm_status make_room(const sgm_trace_info *about, sgm_trace_stats *stats, sgm_error *error) {
     uint64_t numbers =
-        (uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * (about->domains + 2) * sizeof(int64_t);
+        (uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * (about->domains + 3) * sizeof(int64_t);
     sgm_status status = sgm_memory_check(numbers, "the load of every domain", error);
     if (status)
         return status;
     stats->layers = about->layers;
     stats->experts = about->experts;
+    stats->null_experts = about->null_experts;
     stats->attention_experts = about->attention_experts;
     stats->domain_divergence_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain_divergence_noise_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain = sgm_alloc((about->domains + 1) * sizeof *stats->domain);
-    if (!stats->domain_divergence_nats || !stats->domain_divergence_noise_nats || !stats->domain)
+    stats->computed_load =
+        sgm_alloc((size_t)(about->layers * sgm_trace_stride(about)) * sizeof *stats->computed_load);
+    if (!stats->computed_load || !stats->domain_divergence_nats || !stats->domain_divergence_noise_nats || !stats->domain)
         return no_memory(error);
     stats->domains = about->domains;
     status = load_new(about, &stats->all, error);
@@ -184,7 +190,8 @@ sgm_status sgm_trace_summarise(sgm_trace *trace, sgm_trace_stats *stats, sgm_err
         sgm_trace_block block;
         status = sgm_trace_read(trace, b, &block, error);
         if (!status)
-            count_block(&block, about->layers, sgm_trace_stride(about), stats->domain);
+            count_block(&block, about->layers, sgm_trace_stride(about), stats->domain,
+                        stats->computed_load);
     }
     double *scratch = status ? NULL : sgm_alloc(2 * (size_t)sgm_trace_stride(about) * sizeof *scratch);
     if (!status)
@@ -200,6 +207,7 @@ void sgm_trace_stats_free(sgm_trace_stats *stats) {
     for (size_t d = 0; d < stats->domains; d++)
         load_free(&stats->domain[d]);
     sgm_free(stats->domain);
+    sgm_free(stats->computed_load);
     sgm_free(stats->domain_divergence_nats);
     sgm_free(stats->domain_divergence_noise_nats);
     *stats = (sgm_trace_stats){0};

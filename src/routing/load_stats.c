@@ -2,7 +2,8 @@
 /* Load statistics: how evenly a layer's experts are used, and how even they could look by chance.
  *
  * MaxVio = max/mean − 1 is arXiv 2408.15664's; a dead expert has less than 1 % of the fair share. The noise floor is
- * the MaxVio that a perfectly even router shows because counts are whole numbers drawn at random. */
+ * the MaxVio that a perfectly even router shows because counts are whole numbers drawn at random. All of it is about the experts
+ * that compute: null experts have no load to even out. */
 #include "routing/routing.h"
 
 #include <math.h>
@@ -103,7 +104,7 @@ static double noise_floor(double tokens, double assignments, int64_t experts) {
 
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary) {
     *summary = (sgm_load_summary){.tokens = load->tokens};
-    int64_t experts = load->experts;
+    int64_t experts = load->experts - load->null_experts;
     double total = 0, p_total = 0;
     int64_t least = experts ? load->count[0] : 0, most = least;
     for (int64_t e = 0; e < experts; e++) {

@@ -82,7 +82,7 @@ void sgm_routing_counts(const sgm_routing *record, int64_t *counts);
 
 /* Accumulated over any number of records of one layer. */
 typedef struct sgm_load {
-    int64_t tokens, experts;
+    int64_t tokens, experts, null_experts; /* the last so many of E compute nothing: summaries leave them out */
     int64_t *count;      /* (E) assignments */
     double *probability; /* (E) Σ over items of p */
     int64_t computed;    /* of the assignments those that cost a row: neither null nor dropped */
@@ -93,11 +93,12 @@ typedef struct sgm_load {
  * the threads or on how the items were cut into records); the caller provides the barriers. */
 void sgm_load_add(sgm_worker *worker, sgm_load *load, const sgm_routing *record, const int32_t *targets);
 
-/* Source: MaxVio is arXiv 2408.15664; dead = below 1 % of the fair share. */
+/* Of the experts that compute, and of the assignments to them: a null expert has no load to even out.
+ * Source: MaxVio is arXiv 2408.15664; dead = below 1 % of the fair share. */
 typedef struct sgm_load_summary {
     int64_t tokens, dead_experts;
     double min_over_mean, max_over_mean, max_violation; /* max_violation = max/mean − 1 */
-    double entropy_over_log_e;                          /* of f = count / Σ count; 1 = even */
+    double entropy_over_log_e;                          /* of f = count / Σ count over log of their number; 1 = even */
     double probability_entropy_over_log_e;              /* of the mean p */
     double coefficient_of_variation;                    /* of f */
     double correlation;                                 /* of f and mean p over experts */

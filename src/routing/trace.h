@@ -45,6 +45,11 @@ enum { SGM_TRACE_FEATURE_ATTENTION = 1 }; /* required: sub-layers are attention'
 static inline int64_t sgm_trace_experts(const sgm_trace_info *about, int64_t layer) {
     return sgm_routed_experts(about->experts, about->attention_experts, layer);
 }
+/* Of them those that compute: the last ones may be null. */
+static inline int64_t sgm_trace_computing(const sgm_trace_info *about, int64_t layer) {
+    bool attention = sgm_routed_is_attention(about->attention_experts, layer);
+    return sgm_trace_experts(about, layer) - (attention ? 0 : about->null_experts);
+}
 static inline int64_t sgm_trace_stride(const sgm_trace_info *about) {
     return sgm_routed_stride(about->experts, about->attention_experts);
 }

@@ -409,7 +409,7 @@ static bool place_layers(sgm_trace *trace, const entry *block) {
 static bool assignments_fit(sgm_trace *trace, const sgm_trace_block *block, int64_t l, int64_t t) {
     const sgm_trace_info *about = &trace->about;
     int64_t experts = sgm_trace_experts(about, l), begin = block->first[l] + t * block->slots[l];
-    int64_t computing = experts - (sgm_routed_is_attention(about->attention_experts, l) ? 0 : about->null_experts);
+    int64_t computing = sgm_trace_computing(about, l);
     bool fits = true;
     trace->visit++;
     for (int64_t i = begin; i < begin + block->slots[l]; i++) {

@@ -421,6 +421,7 @@ static sgm_status make_load(sgm_stepper *stepper, sgm_error *error) {
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the load of %" PRId64 " layers", L);
     for (int64_t layer = 0; layer < L; layer++)
         stepper->load[layer] = (sgm_load){.experts = sgm_model_routed_experts(model, layer),
+                                          .null_experts = model->null_experts, /* none beside attention experts */
                                           .count = stepper->load_count + layer * E,
                                           .probability = stepper->load_sum + layer * E};
     return SGM_OK;

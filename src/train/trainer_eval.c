@@ -46,6 +46,7 @@ sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error) {
         evaluator->names[d] = sgm_corpus_domain(trainer->corpus, d);
     for (int64_t layer = 0; layer < L; layer++)
         evaluator->load[layer] = (sgm_load){.experts = sgm_model_routed_experts(model, layer),
+                                            .null_experts = model->null_experts, /* none beside attention experts */
                                             .count = evaluator->load_count + layer * E,
                                             .probability = evaluator->load_sum + layer * E};
     for (int64_t id = 0; id < vocabulary; id++) {

@@ -82,6 +82,7 @@ static void fill_report(sgm_trainer *trainer, double seconds, sgm_step_report *r
         .skipped = stepper->skipped,
         .layers = sgm_model_routed(&settings->model),
         .experts = settings->model.experts,
+        .null_experts = settings->model.null_experts,
         .attention_experts = settings->model.attention_experts,
         .experts_per_token = stepper->experts_per_token,
         .load = stepper->load_count,

@@ -30,6 +30,20 @@ static void by_hand(void **state) {
     close_to(s.correlation, 1, 1e-14);
 }
 
+/* Null experts, here the last two, have no load to even out: all is as if they were not there. */
+static void null_experts_are_left_out(void **state) {
+    (void)state;
+    int64_t count[] = {6, 2, 0, 0, 9, 1};
+    double probability[] = {4, 2, 1, 1, 8, 8};
+    sgm_load with = {.tokens = 8, .experts = 6, .null_experts = 2, .count = count, .probability = probability};
+    sgm_load without = {.tokens = 8, .experts = 4, .count = count, .probability = probability};
+    sgm_load_summary a, b;
+    sgm_load_summarise(&with, &a);
+    sgm_load_summarise(&without, &b);
+    assert_memory_equal(&a, &b, sizeof a);
+    close_to(a.max_over_mean, 3, 1e-15);
+}
+
 /* Dead is below 1 % of the fair share, not only at 0. */
 static void dead(void **state) {
     (void)state;
@@ -235,7 +249,8 @@ static void only_scored_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_hand),           cmocka_unit_test(dead),
+        cmocka_unit_test(by_hand),           cmocka_unit_test(null_experts_are_left_out),
+        cmocka_unit_test(dead),
         cmocka_unit_test(even_and_empty),    cmocka_unit_test(noise),
         cmocka_unit_test(accumulation),      cmocka_unit_test(only_scored_rows),
         cmocka_unit_test(imbalance_by_hand), cmocka_unit_test(imbalance_by_chance),

@@ -676,7 +676,7 @@ static void traces_are_compared(void **state) {
         sgm_buffer_free(&bytes[i]);
 }
 
-/* Null and dropped assignments are in the load, and not among those that cost a row. */
+/* Null and dropped assignments are in the load, and not among those that cost a row; balance is that of the other experts. */
 static void computed_assignments_are_told(void **state) {
     (void)state;
     sgm_buffer bytes = small_trace();
@@ -687,6 +687,13 @@ static void computed_assignments_are_told(void **state) {
     const int64_t load[8] = {1, 1, 0, 1, 1, 1, 2, 1};
     assert_memory_equal(stats.all.load, load, sizeof load);
     assert_true(stats.all.computed[0] == 2 && stats.all.computed[1] == 3);
+    const int64_t computed[8] = {1, 1, 0, 0, 1, 1, 1, 0};
+    assert_memory_equal(stats.computed_load, computed, sizeof computed);
+    /* 1, 1, 0 and 1, 1, 2: the last expert is null. */
+    assert_int_equal(stats.null_experts, 1);
+    assert_true(fabs(stats.all.layer[0].max_over_mean - 1.5) < 1e-12 && stats.all.layer[0].dead_experts == 1);
+    assert_true(fabs(stats.all.layer[1].max_over_mean - 1.5) < 1e-12 && stats.all.layer[1].dead_experts == 0);
+    assert_true(fabs(stats.all.layer[0].entropy_over_log_e - log(2) / log(3)) < 1e-12);
     sgm_trace_stats_free(&stats);
     sgm_trace_close(trace);
     sgm_buffer_free(&bytes);

@@ -42,6 +42,36 @@ for layer in json.load(open(sys.argv[1]))["layers"]:
     load, computed = layer["load"], layer["experts_computed_per_token"]
     assert abs(computed - sum(load[:4]) / layer["tokens"]) < 1e-9 and 0 < computed < 2, (load, computed)
 PY
+# They have no load to even out: balance is that of the others, of a model, of a trace, in a run's summary and its last table.
+cp "$out" model.json
+expect 0 trace --model null --data text/plain/*.txt --limit 300 --out null.trace
+expect 0 stats null.trace --json; cp "$out" trace.json
+python3 - model.json trace.json null/summary.json <<'PY' || fail "null experts are counted in"
+import json, sys
+for path in sys.argv[1:]:
+    for layer in json.load(open(path))["layers"]:
+        load = layer["load"][:4]
+        assert len(layer["load"]) == 8 and abs(layer["max_violation"] - (max(load) * 4 / sum(load) - 1)) < 1e-9, (path, layer)
+        assert layer["dead_experts"] == sum(n < 0.01 * sum(load) / 4 for n in load), (path, layer)
+PY
+expect 0 stats null.trace; says "8 experts a layer, 4 of them null, on"; says "of the 4 other experts"; says "correlation  computed"
+expect 0 stats --model null --data text/plain/*.txt --limit 300; says "8 experts a layer, 4 of them null, on"; says "correlation  computed"
+expect 0 stats --model hash --data text/plain/*.txt --limit 300; [ "$(grep -c computed "$out")" = 0 ] || fail "a column that only says K"
+expect 0 train "${PICO[@]}" --data text --run table --steps 2 --set model.null_experts=4 model.experts_per_token=2
+says "without the 4 null experts"; says "of 8 experts"
+# An expert that drops does nothing for what it dropped: placed and replayed is what was computed.
+expect 0 train "${PICO[@]}" --data text --run drops --steps 2 --set train.trace_every=2 router.capacity_factor=1
+expect 0 stats drops/traces/step-000002.trace --json; cp "$out" drops.json
+python3 - drops.json <<'PY' || fail "nothing was dropped, or it was counted as computed"
+import json, sys
+for layer in json.load(open(sys.argv[1]))["layers"]:
+    computed = sum(layer["computed_load"])
+    assert 0 < computed < sum(layer["load"]) and abs(layer["experts_computed_per_token"] * layer["tokens"] - computed) < 1e-6
+json.dump([layer["computed_load"] for layer in json.load(open(sys.argv[1]))["layers"]], open("computed.json", "w"))
+PY
+plan() { expect 0 place --load "$1" --slots 10 --gpus 2 --json; field layer_mean_over_max_per_gpu; }
+[ "$(plan drops/traces/step-000002.trace)" = "$(plan computed.json)" ] || fail "place counts what was dropped"
+[ "$(plan drops.json)" = "$(plan computed.json)" ] || fail "place counts what was dropped in stats"
 
 # Another number of experts would send tokens elsewhere where they are hashed, and regroup experts where they form groups.
 for name in hash groups; do
