@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "commands.h"
+#include "stats.h"
 
 /* ---- the load ----------------------------------------------------------------------------------------------------- */
 
 typedef struct loads {
     double *load; /* (layers, experts) malloc'ed */
     int64_t layers, experts;
+    json_t *complete; /* what a trace, or its stats, says of itself; NULL: nobody says anything */
 } loads;
 
 static int no_memory(void) {
@@ -31,7 +33,11 @@ static int from_trace(const char *path, loads *out) {
             cli_error(CLI_BAD_INPUT, "give a list of numbers for each layer of one kind",
                       "%s: the trace has attention experts too: experts of two kinds cannot be placed together", path);
     if (code == CLI_DONE) {
-        *out = (loads){.layers = stats.layers, .experts = stats.experts - sgm_trace_about(trace)->null_experts};
+        const sgm_trace_info *about = sgm_trace_about(trace);
+        cli_warn_incomplete(path, about);
+        *out = (loads){.layers = stats.layers,
+                       .experts = stats.experts - about->null_experts,
+                       .complete = json_boolean(about->complete)};
         out->load = malloc((size_t)(out->layers * out->experts) * sizeof *out->load);
         for (int64_t i = 0; out->load && i < out->layers * out->experts; i++)
             out->load[i] = (double)stats.computed_load[i / out->experts * stats.experts + i % out->experts];
@@ -102,6 +108,7 @@ static int from_json(const char *path, loads *out) {
     if (json_is_object(value)) {
         list = json_object_get(value, "layers");
         null_experts = json_integer_value(json_object_get(value, "null_experts"));
+        out->complete = json_incref(json_object_get(value, "complete"));
     }
     if (!json_is_array(list) || json_array_size(list) == 0)
         code = bad_json(path, "there is no list of layers in it");
@@ -130,7 +137,7 @@ static json_t *replicas_json(const int64_t *replicas, int64_t count) {
     return list;
 }
 
-static json_t *plan_json(const char *method, const sgm_placement *p) {
+static json_t *plan_json(const char *method, const sgm_placement *p, json_t *complete) {
     const sgm_placement_shape *s = &p->shape;
     json_t *experts = json_array(), *replicas = json_array(), *balance = json_array();
     for (int64_t l = 0; l < s->layers; l++) {
@@ -138,9 +145,12 @@ static json_t *plan_json(const char *method, const sgm_placement *p) {
         json_array_append_new(replicas, replicas_json(p->replicas + l * s->experts, s->experts));
         json_array_append_new(balance, cli_json_real(p->layer_mean_over_max_per_gpu[l]));
     }
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "method", method, "physical_to_logical", experts, "replicas",
+    json_t *json = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "method", method, "physical_to_logical", experts, "replicas",
                      replicas, "mean_over_max_per_gpu", cli_json_real(p->mean_over_max_per_gpu),
                      "layer_mean_over_max_per_gpu", balance, "planner_seconds", cli_json_real(p->planner_seconds));
+    if (complete)
+        json_object_set(json, "complete", complete);
+    return json;
 }
 
 static void print_gpus(const sgm_placement *p, const double *load, int64_t layer) {
@@ -186,11 +196,12 @@ static int run(const cli_args *args) {
         if (status)
             code = status == SGM_ENOTFOUND ? (cli_fail(&error), CLI_USAGE) : cli_fail(&error);
         else if (cli_switch(args, "json"))
-            code = cli_json_print(plan_json(method, &placement));
+            code = cli_json_print(plan_json(method, &placement, own.complete));
         else
             print_plan(method, &placement, own.load);
     }
     sgm_placement_free(&placement);
+    json_decref(own.complete);
     free(own.load);
     return code;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "stats.h"
 
 enum { POLICIES_MOST = 64, SETTINGS_MOST = 64 };
 
@@ -77,11 +78,11 @@ static json_t *outcome_json(const outcome *o) {
                      cli_json_real(r->bytes_read_per_token), "layers", layers);
 }
 
-static int print_json(const cli_args *args, const outcome *outcomes, size_t count) {
+static int print_json(const cli_args *args, const outcome *outcomes, size_t count, bool complete) {
     json_t *policies = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(policies, outcome_json(&outcomes[i]));
-    return cli_json_print(json_pack("{s:s, s:I, s:I, s:s, s:o}", "trace", cli_text(args, "trace"), "tokens",
+    return cli_json_print(json_pack("{s:s, s:b, s:I, s:I, s:s, s:o}", "trace", cli_text(args, "trace"), "complete", complete, "tokens",
                                     (json_int_t)outcomes[0].result.tokens, "cache_experts_per_layer",
                                     (json_int_t)outcomes[0].result.capacity, "pool", cli_text(args, "pool"), "policies",
                                     policies));
@@ -112,7 +113,7 @@ static void print_table(const cli_args *args, const outcome *outcomes, size_t co
            cli_grouped(first->first_uses).text);
 }
 
-static int run_all(const cli_args *args, const sgm_replay *replay, const char *named) {
+static int run_all(const cli_args *args, const sgm_replay *replay, const char *named, bool complete) {
     outcome outcomes[POLICIES_MOST] = {0};
     bool all = strcmp(named, "all") == 0;
     size_t count = 0;
@@ -122,7 +123,7 @@ static int run_all(const cli_args *args, const sgm_replay *replay, const char *n
         if (all || strcmp(policy->name, named) == 0)
             code = run_policy(args, replay, policy, all, &outcomes[count++]);
     if (code == CLI_DONE && cli_switch(args, "json"))
-        code = print_json(args, outcomes, count);
+        code = print_json(args, outcomes, count, complete);
     else if (code == CLI_DONE)
         print_table(args, outcomes, count);
     for (size_t i = 0; i < count; i++)
@@ -164,8 +165,11 @@ static int run(const cli_args *args) {
     sgm_status status = sgm_trace_open(path, &trace, &error);
     if (!status)
         status = sgm_replay_new(trace, &replay, &error);
+    bool complete = !status && sgm_trace_about(trace)->complete;
+    if (!status)
+        cli_warn_incomplete(path, sgm_trace_about(trace));
     sgm_trace_close(trace);
-    code = status ? cli_fail(&error) : run_all(args, replay, cli_text(args, "policy"));
+    code = status ? cli_fail(&error) : run_all(args, replay, cli_text(args, "policy"), complete);
     sgm_replay_free(replay);
     return code;
 }

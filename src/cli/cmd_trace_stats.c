@@ -151,7 +151,7 @@ static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stat
     }
 }
 
-static void warn_incomplete(const char *path, const sgm_trace_info *about) {
+void cli_warn_incomplete(const char *path, const sgm_trace_info *about) {
     char text[512];
     snprintf(text, sizeof text, "%s has no end: its writer was interrupted; what is whole of it is read", path);
     if (!about->complete)
@@ -169,7 +169,7 @@ static int one_trace(const cli_args *args) {
     cli_devices devices;
     int code = cli_devices_of(args, about->experts, about->null_experts, about->attention_experts, &devices);
     if (code == CLI_DONE) {
-        warn_incomplete(path, about);
+        cli_warn_incomplete(path, about);
         code = sgm_trace_summarise(trace, &stats, &error) ? cli_fail(&error) : CLI_DONE;
     }
     if (code == CLI_DONE && cli_switch(args, "json")) {
@@ -198,7 +198,7 @@ static sgm_status compare(const cli_args *args, pair *p, sgm_error *error) {
     for (size_t i = 0; !status && i < 2; i++) {
         status = sgm_trace_open(cli_operand(args, i), &p->trace[i], error);
         if (!status)
-            warn_incomplete(cli_operand(args, i), sgm_trace_about(p->trace[i]));
+            cli_warn_incomplete(cli_operand(args, i), sgm_trace_about(p->trace[i]));
     }
     if (!status)
         status = sgm_trace_compare(p->trace[0], p->trace[1], &p->found, error);

@@ -23,6 +23,8 @@ void cli_layer_heading(const cli_layers *layers);
 void cli_layer_line(const cli_layers *layers, const sgm_layer_stats *stats, int64_t layer);
 void cli_layer_footing(const cli_layers *layers);
 
+/* Says on standard error that a trace has no end, where it has none. */
+void cli_warn_incomplete(const char *path, const sgm_trace_info *about);
 /* `sigmoe stats TRACE [TRACE]`. */
 int cli_stats_traces(const cli_args *args);
 /* "train", "eval", "generate" */

@@ -52,6 +52,30 @@ expect 3 stats bent.trace; hints "bent.trace"; hints "checksum"
 cp e.trace cut.trace; truncate -s $(($(size cut.trace) - 10)) cut.trace
 expect 0 stats cut.trace; hints "warning: cut.trace has no end"; says "500 tokens"
 expect 0 stats cut.trace --json; [ "$(field complete) $(field layers.0.correlation)" = "False None" ] || fail "a trace without its end"
+expect 0 place --load cut.trace --slots 8 --gpus 2 --json; [ "$(field complete)" = False ] || fail "place does not say that the end is missing"
+expect 0 place --load cut.trace --slots 8 --gpus 2; hints "warning: cut.trace has no end"
+expect 0 replay --trace cut.trace --cache 4 --json; [ "$(field complete)" = False ] || fail "replay does not say that the end is missing"
+expect 0 replay --trace cut.trace --cache 4; hints "warning: cut.trace has no end"
+expect 0 place --load e.trace --slots 8 --gpus 2 --json; [ "$(field complete)" = True ] || fail "place: a whole trace"
+# A block of 1,024 tokens and the next one's length with one bit turned: damage, and not the end of what was written.
+expect 0 trace --model r --data r/data --limit 2500 --kernels ref --out long.trace
+python3 - long.trace <<'PY'
+import struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+at, = struct.unpack_from("<Q", data, 32)
+seen = 0
+while seen < 2:
+    kind, _, size = struct.unpack_from("<IIQ", data, at)
+    seen += kind == 1
+    at += 0 if seen == 2 else size
+data[at + 8 + 5] ^= 1
+open("turned.trace", "wb").write(data)
+open("half.trace", "wb").write(data[:at + 8])
+PY
+for command in "stats" "replay --cache 4 --trace" "place --slots 8 --gpus 2 --load"; do
+    expect 3 $command turned.trace; hints "does not have the length"
+    expect 0 $command half.trace; hints "has no end"
+done
 
 # Placement.
 echo '[90, 132, 40, 61, 104, 165, 39, 4, 73, 56, 183, 86]' >flat.json
