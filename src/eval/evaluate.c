@@ -77,8 +77,8 @@ static sgm_status flush(evaluator *e, sgm_error *error) {
         if (e->targets[i] >= 0)
             e->nats += (double)e->row_loss[i];
     e->rows = e->segment_count = e->page_count = 0;
-    if (isfinite(e->nats))
-        return SGM_OK;
+    if (isfinite(e->nats)) /* a trace that cannot be written ends it here, not after all of the text */
+        return sgm_trace_recorder_status(&e->recorder, error);
     return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
                     "the loss of model %s is not finite", e->engine->info.folder);
 }

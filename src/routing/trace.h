@@ -123,6 +123,8 @@ typedef struct sgm_trace_recorder {
 void sgm_trace_recorder_begin(sgm_trace_recorder *recorder, sgm_trace_writer *writer, int64_t layers, int64_t stride);
 /* The observer: `recorder` is an sgm_trace_recorder. Thread 0 alone calls it. */
 void sgm_trace_record(void *recorder, const sgm_routing *record);
+/* What failed so far, with its reason. */
+sgm_status sgm_trace_recorder_status(const sgm_trace_recorder *recorder, sgm_error *error);
 /* Commit (abandon after a failure, which is then returned); the memory stays. */
 sgm_status sgm_trace_recorder_end(sgm_trace_recorder *recorder, int64_t *tokens, sgm_error *error);
 void sgm_trace_recorder_fini(sgm_trace_recorder *recorder); /* abandons what was not ended */

@@ -141,6 +141,10 @@ void sgm_trace_record(void *recorder, const sgm_routing *record) {
         r->status = hand_over(r);
 }
 
+sgm_status sgm_trace_recorder_status(const sgm_trace_recorder *r, sgm_error *error) {
+    return r->status ? sgm_fail(error, r->status, *r->error.hint ? r->error.hint : NULL, "%s", r->error.message) : SGM_OK;
+}
+
 sgm_status sgm_trace_recorder_end(sgm_trace_recorder *r, int64_t *tokens, sgm_error *error) {
     sgm_trace_writer *writer = r->writer;
     r->writer = NULL;
@@ -149,7 +153,7 @@ sgm_status sgm_trace_recorder_end(sgm_trace_recorder *r, int64_t *tokens, sgm_er
     sgm_trace_abandon(writer);
     if (tokens)
         *tokens = 0;
-    return sgm_fail(error, r->status, *r->error.hint ? r->error.hint : NULL, "%s", r->error.message);
+    return sgm_trace_recorder_status(r, error);
 }
 
 void sgm_trace_recorder_fini(sgm_trace_recorder *r) {

@@ -26,7 +26,8 @@ typedef struct domain {
 struct sgm_trace_writer {
     sgm_writer *file;
     sgm_buffer *memory; /* instead of the file */
-    sgm_status failed;  /* the first failure; sticky */
+    sgm_status failed;  /* the first failure; sticky, and said again by every later call */
+    sgm_error why;
     int64_t layers, experts, null_experts, attention_experts, vocabulary;
     int64_t *seen, visit; /* (E) scratch: the visit of a token and layer that met an expert last */
     domain *domains;
@@ -187,7 +188,12 @@ void sgm_trace_abandon(sgm_trace_writer *writer) {
 /* ---- domains --------------------------------------------------------------------------------------------------- */
 
 static sgm_status earlier_failure(const sgm_trace_writer *writer, sgm_error *error) {
-    return sgm_fail(error, writer->failed, NULL, "the trace cannot be written: an earlier write failed");
+    return sgm_fail(error, writer->failed, *writer->why.hint ? writer->why.hint : NULL, "%s", writer->why.message);
+}
+
+static sgm_status keep_failure(sgm_trace_writer *writer, sgm_status status, sgm_error *error) {
+    writer->failed = status;
+    return status ? earlier_failure(writer, error) : SGM_OK;
 }
 
 static size_t sums_count(const sgm_trace_writer *writer) {
@@ -224,7 +230,7 @@ sgm_status sgm_trace_domain(sgm_trace_writer *writer, const char *name, int64_t 
             return SGM_OK;
     if (length == 0 || length >= SGM_TRACE_NAME_BYTES)
         return sgm_fail(error, SGM_EARGUMENT, "use 1 to 63 bytes", "\"%s\" cannot be the name of a domain", name);
-    return writer->failed = add_domain(writer, name, length, error);
+    return keep_failure(writer, add_domain(writer, name, length, &writer->why), error);
 }
 
 double *sgm_trace_writer_sums(sgm_trace_writer *writer, int64_t index) {
@@ -360,7 +366,7 @@ static sgm_status add(sgm_trace_writer *writer, const sgm_trace_token *token, sg
 sgm_status sgm_trace_add(sgm_trace_writer *writer, const sgm_trace_token *token, sgm_error *error) {
     if (writer->failed)
         return earlier_failure(writer, error);
-    return writer->failed = add(writer, token, error);
+    return keep_failure(writer, add(writer, token, &writer->why), error);
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,12 @@
 small_text
 (ulimit -f 100
  expect 1 train "${PICO[@]}" --data text --run limited --steps 2 2>/dev/null; hints "ulimit -f"; hints "hint: ")
+# So it is of a trace: the file and the reason, and nothing is left.
+expect 0 train "${PICO[@]}" --data text --run traced --steps 2 --quiet
+(ulimit -f 100
+ expect 1 trace --model traced --data text/plain/*.txt --kernels ref --out long.trace 2>/dev/null
+ hints "cannot write long.trace"; hints "ulimit -f"
+ [ -z "$(ls | grep long.trace)" ] || fail "left of a trace: $(ls)")
 # The disk fills up during a checkpoint: exit 1, the previous checkpoint stays usable.
 small_run a 10 --checkpoint-every 10
 used=$(du -sk a | cut -f 1)
