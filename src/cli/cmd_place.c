@@ -172,9 +172,9 @@ static void print_gpus(const sgm_placement *p, const double *load, int64_t layer
 static void print_plan(const char *method, const sgm_placement *p, const double *load) {
     for (int64_t l = 0; l < p->shape.layers; l++)
         print_gpus(p, load, l);
-    printf("\n%s: mean over greatest load of a GPU %.4f (1: even), planned in %.1f µs a layer; *: one of several "
-           "replicas\n",
-           method, p->mean_over_max_per_gpu, 1e6 * p->planner_seconds / (double)p->shape.layers);
+    printf("\n%s: mean over greatest load of a GPU %.4f (1: even), planned in %.1f µs a layer%s\n", method,
+           p->mean_over_max_per_gpu, 1e6 * p->planner_seconds / (double)p->shape.layers,
+           p->shape.slots > p->shape.experts ? "; *: one of several replicas" : "");
 }
 
 static int run(const cli_args *args) {

@@ -38,12 +38,17 @@ static sgm_status check_shape(const sgm_placement_shape *s, sgm_error *error) {
 }
 
 static sgm_status check_load(const double *load, const sgm_placement_shape *s, sgm_error *error) {
+    double sum = 0;
     for (int64_t i = 0; i < s->layers * s->experts; i++)
         if (!(load[i] >= 0 && load[i] < INFINITY))
             return sgm_fail(error, SGM_EARGUMENT, "loads are numbers of 0 or more",
                             "the load of expert %" PRId64 " in layer %" PRId64 " is %g", i % s->experts, i / s->experts,
                             load[i]);
-    return SGM_OK;
+    for (int64_t i = 0; i < s->layers * s->experts; i++)
+        sum += load[i];
+    return sum < INFINITY ? SGM_OK
+                          : sgm_fail(error, SGM_EARGUMENT, "divide all loads by the same number",
+                                     "the sum of all loads is too large for a number");
 }
 
 static double seconds(void) {

@@ -92,6 +92,9 @@ expect 0 stats e.trace --json; cp "$out" load.json
 expect 0 place --load load.json --slots 12 --gpus 4 --json
 [ "$plan" = "$(field physical_to_logical)" ] || fail "a trace and its stats give different plans"
 expect 0 place --method snake --load flat.json --slots 12 --gpus 3; says "GPU 2"; says "mean over greatest"
+[ "$(grep -c replicas "$out")" = 0 ] || fail "a legend of replicas where there are none"
+expect 0 place --load flat.json --slots 15 --gpus 3; says "*: one of several replicas"
+echo '[1e308, 1e308, 1, 2]' >huge.json; expect 2 place --load huge.json --slots 4 --gpus 2; hints "sum of all loads"
 expect 2 place --method epbl --load flat.json --slots 16 --gpus 8; hints "did you mean eplb?"
 expect 2 place --load flat.json --slots 15 --gpus 8; hints "15 slots do not divide"
 expect 2 place --load flat.json --slots 8 --gpus 8; hints "do not hold"
