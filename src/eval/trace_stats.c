@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a trace shows: the load of every expert, of all tokens and by domain, and how much the domains differ in it. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -156,9 +157,17 @@ static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double 
     return SGM_OK;
 }
 
-static sgm_status make_room(const sgm_trace_info *about, sgm_trace_stats *stats, sgm_error *error) {
+static sgm_status make_room(const sgm_trace *trace, sgm_trace_stats *stats, sgm_error *error) {
+    const sgm_trace_info *about = sgm_trace_about(trace);
     uint64_t numbers =
         (uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * (about->domains + 3) * sizeof(int64_t);
+    /* A domain takes 88 bytes of the file and a number for every expert here. A whole trace has as many sums. */
+    if ((uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * about->domains >
+        SGM_TRACE_CELLS_MOST + sgm_trace_size(trace))
+        return sgm_fail(error, SGM_EFORMAT, "trace more text, or fewer domains at a time",
+                        "%zu domains of %" PRId64 " layers with %" PRId64
+                        " experts are more than a trace of %" PRIu64 " bytes can tell apart",
+                        about->domains, about->layers, sgm_trace_stride(about), sgm_trace_size(trace));
     sgm_status status = sgm_memory_check(numbers, "the load of every domain", error);
     if (status)
         return status;
@@ -185,7 +194,7 @@ sgm_status sgm_trace_summarise(sgm_trace *trace, sgm_trace_stats *stats, sgm_err
     *stats = (sgm_trace_stats){0};
     if (about->tokens == 0)
         return sgm_fail(error, SGM_EFORMAT, "trace a longer text", "there is no token in the trace");
-    sgm_status status = make_room(about, stats, error);
+    sgm_status status = make_room(trace, stats, error);
     for (int64_t b = 0; !status && b < about->blocks; b++) {
         sgm_trace_block block;
         status = sgm_trace_read(trace, b, &block, error);

@@ -20,6 +20,7 @@ enum {
     SGM_TRACE_BLOCK_TOKENS = 1024, /* in a block that is written; a reader takes up to … */
     SGM_TRACE_BLOCK_TOKENS_MOST = 1 << 16,
     SGM_TRACE_LAYERS_MOST = 1 << 16,
+    SGM_TRACE_CELLS_MOST = 1 << 22, /* layers · experts: what a reader needs memory for whatever the file's size is */
 };
 enum { SGM_TRACE_TOKENS = 1, SGM_TRACE_DOMAIN = 2, SGM_TRACE_END = 3 }; /* kinds of blocks */
 /* The header: where each field stands. */
@@ -82,6 +83,7 @@ static inline sgm_trace_layout sgm_trace_lay_out(uint64_t layers, uint64_t token
 sgm_status sgm_trace_create_in(sgm_buffer *out, const sgm_trace_info *about, sgm_trace_writer **writer,
                                sgm_error *error);
 sgm_status sgm_trace_parse(const void *data, size_t size, const char *name, sgm_trace **trace, sgm_error *error);
+uint64_t sgm_trace_size(const sgm_trace *trace); /* bytes of all of it */
 /* (L, E) sums of a domain, to be added to. */
 double *sgm_trace_writer_sums(sgm_trace_writer *writer, int64_t domain);
 

@@ -149,6 +149,11 @@ static sgm_status read_header(sgm_trace *trace, uint64_t *bytes, sgm_error *erro
                                     .experts = (int64_t)experts,
                                     .null_experts = nulls,
                                     .attention_experts = attention};
+    if (trace->about.layers * sgm_trace_stride(&trace->about) > SGM_TRACE_CELLS_MOST)
+        return sgm_fail(error, SGM_EFORMAT, AGAIN,
+                        "%s: the header says %" PRId64 " layers of %" PRId64
+                        " experts; a trace holds up to 4,194,304 experts in all",
+                        trace->name, trace->about.layers, sgm_trace_stride(&trace->about));
     return read_layers(trace, error);
 }
 
@@ -374,6 +379,10 @@ void sgm_trace_close(sgm_trace *trace) {
 
 const sgm_trace_info *sgm_trace_about(const sgm_trace *trace) {
     return &trace->about;
+}
+
+uint64_t sgm_trace_size(const sgm_trace *trace) {
+    return trace->size;
 }
 
 bool sgm_trace_is_one(const char *path) {

@@ -84,11 +84,12 @@ static sgm_status check(const sgm_trace_info *about, sgm_error *error) {
                 about->experts < SGM_TRACE_UNUSED && about->null_experts >= 0 && about->null_experts < about->experts &&
                 about->vocabulary >= 1 && about->vocabulary <= INT32_MAX && about->source <= SGM_TRACE_GENERATE &&
                 about->attention_experts >= 0 && about->attention_experts < SGM_TRACE_UNUSED &&
-                (about->attention_experts == 0 || about->layers % 2 == 0);
+                (about->attention_experts == 0 || about->layers % 2 == 0) &&
+                about->layers * sgm_trace_stride(about) <= SGM_TRACE_CELLS_MOST;
     for (int64_t l = 0; fits && l < about->layers; l++)
         fits = about->experts_per_token[l] >= 1 && about->experts_per_token[l] <= sgm_trace_experts(about, l);
     if (!fits)
-        return sgm_fail(error, SGM_EARGUMENT, "a trace holds up to 65,536 layers and 65,534 experts",
+        return sgm_fail(error, SGM_EARGUMENT, "a trace holds up to 65,536 layers, 65,534 experts a layer and 4,194,304 in all",
                         "no trace can be made of %" PRId64 " layers with %" PRId64 " experts (%" PRId64
                         " of them null) and a vocabulary of %" PRId64,
                         about->layers, about->experts, about->null_experts, about->vocabulary);

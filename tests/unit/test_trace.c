@@ -316,6 +316,55 @@ static void newer_ones_are_refused(void **state) {
     sgm_buffer_free(&bytes);
 }
 
+/* A few bytes that claim a lot: not worth gigabytes. */
+static void absurd_shapes_are_refused(void **state) {
+    (void)state;
+    enum { WIDE = 65534 };
+    sgm_buffer bytes = {0};
+    sgm_trace_writer *writer;
+    sgm_trace *trace;
+    sgm_trace_stats stats;
+    sgm_error error = {0};
+    int64_t domain, each[65] = {0};
+    for (int l = 0; l < 65; l++)
+        each[l] = 1;
+    sgm_trace_info about = small_about;
+    about.experts = WIDE;
+    about.null_experts = 0;
+    about.layers = 65;
+    about.experts_per_token = each;
+    about.expert_bytes = NULL;
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_EARGUMENT);
+    about.layers = 64; /* the most that can be */
+    assert_int_equal(sgm_trace_create_in(&bytes, &about, &writer, &error), SGM_OK);
+    int32_t expert[64] = {0};
+    float weight[64] = {0};
+    const sgm_trace_token token = {.slots = each, .expert = expert, .weight = weight};
+    assert_int_equal(sgm_trace_domain(writer, "a", &domain, &error), SGM_OK);
+    assert_int_equal(sgm_trace_add(writer, &token, &error), SGM_OK);
+    assert_int_equal(sgm_trace_domain(writer, "b", &domain, &error), SGM_OK);
+    assert_int_equal(sgm_trace_commit(writer, NULL, &error), SGM_OK);
+    assert_int_equal(sgm_trace_parse(bytes.data, bytes.size, "wide", &trace, &error), SGM_OK);
+    assert_int_equal(sgm_trace_summarise(trace, &stats, &error), SGM_EFORMAT); /* two domains in 2 KB */
+    assert_non_null(strstr(error.message, "2 domains"));
+    sgm_trace_close(trace);
+    sgm_buffer_free(&bytes);
+    /* A header that no writer makes. */
+    unsigned char header[SGM_TRACE_HEADER_BYTES + 8 * 80 + 2 * 80 + 8] = {0};
+    sgm_buffer small = small_trace();
+    memcpy(header, small.data, SGM_TRACE_HEADER_BYTES);
+    sgm_buffer_free(&small);
+    memcpy(header + SGM_TRACE_AT_BYTES, &(uint64_t){sizeof header}, 8);
+    memcpy(header + SGM_TRACE_AT_LAYERS, &(uint32_t){80}, 4);
+    memcpy(header + SGM_TRACE_AT_EXPERTS, &(uint32_t){WIDE}, 4);
+    for (int l = 0; l < 80; l++)
+        header[SGM_TRACE_HEADER_BYTES + 8 * 80 + 2 * l] = 1;
+    uint64_t sum = sgm_checksum(header, sizeof header - 8);
+    memcpy(header + sizeof header - 8, &sum, 8);
+    assert_int_equal(sgm_trace_parse(header, sizeof header, "absurd", &trace, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "80 layers of 65534"));
+}
+
 static void bad_input_is_refused(void **state) {
     (void)state;
     sgm_buffer bytes = {0};
@@ -708,6 +757,7 @@ int main(void) {
         cmocka_unit_test(a_bent_length_is_damage),
         cmocka_unit_test(what_cannot_be_is_damage),
         cmocka_unit_test(newer_ones_are_refused),
+        cmocka_unit_test(absurd_shapes_are_refused),
         cmocka_unit_test(bad_input_is_refused),
         cmocka_unit_test(sub_layers_have_their_own_experts),
         cmocka_unit_test(a_killed_writer_leaves_whole_blocks),
