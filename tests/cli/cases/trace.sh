@@ -18,7 +18,7 @@ expect 0 stats e.trace --groups 4 --json; one=$(field layers.1.imbalance_score)
 expect 0 stats --model r --data r/data --limit 500 --kernels ref --groups 4 --json
 [ "$one" = "$(field layers.1.imbalance_score)" ] || fail "devices of a trace and of the model differ"
 expect 0 stats e.trace --groups 4; says "between 4 devices of 2 experts each"; says "    1  $(printf %.3f "$one")"
-expect 2 stats e.trace --groups 5; hints "8 experts have weights"
+expect 2 stats e.trace --groups 5; hints "8 experts do not divide by 5"
 expect 2 stats e.trace e.trace --groups 2; hints "--groups means nothing with two traces"
 # Twice is the same file; another checkpoint routes otherwise.
 expect 0 trace --model r --data r/data --limit 500 --kernels ref --threads 2 --out again.trace; says "500 tokens"
