@@ -85,7 +85,8 @@ static int generate(const cli_args *args, sgm_engine *engine) {
     int code = cli_encode(tokenizer, prompt, strlen(prompt), true, &ids, &count);
     if (code != CLI_DONE)
         return code;
-    const sgm_generate_options options = {
+    sgm_stop stopped = SGM_STOP_TOKENS;
+    sgm_generate_options options = {
         .sampler = {.temperature = cli_real(args, "temperature"),
                     .top_k = cli_integer(args, "top-k"),
                     .top_p = cli_real(args, "top-p"),
@@ -93,12 +94,16 @@ static int generate(const cli_args *args, sgm_engine *engine) {
         .tokens = cli_integer(args, "tokens"),
         .token = on_token,
     };
+    options.stopped = &stopped;
     sgm_error error = {0};
     cli_catch_signals();
     sgm_status status = sgm_trace_generate(engine, ids, (int64_t)count, &options, cli_text(args, "out"), NULL, &error);
     free(ids);
     if (status)
         return cli_fail(&error);
+    if (stopped == SGM_STOP_CONTEXT)
+        fprintf(stderr, "stopped: the context of %lld tokens is full\n",
+                (long long)sgm_engine_info(engine)->settings.context);
     code = report(args, cli_text(args, "out"), NAN);
     return code == CLI_DONE && cli_stop ? CLI_INTERRUPTED : code;
 }

@@ -44,6 +44,8 @@ python3 -c "import sys; sys.exit(not float(sys.argv[1]) < 0.3 * float(sys.argv[2
 expect 0 trace --model r --prompt "The " --tokens 5 --temperature 0 --out g.trace --json
 [ "$(field source) $(field domains)" = "generate ['prompt', 'generated']" ] || fail "a generation's trace: $(cat "$out")"
 
+expect 0 trace --model r --prompt "The " --tokens 5000 --out full.trace; hints "stopped: the context of "
+
 # What is no trace, cut, bent.
 expect 3 stats r/config.yaml; hints "not a trace"
 expect 3 stats nowhere.trace; expect 3 stats r
