@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "stats.h"
 
 static int report(const cli_args *args, const char *to, const sgm_reshape_report *r, bool pruned) {
     if (cli_switch(args, "json"))
@@ -23,7 +24,7 @@ static int report(const cli_args *args, const char *to, const sgm_reshape_report
 /* ---- prune ---------------------------------------------------------------------------------------------------------- */
 
 static int bad_load(const char *path, const char *what) {
-    return cli_error(CLI_BAD_INPUT, "make it with `sigmoe stats --model M --data FILE --json > FILE`", "%s: %s", path,
+    return cli_error(CLI_BAD_INPUT, "give a trace, or make it with `sigmoe stats --model M --data FILE --json > FILE`", "%s: %s", path,
                      what);
 }
 
@@ -60,6 +61,23 @@ static int counts_from_file(const char *path, int64_t **load, sgm_prune_options 
     return code;
 }
 
+/* What the router chose, as `stats` of it prints. */
+static int counts_from_trace(const char *path, sgm_trace_stats *stats, sgm_prune_options *options) {
+    sgm_trace *trace;
+    sgm_error error = {0};
+    sgm_status status = sgm_trace_open(path, &trace, &error);
+    if (!status)
+        status = sgm_trace_summarise(trace, stats, &error);
+    if (!status) {
+        cli_warn_incomplete(path, sgm_trace_about(trace));
+        options->load = stats->all.load;
+        options->layers = stats->layers;
+        options->experts = sgm_routed_stride(stats->experts, stats->attention_experts);
+    }
+    sgm_trace_close(trace);
+    return status ? cli_fail(&error) : CLI_DONE;
+}
+
 static int counts_from_text(const cli_args *args, sgm_evaluation *evaluation, sgm_prune_options *options) {
     size_t count;
     const char *const *paths = cli_many(args, "data", &count);
@@ -81,20 +99,24 @@ static int run_prune(const cli_args *args) {
     sgm_prune_options options = {.keep = cli_given(args, "keep") ? cli_integer(args, "keep") : 0,
                                  .drop_below = cli_given(args, "drop-below") ? cli_real(args, "drop-below") : 0};
     if (cli_given(args, "load") == cli_given(args, "data"))
-        return cli_usage("--data FILE counts on text; --load FILE takes what `sigmoe stats --json` printed",
+        return cli_usage("--data FILE counts on text; --load FILE takes a trace, or what `sigmoe stats --json` printed",
                          "sigmoe prune: give one of --load and --data");
     if (cli_given(args, "keep") == cli_given(args, "drop-below"))
         return cli_usage("--keep 48, or --drop-below 0.002", "sigmoe prune: give one of --keep and --drop-below");
     sgm_evaluation evaluation = {0};
     int64_t *load = NULL;
-    int code = cli_given(args, "load") ? counts_from_file(cli_text(args, "load"), &load, &options)
-                                       : counts_from_text(args, &evaluation, &options);
+    sgm_trace_stats traced = {0};
+    const char *path = cli_text(args, "load");
+    int code = !cli_given(args, "load")  ? counts_from_text(args, &evaluation, &options)
+               : sgm_trace_is_one(path) ? counts_from_trace(path, &traced, &options)
+                                        : counts_from_file(path, &load, &options);
     sgm_reshape_report result;
     sgm_error error = {0};
     const char *to = cli_text(args, "out");
     if (code == CLI_DONE && sgm_model_prune(cli_text(args, "model"), &options, to, &result, &error))
         code = cli_fail(&error);
     sgm_evaluation_free(&evaluation);
+    sgm_trace_stats_free(&traced);
     free(load);
     return code == CLI_DONE ? report(args, to, &result, true) : code;
 }
@@ -104,7 +126,7 @@ static const cli_flag prune_flags[] = {
     {"keep", CLI_INTEGER, "N", NULL, 1, 1 << 20, false, "experts to keep in each layer: those that were chosen most"},
     {"drop-below", CLI_REAL, "SHARE", NULL, 0, 1, false,
      "keep as many as the layer needs that has most experts with this share of its tokens"},
-    {"load", CLI_TEXT, "FILE", NULL, 0, 0, false, "how often experts are chosen: what `sigmoe stats --json` printed"},
+    {"load", CLI_TEXT, "FILE", NULL, 0, 0, false, "how often experts are chosen: a trace, or what `sigmoe stats --json` printed"},
     {"data", CLI_MANY, "FILE…", NULL, 0, 0, false,
      "or count on these text files, or a data folder (its held-out split)"},
     {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "count on no more tokens than this; 0: all"},

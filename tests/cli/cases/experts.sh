@@ -6,6 +6,10 @@ json path layers experts_before experts total_parameters kept_share least_kept_s
 [ "$(field experts)" = 3 ] && [ "$(field experts_before)" = 8 ] || fail "not three of eight"
 expect 0 prune --model r --keep 3 --data text/plain/*.txt --out counted; says "3 experts a layer, before 8"
 cmp three/model.safetensors counted/model.safetensors || fail "counts from a file and from text differ"
+expect 0 trace --model r --data text/plain/*.txt --out load.trace
+expect 0 prune --model r --keep 3 --load load.trace --out traced
+cmp three/model.safetensors traced/model.safetensors || fail "counts from a trace and from text differ"
+expect 2 prune --model three --keep 2 --load load.trace --out x; hints "with 8 experts"
 expect 0 inspect three; says "3 a layer"
 expect 0 generate --model three --prompt "The " --tokens 5
 expect 0 eval --model three --data text/plain/*.txt --json; json bits_per_byte
