@@ -129,7 +129,7 @@ static const cli_flag prune_flags[] = {
     {"load", CLI_TEXT, "FILE", NULL, 0, 0, false, "how often experts are chosen: a trace, or what `sigmoe stats --json` printed"},
     {"data", CLI_MANY, "FILE…", NULL, 0, 0, false,
      "or count on these text files, or a data folder (its held-out split)"},
-    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "count on no more tokens than this; 0: all"},
+    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "count on no more tokens than this, files and domains in order; 0: all"},
     {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},
     {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "the model folder to make"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},

@@ -141,7 +141,7 @@ static int run(const cli_args *args) {
 static const cli_flag flags[] = {
     {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint, run folder (its latest) or GGUF file"},
     {"data", CLI_MANY, "FILE…", NULL, 0, 0, false, "trace an evaluation of text files or a data folder"},
-    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens; 0: all"},
+    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens, files and domains in order; 0: all"},
     {"prompt", CLI_TEXT, "TEXT", NULL, 0, 0, false, "trace a generation that continues this text"},
     {"tokens", CLI_INTEGER, "N", "128", 0, 1e9, false, "most new tokens"},
     {"temperature", CLI_REAL, "X", "0.8", 0, 100, false, "0: always the likeliest token"},
