@@ -28,9 +28,9 @@ typedef struct sgm_evaluation {
     int64_t tokens, bytes;
     double loss_nats_per_token, perplexity, bits_per_byte;
     int64_t layers, experts, null_experts; /* L, E; of E the last so many have no weights */
-    int64_t attention_experts; /* 0, or what stands by layer here does by routed sub-layer (sigmoe/model.h) */
-    sgm_layer_stats *layer;    /* (L) heap */
-    int64_t *load;             /* (L, E) heap: assignments, of null experts too */
+    int64_t attention_experts;  /* 0, or what stands by layer here does by routed sub-layer (sigmoe/model.h) */
+    sgm_layer_stats *layer;     /* (L) heap */
+    int64_t *load;              /* (L, E) heap: assignments, of null experts too */
     int64_t *experts_per_token; /* (L) heap: K of each layer */
 } sgm_evaluation;
 /* Text files (each a document, or several where lines `<|endoftext|>` part them) or the held-out split of a data folder.

@@ -33,7 +33,7 @@ typedef struct sgm_step_report {
     double
         peak_share; /* achieved FLOP/s over the peak of the numbers multiplied (train.compute) measured here, at most 1; NaN when not measured */
     bool skipped;   /* non-finite: weights untouched */
-    int64_t null_experts; /* the last so many of E: no weights */
+    int64_t null_experts;                       /* the last so many of E: no weights */
     int64_t layers, experts, attention_experts; /* with attention experts by routed sub-layer (sigmoe/model.h) */
     const int64_t *experts_per_token;           /* (L) */
     const int64_t *load;                        /* (L, E) assignments of this step */

@@ -402,9 +402,8 @@ void cli_display_summary(cli_display *display, const char *run, bool interrupted
         for (int64_t l = 0; l < s->layers; l++) {
             layer_load r = recent_load(display, l);
             fprintf(out, "%5s %2lld  %7lld  %4lld  %8.2f  %8.2f\n", cli_routed_label(s->attention_experts, l).text,
-                    (long long)display->experts_per_token[l],
-                    (long long)computing_experts(s, l), (long long)r.dead, r.least,
-                    r.most);
+                    (long long)display->experts_per_token[l], (long long)computing_experts(s, l), (long long)r.dead,
+                    r.least, r.most);
         }
         if (s->null_experts > 0)
             fprintf(out, "without the %s of each layer, which have no load to even out\n",

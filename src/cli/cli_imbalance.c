@@ -12,9 +12,10 @@ int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, 
                          "--groups means nothing for a model with attention experts: they are of two kinds");
     if (devices->groups == 0 || devices->computing % devices->groups == 0)
         return CLI_DONE;
-    return cli_usage("every device holds the same number of experts", "--groups %lld: %lld experts%s do not divide by %lld",
-                     (long long)devices->groups, (long long)devices->computing,
-                     null_experts > 0 ? " that have weights" : "", (long long)devices->groups);
+    return cli_usage("every device holds the same number of experts",
+                     "--groups %lld: %lld experts%s do not divide by %lld", (long long)devices->groups,
+                     (long long)devices->computing, null_experts > 0 ? " that have weights" : "",
+                     (long long)devices->groups);
 }
 
 int cli_devices_of_model(const cli_args *args, cli_devices *devices) {

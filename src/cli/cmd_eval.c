@@ -30,7 +30,8 @@ static int evaluate(const cli_args *args, const char *against, sgm_evaluation *e
 #define EVALUATION_FLAGS(needed)                                                                                       \
     {"model", CLI_TEXT, "M", NULL, 0, 0, needed, "model folder, checkpoint, run folder (its latest) or GGUF file"},    \
         {"data", CLI_MANY, "FILE…", NULL, 0, 0, needed, "text files, or a data folder (its held-out split)"},          \
-        {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "stop after this many tokens, files and domains in order; 0: all"},                       \
+        {"limit", CLI_INTEGER, "N",   "0",                                                                             \
+         0,       9e18,        false, "stop after this many tokens, files and domains in order; 0: all"},              \
         {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},               \
         {"kernels", CLI_TEXT, "NAME", "auto", 0, 0, false, "ref, auto, or one of `sigmoe doctor`"},                    \
         {"kv-type", CLI_TEXT, "TYPE", "auto",                                                                          \

@@ -24,8 +24,8 @@ static int report(const cli_args *args, const char *to, const sgm_reshape_report
 /* ---- prune ---------------------------------------------------------------------------------------------------------- */
 
 static int bad_load(const char *path, const char *what) {
-    return cli_error(CLI_BAD_INPUT, "give a trace, or make it with `sigmoe stats --model M --data FILE --json > FILE`", "%s: %s", path,
-                     what);
+    return cli_error(CLI_BAD_INPUT, "give a trace, or make it with `sigmoe stats --model M --data FILE --json > FILE`",
+                     "%s: %s", path, what);
 }
 
 /* {"layers": [{"load": [numbers]}, …]}, as `sigmoe stats --json` prints it. */
@@ -107,7 +107,7 @@ static int run_prune(const cli_args *args) {
     int64_t *load = NULL;
     sgm_trace_stats traced = {0};
     const char *path = cli_text(args, "load");
-    int code = !cli_given(args, "load")  ? counts_from_text(args, &evaluation, &options)
+    int code = !cli_given(args, "load") ? counts_from_text(args, &evaluation, &options)
                : sgm_trace_is_one(path) ? counts_from_trace(path, &traced, &options)
                                         : counts_from_file(path, &load, &options);
     sgm_reshape_report result;
@@ -126,10 +126,12 @@ static const cli_flag prune_flags[] = {
     {"keep", CLI_INTEGER, "N", NULL, 1, 1 << 20, false, "experts to keep in each layer: those that were chosen most"},
     {"drop-below", CLI_REAL, "SHARE", NULL, 0, 1, false,
      "keep as many as the layer needs that has most experts with this share of its tokens"},
-    {"load", CLI_TEXT, "FILE", NULL, 0, 0, false, "how often experts are chosen: a trace, or what `sigmoe stats --json` printed"},
+    {"load", CLI_TEXT, "FILE", NULL, 0, 0, false,
+     "how often experts are chosen: a trace, or what `sigmoe stats --json` printed"},
     {"data", CLI_MANY, "FILE…", NULL, 0, 0, false,
      "or count on these text files, or a data folder (its held-out split)"},
-    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false, "count on no more tokens than this, files and domains in order; 0: all"},
+    {"limit", CLI_INTEGER, "N", "0", 0, 9e18, false,
+     "count on no more tokens than this, files and domains in order; 0: all"},
     {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},
     {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "the model folder to make"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},

@@ -145,9 +145,10 @@ static json_t *plan_json(const char *method, const sgm_placement *p, json_t *com
         json_array_append_new(replicas, replicas_json(p->replicas + l * s->experts, s->experts));
         json_array_append_new(balance, cli_json_real(p->layer_mean_over_max_per_gpu[l]));
     }
-    json_t *json = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "method", method, "physical_to_logical", experts, "replicas",
-                     replicas, "mean_over_max_per_gpu", cli_json_real(p->mean_over_max_per_gpu),
-                     "layer_mean_over_max_per_gpu", balance, "planner_seconds", cli_json_real(p->planner_seconds));
+    json_t *json =
+        json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "method", method, "physical_to_logical", experts, "replicas",
+                  replicas, "mean_over_max_per_gpu", cli_json_real(p->mean_over_max_per_gpu),
+                  "layer_mean_over_max_per_gpu", balance, "planner_seconds", cli_json_real(p->planner_seconds));
     if (complete)
         json_object_set(json, "complete", complete);
     return json;

@@ -82,10 +82,10 @@ static int print_json(const cli_args *args, const outcome *outcomes, size_t coun
     json_t *policies = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(policies, outcome_json(&outcomes[i]));
-    return cli_json_print(json_pack("{s:s, s:b, s:I, s:I, s:s, s:o}", "trace", cli_text(args, "trace"), "complete", complete, "tokens",
-                                    (json_int_t)outcomes[0].result.tokens, "cache_experts_per_layer",
-                                    (json_int_t)outcomes[0].result.capacity, "pool", cli_text(args, "pool"), "policies",
-                                    policies));
+    return cli_json_print(json_pack("{s:s, s:b, s:I, s:I, s:s, s:o}", "trace", cli_text(args, "trace"), "complete",
+                                    complete, "tokens", (json_int_t)outcomes[0].result.tokens,
+                                    "cache_experts_per_layer", (json_int_t)outcomes[0].result.capacity, "pool",
+                                    cli_text(args, "pool"), "policies", policies));
 }
 
 static void print_table(const cli_args *args, const outcome *outcomes, size_t count) {

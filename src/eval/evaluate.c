@@ -402,8 +402,7 @@ static sgm_status report(evaluator *e, const char *path, sgm_evaluation *out, sg
         return no_memory(error);
     }
     memcpy(out->load, e->load[0].count, numbers * sizeof *out->load);
-    memcpy(out->experts_per_token, e->engine->experts_per_token,
-           (size_t)out->layers * sizeof *out->experts_per_token);
+    memcpy(out->experts_per_token, e->engine->experts_per_token, (size_t)out->layers * sizeof *out->experts_per_token);
     for (int64_t l = 0; l < out->layers; l++)
         sgm_layer_stats_of(&e->load[l], &out->layer[l]);
     return SGM_OK;

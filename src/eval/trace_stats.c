@@ -165,8 +165,8 @@ static sgm_status make_room(const sgm_trace *trace, sgm_trace_stats *stats, sgm_
     if ((uint64_t)about->layers * (uint64_t)sgm_trace_stride(about) * about->domains >
         SGM_TRACE_CELLS_MOST + sgm_trace_size(trace))
         return sgm_fail(error, SGM_EFORMAT, "trace more text, or fewer domains at a time",
-                        "%zu domains of %" PRId64 " layers with %" PRId64
-                        " experts are more than a trace of %" PRIu64 " bytes can tell apart",
+                        "%zu domains of %" PRId64 " layers with %" PRId64 " experts are more than a trace of %" PRIu64
+                        " bytes can tell apart",
                         about->domains, about->layers, sgm_trace_stride(about), sgm_trace_size(trace));
     sgm_status status = sgm_memory_check(numbers, "the load of every domain", error);
     if (status)
@@ -178,9 +178,9 @@ static sgm_status make_room(const sgm_trace *trace, sgm_trace_stats *stats, sgm_
     stats->domain_divergence_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain_divergence_noise_nats = sgm_alloc((size_t)about->layers * sizeof(double));
     stats->domain = sgm_alloc((about->domains + 1) * sizeof *stats->domain);
-    stats->computed_load =
-        sgm_alloc((size_t)(about->layers * sgm_trace_stride(about)) * sizeof *stats->computed_load);
-    if (!stats->computed_load || !stats->domain_divergence_nats || !stats->domain_divergence_noise_nats || !stats->domain)
+    stats->computed_load = sgm_alloc((size_t)(about->layers * sgm_trace_stride(about)) * sizeof *stats->computed_load);
+    if (!stats->computed_load || !stats->domain_divergence_nats || !stats->domain_divergence_noise_nats ||
+        !stats->domain)
         return no_memory(error);
     stats->domains = about->domains;
     status = load_new(about, &stats->all, error);
@@ -199,8 +199,7 @@ sgm_status sgm_trace_summarise(sgm_trace *trace, sgm_trace_stats *stats, sgm_err
         sgm_trace_block block;
         status = sgm_trace_read(trace, b, &block, error);
         if (!status)
-            count_block(&block, about->layers, sgm_trace_stride(about), stats->domain,
-                        stats->computed_load);
+            count_block(&block, about->layers, sgm_trace_stride(about), stats->domain, stats->computed_load);
     }
     double *scratch = status ? NULL : sgm_alloc(2 * (size_t)sgm_trace_stride(about) * sizeof *scratch);
     if (!status)

@@ -24,7 +24,7 @@ typedef struct reshape {
     int64_t copies;             /* experts from this one on are copies, and get noise */
     double noise;
     uint64_t seed;
-    char *to;                   /* the folder to make, without slashes at the end */
+    char *to; /* the folder to make, without slashes at the end */
     char folder[SGM_PATH_BYTES];
 } reshape;
 

@@ -83,9 +83,9 @@ void sgm_routing_counts(const sgm_routing *record, int64_t *counts);
 /* Accumulated over any number of records of one layer. */
 typedef struct sgm_load {
     int64_t tokens, experts, null_experts; /* the last so many of E compute nothing: summaries leave them out */
-    int64_t *count;      /* (E) assignments */
-    double *probability; /* (E) Σ over items of p */
-    int64_t computed;    /* of the assignments those that cost a row: neither null nor dropped */
+    int64_t *count;                        /* (E) assignments */
+    double *probability;                   /* (E) Σ over items of p */
+    int64_t computed;                      /* of the assignments those that cost a row: neither null nor dropped */
 } sgm_load;
 
 /* Add a finished record: of its items those with targets[item] >= 0 (evaluation windows overlap, and a row is counted where

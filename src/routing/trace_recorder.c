@@ -142,7 +142,8 @@ void sgm_trace_record(void *recorder, const sgm_routing *record) {
 }
 
 sgm_status sgm_trace_recorder_status(const sgm_trace_recorder *r, sgm_error *error) {
-    return r->status ? sgm_fail(error, r->status, *r->error.hint ? r->error.hint : NULL, "%s", r->error.message) : SGM_OK;
+    return r->status ? sgm_fail(error, r->status, *r->error.hint ? r->error.hint : NULL, "%s", r->error.message)
+                     : SGM_OK;
 }
 
 sgm_status sgm_trace_recorder_end(sgm_trace_recorder *r, int64_t *tokens, sgm_error *error) {

@@ -89,7 +89,8 @@ static sgm_status check(const sgm_trace_info *about, sgm_error *error) {
     for (int64_t l = 0; fits && l < about->layers; l++)
         fits = about->experts_per_token[l] >= 1 && about->experts_per_token[l] <= sgm_trace_experts(about, l);
     if (!fits)
-        return sgm_fail(error, SGM_EARGUMENT, "a trace holds up to 65,536 layers, 65,534 experts a layer and 4,194,304 in all",
+        return sgm_fail(error, SGM_EARGUMENT,
+                        "a trace holds up to 65,536 layers, 65,534 experts a layer and 4,194,304 in all",
                         "no trace can be made of %" PRId64 " layers with %" PRId64 " experts (%" PRId64
                         " of them null) and a vocabulary of %" PRId64,
                         about->layers, about->experts, about->null_experts, about->vocabulary);

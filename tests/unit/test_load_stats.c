@@ -249,11 +249,15 @@ static void only_scored_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_hand),           cmocka_unit_test(null_experts_are_left_out),
+        cmocka_unit_test(by_hand),
+        cmocka_unit_test(null_experts_are_left_out),
         cmocka_unit_test(dead),
-        cmocka_unit_test(even_and_empty),    cmocka_unit_test(noise),
-        cmocka_unit_test(accumulation),      cmocka_unit_test(only_scored_rows),
-        cmocka_unit_test(imbalance_by_hand), cmocka_unit_test(imbalance_by_chance),
+        cmocka_unit_test(even_and_empty),
+        cmocka_unit_test(noise),
+        cmocka_unit_test(accumulation),
+        cmocka_unit_test(only_scored_rows),
+        cmocka_unit_test(imbalance_by_hand),
+        cmocka_unit_test(imbalance_by_chance),
     };
     return cmocka_run_group_tests_name("load statistics", tests, NULL, NULL);
 }

@@ -386,8 +386,9 @@ static void bad_input_is_refused(void **state) {
         float weight;
         uint8_t flags;
         sgm_status status;
-    } wrong[] = {{V, 0, 0, 1, 0, SGM_EARGUMENT},    {-1, 0, 0, 1, 0, SGM_EARGUMENT}, {0, 1, 0, 1, 0, SGM_EARGUMENT},
-                 {0, -1, 0, 1, 0, SGM_EARGUMENT},   {0, 0, E, 1, 0, SGM_EARGUMENT},  {0, 0, 1, 1, 0, SGM_EARGUMENT},
+    } wrong[] = {{V, 0, 0, 1, 0, SGM_EARGUMENT},  {-1, 0, 0, 1, 0, SGM_EARGUMENT},
+                 {0, 1, 0, 1, 0, SGM_EARGUMENT},  {0, -1, 0, 1, 0, SGM_EARGUMENT},
+                 {0, 0, E, 1, 0, SGM_EARGUMENT},  {0, 0, 1, 1, 0, SGM_EARGUMENT},
                  {0, 0, 0, NAN, 0, SGM_ENUMERIC}, {0, 0, 0, 1, SGM_TRACE_NULL, SGM_EARGUMENT}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         int64_t domain;

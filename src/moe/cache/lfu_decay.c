@@ -27,7 +27,8 @@ static const sgm_param params[] = {
      .min = 0,
      .max = 1e9,
      .unit = "hits",
-     .help = "hits that an expert must have to be evicted; matters with fallback stream: with lfu only `fallbacks` counts"},
+     .help =
+         "hits that an expert must have to be evicted; matters with fallback stream: with lfu only `fallbacks` counts"},
     {.name = "period",
      .type = SGM_PARAM_INT,
      .offset = offsetof(decay_settings, period),
