@@ -111,6 +111,7 @@ expect 0 replay --trace e.trace --cache 4 --json; json tokens cache_experts_per_
 expect 0 replay --trace e.trace --cache 4 --pool model --policy all; says "optimal"; says "least_stale"; says "first uses"
 expect 0 replay --trace e.trace --cache-mb 0.1 --policy lru --json; [ "$(field cache_experts_per_layer)" = 2 ] || fail "100 kB hold $(field cache_experts_per_layer)"
 expect 0 replay --trace e.trace --cache 2 --policy lfu_decay --set decay=0.9 period=10 fallback=stream threshold=2 --json; json policies.0.fallbacks policies.0.passed_by
+expect 0 list cache lfu_decay; says "matters with fallback stream"
 expect 2 replay --trace e.trace; hints "either --cache or --cache-mb"
 expect 2 replay --trace e.trace --cache 2 --policy lur; hints "did you mean"
 expect 2 replay --trace e.trace --cache 2 --policy lru --set decay=0.5; hints "has no setting \"decay\""
