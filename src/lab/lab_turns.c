@@ -127,6 +127,20 @@ static void fail(table *t, seat *s, const sgm_error *error) {
         sgm_fail(t->failed, error->code, error->hint, "%s, seed %" PRId64 ": %s", s->row.arm, t->seed, error->message);
 }
 
+/* What an arm is told that diverges. A run alone may be gone on with; an arm that was tried more often than others could not
+ * be compared with them. */
+static void diverged(const seat *s, int64_t steps, int64_t step, sgm_error *error) {
+    char hint[sizeof error->hint];
+    snprintf(hint, sizeof hint,
+             "take the other arms with --arms; or change what this one sets (a lower optimizer.learning_rate or "
+             "train.clip), "
+             "remove %.160s and run the lab again",
+             s->run);
+    sgm_fail(error, SGM_ENUMERIC, hint,
+             "%" PRId64 " steps in a row had a loss or gradient that is not finite; it stopped at step %" PRId64, steps,
+             step);
+}
+
 static sgm_status take_turn(table *t, seat *s, sgm_error *error) {
     bool done = false;
     sgm_error local = {0};
@@ -135,6 +149,8 @@ static sgm_status take_turn(table *t, seat *s, sgm_error *error) {
         return SGM_OK; /* all of them are saved below */
     if (!status && !done)
         return SGM_OK;
+    if (status == SGM_ENUMERIC)
+        diverged(s, s->trainer->stepper->skipped_in_row, s->trainer->stepper->step, &local);
     stand_up(s);
     if (status) {
         fail(t, s, &local);
@@ -184,6 +200,14 @@ static sgm_status fill(table *t, size_t first, size_t *end, sgm_error *error) {
         sgm_status status = sit_down(t, s, error);
         if (status)
             return status;
+        if (s->trainer
+                ->gave_up) { /* in a call before; it is what training does by these settings, however often it is tried */
+            sgm_error local = {0};
+            diverged(s, s->trainer->gave_up, s->row.step, &local);
+            stand_up(s);
+            fail(t, s, &local);
+            continue;
+        }
         uint64_t bytes = s->trainer->stepper->memory_bytes;
         used += bytes;
         largest = bytes > largest ? bytes : largest;

@@ -252,8 +252,10 @@ static sgm_status load_latest(sgm_trainer *trainer, sgm_error *error) {
     if (status)
         return status;
     trainer->saved_step = trainer->stepper->step;
-    if (trainer->stepper->skipped_in_row >= trainer->settings->train.max_skipped_steps)
+    if (trainer->stepper->skipped_in_row >= trainer->settings->train.max_skipped_steps) {
+        trainer->gave_up = trainer->stepper->skipped_in_row;
         trainer->stepper->skipped_in_row = 0; /* whoever resumes after that stop wants it tried again */
+    }
     settle(trainer);
     sgm_trainer_note(trainer, "resumed at step %" PRId64, trainer->stepper->step);
     return SGM_OK;

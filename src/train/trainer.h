@@ -50,6 +50,7 @@ struct sgm_trainer {
     double seconds_per_step;            /* moving average, for the time left */
     bool log_failed;
     sgm_trace_recorder trace;
+    int64_t gave_up; /* it was resumed where a run had stopped for so many steps in a row that were not finite; 0: no */
 };
 
 /* A line for the caller, log.txt, or both. */
