@@ -126,53 +126,6 @@ static sgm_status choose_arms(sgm_lab *lab, bool fresh, sgm_error *error) {
     return status;
 }
 
-/* ---- the runs there are --------------------------------------------------------------------------------------- */
-
-/* A run made for another experiment, or for this one before its file was changed, must not be mixed in. */
-static sgm_status check_run(const sgm_lab *lab, const char *run, const sgm_config *wanted, sgm_error *error) {
-    static const char *const free_keys[] = {"data.folder", "train.threads", "train.checkpoint_every"};
-    sgm_config *config = NULL;
-    char *path = sgm_path_join(run, "config.yaml");
-    sgm_status status = path ? sgm_config_new(&config, error) : no_memory(error);
-    if (!status)
-        status = sgm_config_load(config, path, error);
-    for (size_t i = 0; !status && i < sgm_config_count(wanted); i++) {
-        const char *key = sgm_config_key(wanted, i), *value = sgm_config_get(wanted, key);
-        const char *has = sgm_config_get(config, key);
-        bool skip = strcmp(value, "auto") == 0;
-        for (size_t k = 0; k < sizeof free_keys / sizeof *free_keys; k++)
-            skip = skip || strcmp(key, free_keys[k]) == 0;
-        if (!skip && (!has || strcmp(has, value) != 0))
-            status =
-                sgm_fail(error, SGM_EARGUMENT,
-                         "remove that run's folder to make it anew, or take another --out for the changed experiment",
-                         "%s has %s = %s, the experiment now says %s", run, key, has ? has : "nothing", value);
-    }
-    sgm_config_free(config);
-    sgm_free(path);
-    (void)lab;
-    return status;
-}
-
-static sgm_status check_runs(const sgm_lab *lab, sgm_error *error) {
-    sgm_status status = SGM_OK;
-    for (size_t a = 0; a < lab->experiment->arm_count && !status; a++)
-        for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++) {
-            sgm_config *config = NULL;
-            char *run = sgm_lab_run_folder(lab->folder, lab->experiment->arms[a].settings.name, seed);
-            if (!run)
-                return no_memory(error);
-            if (sgm_path_exists(run)) {
-                status = sgm_lab_config(lab, a, seed, lab->plan.steps, &config, error);
-                if (!status)
-                    status = check_run(lab, run, config, error);
-            }
-            sgm_config_free(config);
-            sgm_free(run);
-        }
-    return status;
-}
-
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 /* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. That one
@@ -259,7 +212,7 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
     if (!status)
         status = take_folder(lab, fresh, error);
     if (!status)
-        status = check_runs(lab, error);
+        status = sgm_lab_check_runs(lab, error);
     if (!status)
         status = sgm_lab_prepare_data(lab, error);
     if (!status && fresh && isfinite(lab->plan.minutes))
@@ -295,6 +248,13 @@ sgm_status sgm_lab_run(const char *experiment, const sgm_lab_options *options, c
     return status;
 }
 
+static sgm_status check_plan(const char *folder, sgm_experiment *experiment, const sgm_lab_plan *plan,
+                             sgm_error *error) {
+    const sgm_lab_options options = {.folder = folder};
+    const sgm_lab lab = {.folder = folder, .options = &options, .plan = *plan, .experiment = experiment};
+    return sgm_lab_check_runs(&lab, error);
+}
+
 sgm_status sgm_lab_report(const char *folder, sgm_error *error) {
     static const struct {
         const char *name;
@@ -310,6 +270,8 @@ sgm_status sgm_lab_report(const char *folder, sgm_error *error) {
         status =
             path ? sgm_experiment_open(path, (const char *const *)plan.settings, plan.setting_count, &experiment, error)
                  : no_memory(error);
+    if (!status)
+        status = check_plan(folder, experiment, &plan, error);
     if (!status)
         status = sgm_lab_results_gather(folder, experiment, &plan, &results, error);
     for (size_t i = 0; i < sizeof outputs / sizeof *outputs && !status; i++) {

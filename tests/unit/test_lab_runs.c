@@ -35,9 +35,61 @@ static void a_diverged_arm_stays_failed(void **state) {
     assert_int_equal(sgm_folder_remove(path("wild"), NULL), SGM_OK);
 }
 
+static void change(const char *name, const char *from, const char *to) {
+    char *text, *at;
+    size_t size;
+    assert_int_equal(sgm_file_read(path(name), 1 << 20, &text, &size, NULL), SGM_OK);
+    assert_non_null(at = strstr(text, from));
+    char *changed = sgm_format("%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    write_file(name, changed);
+    sgm_free(changed);
+    sgm_free(text);
+}
+
+/* Of a lab that is complete: what was done to it since is noticed by lab report, and by lab run. */
+static void what_does_not_fit_is_refused(void **state) {
+    (void)state;
+    sgm_error error;
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    finish(resume("fit/runs/even-seed-1", 14)); /* made longer */
+    assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
+    says(&error, "even-seed-1 has train.steps = 14, the lab says 12", "lab.json");
+    assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
+    says(&error, "even-seed-1 has train.steps = 14", "remove that run");
+    assert_int_equal(sgm_folder_remove(path("fit/runs/even-seed-1"), NULL), SGM_OK);
+    assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK);
+    change("fit/lab.json", "\"steps\": 12", "\"steps\": 11");
+    assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
+    says(&error, "none-seed-1 has train.steps = 12, the lab says 11", "lab.json");
+    change("fit/lab.json", "\"steps\": 11", "\"steps\": 12");
+    change("fit/experiment.yaml", "coefficient: 0.1}", "coefficient: 0.1}, {kind: z_loss, coefficient: 0.1}");
+    assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
+    says(&error, "even-seed-1 has balance = load_balance_loss, the lab says load_balance_loss,z_loss", "");
+    assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK); /* its file is as it was */
+    /* Something else in a run's place: an empty folder, a link that leads nowhere, a file. */
+    const char *run = path("fit/runs/even-seed-1");
+    assert_int_equal(sgm_folder_remove(run, NULL), SGM_OK);
+    for (int what = 0; what < 3; what++) {
+        if (what == 0)
+            assert_int_equal(sgm_folder_make(run, NULL), SGM_OK);
+        else if (what == 1)
+            assert_int_equal(symlink("nowhere", run), 0);
+        else
+            write_file("fit/runs/even-seed-1", "no run\n");
+        assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EFORMAT);
+        says(&error, "even-seed-1 is in a run's place", "remove it");
+        assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_EFORMAT);
+        says(&error, what ? "a link that leads nowhere" : "no config.yaml", "remove it");
+        assert_int_equal(what ? unlink(run) : rmdir(run), 0);
+    }
+    assert_int_equal(sgm_folder_remove(path("fit"), NULL), SGM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_diverged_arm_stays_failed),
+        cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
