@@ -181,6 +181,18 @@ static sgm_status keep_experiment(const sgm_lab *lab, sgm_error *error) {
     return status;
 }
 
+/* Text that was named with --data is what there is to it, whatever the file says. */
+static sgm_status keep_own_data(sgm_lab *lab, bool fresh, sgm_error *error) {
+    const char *now = lab->experiment->frame.data, *before = lab->plan.own_data;
+    if (!fresh && before && !lab->plan.data_count && strcmp(before, now) != 0)
+        return sgm_fail(error, SGM_EARGUMENT, "put it back to go on, or take another --out",
+                        "%s: this lab has begun with other data: `data:` was %s, in the experiment it is %s",
+                        lab->folder, *before ? before : "not there", *now ? now : "not there now");
+    if (!before && !(lab->plan.own_data = sgm_strdup(now)))
+        return no_memory(error);
+    return SGM_OK;
+}
+
 /* The experiment with what the plan, or this call, sets on its base; nothing is written yet. */
 static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error *error) {
     sgm_status status = sgm_lab_plan_read(lab->folder, &lab->plan, error);
@@ -199,7 +211,8 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
         lab->plan.seeds = lab->experiment->frame.seeds;
     if (*fresh && lab->plan.steps == 0)
         lab->plan.steps = lab->experiment->frame.steps;
-    return choose_arms(lab, *fresh, error);
+    status = keep_own_data(lab, *fresh, error);
+    return status ? status : choose_arms(lab, *fresh, error);
 }
 
 static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_error *error) {

@@ -25,6 +25,7 @@ static void free_texts(char **texts, size_t count) {
 
 void sgm_lab_plan_free(sgm_lab_plan *plan) {
     sgm_free(plan->experiment);
+    sgm_free(plan->own_data);
     free_texts(plan->settings, plan->setting_count);
     free_texts(plan->data, plan->data_count);
     free_texts(plan->arms, plan->arm_count);
@@ -98,7 +99,8 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_lab_plan *
         return damaged(path, "steps or seeds are missing", error);
     if (plan->steps > SGM_LAB_STEPS || plan->seeds > SGM_LAB_SEEDS)
         return damaged(path, "more than 1000 seeds or 10^12 steps", error);
-    if (!(plan->experiment = sgm_strdup(experiment)))
+    const char *own = json_string_value(json_object_get(root, "experiment_data"));
+    if (!(plan->experiment = sgm_strdup(experiment)) || (own && !(plan->own_data = sgm_strdup(own))))
         return no_memory(error);
     sgm_status status = read_texts(path, root, "settings", &plan->settings, &plan->setting_count, error);
     if (!status)
@@ -150,7 +152,8 @@ sgm_status sgm_lab_plan_write(const char *folder, const sgm_lab_plan *plan, sgm_
     json_object_set_new(root, "settings", texts_json(plan->settings, plan->setting_count));
     json_object_set_new(root, "data", texts_json(plan->data, plan->data_count));
     json_object_set_new(root, "arms", texts_json(plan->arms, plan->arm_count));
-    char *text = json_object_size(root) == 9 ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    json_object_set_new(root, "experiment_data", plan->own_data ? json_string(plan->own_data) : json_null());
+    char *text = json_object_size(root) == 10 ? json_dumps(root, JSON_INDENT(1)) : NULL;
     char *path = sgm_path_join(folder, "lab.json");
     sgm_status status = text && path ? sgm_file_write(path, text, strlen(text), error) : no_memory(error);
     sgm_free(path);

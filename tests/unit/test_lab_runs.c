@@ -86,10 +86,37 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(sgm_folder_remove(path("fit"), NULL), SGM_OK);
 }
 
+/* `data:` of the experiment decides the text when the lab begins, as --data does, and not later. */
+static void data_of_the_file_are_kept_to(void **state) {
+    (void)state;
+    sgm_error error;
+    char *text = sgm_format("data: [sea.txt]\n%s", two_arms);
+    write_file("named.yaml", text);
+    sgm_free(text);
+    const sgm_lab_options options = {.folder = path("named"), .seeds = 1, .default_data = path("land.txt")};
+    assert_int_equal(sgm_lab_run(path("named.yaml"), &options, NULL, NULL, &error), SGM_OK);
+    change("named.yaml", "[sea.txt]", "[sea.txt, land.txt]");
+    assert_int_equal(sgm_lab_run(path("named.yaml"), &options, NULL, NULL, &error), SGM_EARGUMENT);
+    says(&error, "begun with other data: `data:` was sea.txt, in the experiment it is sea.txt,land.txt",
+         "another --out");
+    change("named.yaml", "data: [sea.txt, land.txt]\n", "");
+    assert_int_equal(sgm_lab_run(path("named.yaml"), &options, NULL, NULL, &error), SGM_EARGUMENT);
+    says(&error, "`data:` was sea.txt", "another --out");
+    change("named.yaml", "name:", "data: sea.txt\nname:");
+    assert_int_equal(sgm_lab_run(path("named.yaml"), &options, NULL, NULL, &error), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("named"), NULL), SGM_OK);
+    /* With --data the file's say nothing. */
+    assert_int_equal(run_lab("named", "named.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    change("named.yaml", "data: sea.txt", "data: land.txt");
+    assert_int_equal(run_lab("named", "named.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("named"), NULL), SGM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_diverged_arm_stays_failed),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(data_of_the_file_are_kept_to),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
