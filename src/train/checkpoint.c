@@ -456,8 +456,10 @@ static sgm_status choose(const char *run, const char *folder, char *const *names
     sgm_error *why = sgm_alloc((count + 1) * sizeof *why);
     sgm_status status = why ? find_good(folder, names, count, why, &good, error) : sgm_checkpoint_no_memory(error);
     if (!status && good == count)
-        status = sgm_fail(error, SGM_EFORMAT, "start a new run; or begin this one again: remove its folder checkpoints",
-                          "%s: all %zu checkpoints are damaged, the latest: %.300s", run, count, why[0].message);
+        status =
+            sgm_fail(error, SGM_EFORMAT,
+                     "start a new run; or begin this one again: remove its checkpoints, run.sqlite and summary.json",
+                     "%s: all %zu checkpoints are damaged, the latest: %.300s", run, count, why[0].message);
     if (!status)
         point_latest(folder, names[good], notes);
     for (size_t i = 0; !status && i < good; i++)
@@ -484,7 +486,8 @@ static sgm_status leave_out_foreign(const char *folder, char **names, size_t *co
     }
     *count = ours;
     if (ours == 0 && found > 0) /* they may be all that is left of this run: it is not for us to begin it again */
-        return sgm_fail(error, SGM_EFORMAT, "move such folders away to begin the run again, or put back what they lost",
+        return sgm_fail(error, SGM_EFORMAT,
+                        "put back what they lost; or begin the run again: move them, run.sqlite and summary.json away",
                         "%s: %s is no finished checkpoint (it has no state/checksums), and there is no other", folder,
                         names[0]);
     return SGM_OK;

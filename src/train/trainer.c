@@ -169,11 +169,9 @@ static sgm_status write_routed(sgm_trainer *trainer, sgm_error *error) {
     return status;
 }
 
-/* Everything behind the model: data, loader, logs, evaluation. */
+/* Everything behind the model and the logs: data, loader, evaluation. */
 static sgm_status open_parts(sgm_trainer *trainer, sgm_error *error) {
-    sgm_status status = open_logs(trainer, error);
-    if (!status)
-        status = open_corpus(trainer, error);
+    sgm_status status = open_corpus(trainer, error);
     if (!status)
         status = sgm_evaluator_new(trainer, error);
     if (!status)
@@ -219,7 +217,9 @@ sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, 
         sgm_trainer_close(trainer);
         return status;
     }
-    status = open_parts(trainer, error);
+    status = open_logs(trainer, error);
+    if (!status)
+        status = open_parts(trainer, error);
     if (!status) {
         settle(trainer);
         status = sgm_trainer_save(trainer, error);
@@ -235,20 +235,41 @@ sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, 
 
 /* ---- resume ----------------------------------------------------------------------------------------------------- */
 
-/* At the latest good checkpoint, or at the beginning of a run that died before its first. */
-static sgm_status load_latest(sgm_trainer *trainer, sgm_error *error) {
+/* A run without a checkpoint died before its first, which is at step 0. Where there are rows or a summary it was trained and
+ * its checkpoints were taken away: to begin it again would wipe what is known of it. */
+static sgm_status check_untrained(sgm_trainer *trainer, sgm_error *error) {
+    double seconds, steps = 0;
+    char *summary = sgm_path_join(trainer->run, "summary.json");
+    bool complete = summary && sgm_path_exists(summary);
+    sgm_status status = summary ? sgm_run_log_seconds(trainer->log, &seconds, &steps, error) : no_memory(error);
+    sgm_free(summary);
+    if (status || (!complete && steps == 0))
+        return status;
+    return sgm_fail(
+        error, SGM_EEXISTS,
+        "start a new run; or begin this one again: remove its run.sqlite and summary.json, which is all it has",
+        complete ? "%s: the run is complete and its checkpoints were discarded: it cannot be gone on with"
+                 : "%s: the run was trained, but its checkpoints are gone: it cannot be gone on with",
+        trainer->run);
+}
+
+/* *folder: the latest good checkpoint; NULL where a run died before its first. */
+static sgm_status find_latest(sgm_trainer *trainer, char **folder, sgm_error *error) {
     sgm_notes notes = sgm_trainer_notes(trainer);
-    char *folder = NULL;
-    sgm_status status = sgm_checkpoint_latest(trainer->run, &notes, &folder, error);
-    if (!status && !folder) {
+    sgm_status status = sgm_checkpoint_latest(trainer->run, &notes, folder, error);
+    return status || *folder ? status : check_untrained(trainer, error);
+}
+
+/* At a checkpoint, or (NULL) at the beginning. */
+static sgm_status load(sgm_trainer *trainer, const char *folder, sgm_error *error) {
+    sgm_notes notes = sgm_trainer_notes(trainer);
+    if (!folder) {
         sgm_trainer_note(trainer, "no checkpoint yet: starting at the beginning");
         settle(trainer);
-        status = sgm_trainer_begin(trainer, error);
+        sgm_status status = sgm_trainer_begin(trainer, error);
         return status ? status : sgm_trainer_save(trainer, error);
     }
-    if (!status)
-        status = sgm_checkpoint_load(folder, trainer->stepper, trainer->loader, trainer->corpus, &notes, error);
-    sgm_free(folder);
+    sgm_status status = sgm_checkpoint_load(folder, trainer->stepper, trainer->loader, trainer->corpus, &notes, error);
     if (status)
         return status;
     trainer->saved_step = trainer->stepper->step;
@@ -296,12 +317,18 @@ sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const
         return status;
     }
     trainer->lock = lock;
+    char *folder = NULL;
     if (!status)
         status = make_stepper(trainer, error);
     if (!status)
+        status = open_logs(trainer, error);
+    if (!status)
+        status = find_latest(trainer, &folder, error);
+    if (!status)
         status = open_parts(trainer, error);
     if (!status)
-        status = load_latest(trainer, error);
+        status = load(trainer, folder, error);
+    sgm_free(folder);
     if (!status)
         status = sgm_run_folder_write_steps(run, trainer->settings->config, error);
     if (!status)

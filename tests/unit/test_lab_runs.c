@@ -112,11 +112,48 @@ static void data_of_the_file_are_kept_to(void **state) {
     assert_int_equal(sgm_folder_remove(path("named"), NULL), SGM_OK);
 }
 
+static void is_not_begun_again(const char *run, const char *message) {
+    sgm_trainer *trainer;
+    sgm_error error = {0};
+    double rows = query(run, "SELECT count(*) FROM steps"),
+           planned = query(run, "SELECT value FROM meta WHERE key = 'steps'");
+    for (int longer = 0; longer < 2; longer++) {
+        assert_int_equal(sgm_trainer_resume(path(run), longer ? 50 : 0, 0, NULL, &trainer, &error), SGM_EEXISTS);
+        says(&error, message, "remove its run.sqlite and summary.json");
+        assert_null(trainer);
+    }
+    assert_true(rows > 0 && query(run, "SELECT count(*) FROM steps") == rows);
+    assert_true(query(run, "SELECT value FROM meta WHERE key = 'steps'") == planned);
+    assert_false(sgm_path_exists(join(path(run), "checkpoints")));
+}
+
+/* Without its checkpoints a run cannot be gone on with, and to begin it anew would wipe what is left of it. */
+static void discarded_checkpoints_end_a_run(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *none[] = {"none"};
+    const sgm_lab_options options = {.seeds = 1, .arms = none, .arm_count = 1, .discard_checkpoints = true};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("light", "two.yaml", options, &error), SGM_OK);
+    is_not_begun_again("light/runs/none-seed-1", "is complete and its checkpoints were discarded");
+    assert_int_equal(run_lab("light", "two.yaml", options, &error), SGM_OK);
+    /* Not complete: its rows tell. The lab says so too. */
+    assert_int_equal(unlink(path("light/runs/none-seed-1/summary.json")), 0);
+    is_not_begun_again("light/runs/none-seed-1", "was trained, but its checkpoints are gone");
+    assert_int_equal(run_lab("light", "two.yaml", options, &error), SGM_EEXISTS);
+    says(&error, "none-seed-1", "remove");
+    /* As the hint says. */
+    assert_int_equal(unlink(path("light/runs/none-seed-1/run.sqlite")), 0);
+    assert_int_equal(run_lab("light", "two.yaml", options, &error), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("light"), NULL), SGM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_diverged_arm_stays_failed),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(data_of_the_file_are_kept_to),
+        cmocka_unit_test(discarded_checkpoints_end_a_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
