@@ -17,6 +17,7 @@
 #include "routing/routing.h"
 #include "sigmoe/model.h"
 #include "sigmoe/stats.h"
+#include "train/run_log_read.h"
 
 enum { WINDOW = 10 }; /* the last 1/10 of the steps */
 
@@ -43,9 +44,10 @@ static sgm_status no_memory(const reader *r) {
     return sgm_fail(r->error, SGM_EMEMORY, NULL, "%s: no memory to measure it", r->path);
 }
 
+static const char remove_it[] = "remove this run's folder: the lab makes it again";
+
 static sgm_status broken(const reader *r) {
-    return sgm_fail(r->error, SGM_EFORMAT, "remove this run's folder: the lab makes it again", "%s: cannot be read: %s",
-                    r->path, sqlite3_errmsg(r->db));
+    return sgm_run_log_unreadable(r->db, r->path, remove_it, r->error);
 }
 
 static double column(sqlite3_stmt *statement, int index) {
@@ -357,8 +359,10 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     char *path = sgm_path_join(run, "run.sqlite");
     reader r = {.path = path ? path : run, .error = error, .m = measures, .groups = groups};
     sgm_status status = path ? read_config(&r, run) : no_memory(&r);
-    if (!status && sqlite3_open_v2(path, &r.db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
-        status = broken(&r);
+    if (!status && !sgm_path_exists(path))
+        status = sgm_fail(error, SGM_EFORMAT, remove_it, "%s: it is gone", path);
+    if (!status)
+        status = sgm_run_log_read(path, remove_it, &r.db, error);
     if (!status)
         status = read_all(&r);
     sqlite3_close(r.db);

@@ -5,10 +5,10 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "sigmoe/model.h"
 #include "train/report.h"
+#include "train/run_log_read.h"
 
 enum {
     MOST_POINTS = 2000, /* of a step curve */
@@ -25,11 +25,10 @@ typedef struct reader {
 
 static const char damaged[] = "the file is damaged or of another program; the checkpoints do not depend on it";
 
+static const char independent[] = "the checkpoints do not depend on this file";
+
 static sgm_status broken(const reader *r) {
-    int code = sqlite3_errcode(r->db);
-    sgm_status status = code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR ? SGM_EFORMAT : SGM_EIO;
-    return sgm_fail(r->error, status, "the checkpoints do not depend on this file", "%s: cannot be read: %s", r->path,
-                    sqlite3_errmsg(r->db));
+    return sgm_run_log_unreadable(r->db, r->path, independent, r->error);
 }
 
 static sgm_status no_memory(const reader *r) {
@@ -348,61 +347,10 @@ static sgm_status read_samples(const reader *r, sgm_report_data *data) {
     return status;
 }
 
-/* "file:PATH?immutable=1" with every byte of the path that means something in a URI (// at the front, too) written as %XX; NULL: no memory. */
-static char *immutable_uri(const char *path) {
-    sgm_buffer text = {0};
-    sgm_status status = sgm_buffer_print(&text, "file:");
-    for (const char *c = path; *c && !status; c++)
-        status = sgm_buffer_print(&text, strchr("%?#/", *c) ? "%%%02x" : "%c", (unsigned char)*c);
-    if (!status)
-        status = sgm_buffer_print(&text, "?immutable=1");
-    char *uri = status ? NULL : sgm_strdup((const char *)text.data);
-    sgm_buffer_free(&text);
-    return uri;
-}
-
-/* Begin to read: one snapshot of the database for all queries, whatever the run writes meanwhile. Nothing is written, but
- * a connection that may not write cannot remove the files beside the database that even a reader of it makes. */
-static int begin(reader *r, const char *name, int flags) {
-    int code = sqlite3_open_v2(name, &r->db, flags, NULL);
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(r->db, "PRAGMA query_only=1", NULL, NULL, NULL);
-    if (code == SQLITE_OK)
-        code = sqlite3_busy_timeout(r->db, 10000); /* the run may be writing */
-    if (code == SQLITE_OK)
-        code = sqlite3_exec(r->db, "BEGIN; SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
-    return code;
-}
-
-/* Even a reader of a database with a write-ahead log makes files beside it. Where it may not, nobody writes there through
- * us, and the file is read as it is: unless a log is left whose rows would be missing. */
-static sgm_status open_database(reader *r) {
-    int code = begin(r, r->path, SQLITE_OPEN_READWRITE) & 0xff;
-    if (code == SQLITE_OK)
-        return SGM_OK;
-    if (code != SQLITE_READONLY && code != SQLITE_CANTOPEN)
-        return broken(r);
-    struct stat info;
-    char *log = sgm_format("%s-wal", r->path), *uri = immutable_uri(r->path);
-    sgm_status status = log && uri ? SGM_OK : no_memory(r);
-    if (!status && stat(log, &info) == 0 && info.st_size > 0)
-        status = sgm_fail(
-            r->error, SGM_EIO, "copy the run folder to where you may write and make the report of the copy",
-            "%s: its newest rows are still in %s, which cannot be read where nothing can be written", r->path, log);
-    if (!status) {
-        sqlite3_close(r->db);
-        r->db = NULL;
-        status = begin(r, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI) == SQLITE_OK ? SGM_OK : broken(r);
-    }
-    sgm_free(log);
-    sgm_free(uri);
-    return status;
-}
-
 sgm_status sgm_report_read(const char *path, sgm_report_data *data, sgm_error *error) {
     reader r = {NULL, path, error};
     *data = (sgm_report_data){0};
-    sgm_status status = open_database(&r);
+    sgm_status status = sgm_run_log_read(path, independent, &r.db, error);
     if (!status)
         status = read_steps(&r, data);
     if (!status)

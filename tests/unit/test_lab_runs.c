@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The runs of a lab: what diverged stays failed, and what is not of the plan does not enter the results. */
+#include <sys/stat.h>
+
 #include "lab_fixture.h"
 
 static void says(const sgm_error *error, const char *message, const char *hint) {
@@ -148,12 +150,50 @@ static void discarded_checkpoints_end_a_run(void **state) {
     assert_int_equal(sgm_folder_remove(path("light"), NULL), SGM_OK);
 }
 
+/* An archive that only root could write to: its runs are read, the results have no place. Damage alone asks for the run's removal. */
+static void what_is_not_damaged_is_not_removed(void **state) {
+    (void)state;
+    sgm_error error;
+    sgm_lab_measures m;
+    const char *none[] = {"none"};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("kept", "two.yaml", (sgm_lab_options){.seeds = 1, .arms = none, .arm_count = 1}, &error),
+                     SGM_OK);
+    const char *folders[] = {root, path("kept"), path("kept/runs"), path("kept/runs/none-seed-1")};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(chmod(folders[i], i ? 0555 : 0755), 0);
+    bool is_root = geteuid() == 0;
+    assert_true(!is_root || seteuid(65534) == 0);
+    error = (sgm_error){0};
+    sgm_status measured = sgm_lab_measure(path("kept/runs/none-seed-1"), 0, &m, &error);
+    sgm_error written = {0};
+    sgm_status report = sgm_lab_report(path("kept"), &written);
+    assert_true(!is_root || seteuid(0) == 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(chmod(folders[i], 0755), 0);
+    if (measured)
+        fail_msg("%s", error.message);
+    assert_true(m.bits_per_byte > 0);
+    sgm_lab_measures_free(&m);
+    assert_int_equal(report, SGM_EIO);
+    says(&written, "results.json", "");
+    assert_null(strstr(written.hint, "remove"));
+    static const char *const damage[] = {"no database at all, and long enough to be one", NULL};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(unlink(path("kept/runs/none-seed-1/run.sqlite")), 0);
+        if (damage[i])
+            write_file("kept/runs/none-seed-1/run.sqlite", damage[i]);
+        assert_int_equal(sgm_lab_report(path("kept"), &error), SGM_EFORMAT);
+        says(&error, "none-seed-1/run.sqlite", "remove this run's folder");
+    }
+    assert_int_equal(sgm_folder_remove(path("kept"), NULL), SGM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_diverged_arm_stays_failed),
-        cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(data_of_the_file_are_kept_to),
-        cmocka_unit_test(discarded_checkpoints_end_a_run),
+        cmocka_unit_test(a_diverged_arm_stays_failed),        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(data_of_the_file_are_kept_to),       cmocka_unit_test(discarded_checkpoints_end_a_run),
+        cmocka_unit_test(what_is_not_damaged_is_not_removed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
