@@ -25,7 +25,7 @@ const sgm_param sgm_frame_params[] = {
     {"compare", SGM_PARAM_TEXT, FRAME(compare), "", 1, 0, false, NULL, "", "measures in the first table"},
     {"data", SGM_PARAM_TEXT, FRAME(data), "", 1, 0, false, NULL, "",
      "text or a data folder, seen from this file; empty: the corpus that comes with sigmoe"},
-    {"steps", SGM_PARAM_INT, FRAME(steps), "auto", 10, 1e12, true, NULL, "steps", "of every run; auto: the preset's"},
+    {"steps", SGM_PARAM_INT, FRAME(steps), "auto", 1, 1e12, true, NULL, "steps", "of every run; auto: the preset's"},
     {"tokens_per_step", SGM_PARAM_INT, FRAME(tokens_per_step), "auto", 1, 1 << 30, true, NULL, "tokens",
      "data.tokens_per_step; auto: the preset's"},
     {"vocabulary", SGM_PARAM_INT, FRAME(vocabulary), "auto", 2, 1 << 24, true, NULL, "tokens",
@@ -44,9 +44,18 @@ const sgm_param sgm_arm_params[] = {
 };
 const size_t sgm_arm_param_count = sizeof sgm_arm_params / sizeof *sgm_arm_params;
 
-/* The data are built once for all arms, with the base's values of these. */
-static const char *const shared_keys[] = {"model.vocabulary", "data.tokenizer", "data.heldout_share",
-                                          "data.deduplicate", "data.document_bytes"};
+/* What must be the same in all arms: the data are built once, with the base's values, and arms are compared after the same
+ * tokens. */
+static const char *const shared_keys[] = {"model.vocabulary", "data.tokenizer",      "data.heldout_share",
+                                          "data.deduplicate", "data.document_bytes", "data.tokens_per_step"};
+/* What the lab sets for each run: a value of the experiment's would be dropped. */
+static const struct {
+    const char *key, *instead;
+} lab_keys[] = {
+    {"train.steps", "write `steps:` beside `arms:`, or give --steps: all arms make the same number"},
+    {"train.seed", "write `seeds:` beside `arms:`, or give --seeds: every arm is trained with seeds 1, 2, 3 …"},
+    {"data.folder", "write `data:` beside `arms:`, or give --data: all arms read the same"},
+};
 
 static sgm_status no_memory(const sgm_experiment *experiment, sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for the experiment", experiment->path);
@@ -72,6 +81,14 @@ sgm_status sgm_experiment_set_steps(sgm_config *config, int64_t steps, sgm_error
     if (!status && !chosen(config, "train.checkpoint_every"))
         status = set_number(config, "train.checkpoint_every", (steps + CHECKPOINTS - 1) / CHECKPOINTS, error);
     return status;
+}
+
+static sgm_status check_lab_keys(const sgm_config *config, sgm_error *error) {
+    for (size_t i = 0; i < sizeof lab_keys / sizeof *lab_keys; i++)
+        if (chosen(config, lab_keys[i].key))
+            return sgm_fail(error, SGM_EARGUMENT, lab_keys[i].instead, "%s (%s) is decided by the lab", lab_keys[i].key,
+                            sgm_config_origin(config, lab_keys[i].key));
+    return SGM_OK;
 }
 
 /* ---- the base ------------------------------------------------------------------------------------------------- */
@@ -141,6 +158,8 @@ static sgm_status make_base(sgm_experiment *experiment, const char *const *setti
         status = apply_part(experiment, &experiment->values.set, experiment->base, error);
     if (!status)
         status = apply_settings(experiment->base, settings, count, error);
+    if (!status)
+        status = check_lab_keys(experiment->base, error);
     if (status)
         return status;
     if (frame->steps == SGM_AUTO)
@@ -182,22 +201,41 @@ static sgm_status check_name(const sgm_experiment *experiment, const sgm_arm *ar
     return SGM_OK;
 }
 
-/* The config of arm `index`, its ancestors' first. */
+/* "inherits a, which inherits b, …": an arm that meets itself among its ancestors. One that only leads into such a circle is
+ * not in it; those that are tell. */
+static sgm_status check_ancestors(const sgm_experiment *experiment, const sgm_arm *arm, sgm_error *error) {
+    const sgm_arm *at = arm;
+    sgm_buffer over = {0};
+    sgm_status status = SGM_OK;
+    for (size_t i = 0; i < experiment->arm_count && *at->settings.inherits && !status; i++) {
+        char where[128];
+        snprintf(where, sizeof where, "arm %s, inherits", at->settings.name);
+        size_t parent = sgm_experiment_find(experiment, at->settings.inherits, where, error);
+        if (parent == SIZE_MAX) {
+            status = SGM_EARGUMENT;
+        } else if (&experiment->arms[parent] == arm) {
+            status = sgm_fail(error, SGM_EARGUMENT, "let one of them inherit from the base: leave `inherits` out",
+                              "%s:%zu: arm %s inherits from itself%s%s", experiment->path, arm->values.first_line,
+                              arm->settings.name, over.size ? " over" : "", over.size ? over.data : "");
+        } else {
+            at = &experiment->arms[parent];
+            if (sgm_buffer_print(&over, " %s", at->settings.name))
+                status = no_memory(experiment, error);
+        }
+    }
+    sgm_buffer_free(&over);
+    return status;
+}
+
+/* The config of arm `index`, its ancestors' first: there is no circle. */
 static sgm_status make_arm(sgm_experiment *experiment, size_t index, sgm_error *error) {
     sgm_arm *arm = &experiment->arms[index];
     if (arm->config)
         return SGM_OK;
-    if (arm->making)
-        return sgm_fail(error, SGM_EARGUMENT, "let one of them inherit from the base: leave `inherits` out",
-                        "%s:%zu: arm %s inherits from itself, over others perhaps", experiment->path,
-                        arm->values.first_line, arm->settings.name);
-    arm->making = true;
     const sgm_config *from = experiment->base;
     sgm_status status = SGM_OK;
     if (*arm->settings.inherits) {
-        char where[128];
-        snprintf(where, sizeof where, "arm %s, inherits", arm->settings.name);
-        size_t parent = sgm_experiment_find(experiment, arm->settings.inherits, where, error);
+        size_t parent = sgm_experiment_find(experiment, arm->settings.inherits, "inherits", error);
         if (parent == SIZE_MAX)
             return SGM_EARGUMENT;
         status = make_arm(experiment, parent, error);
@@ -208,7 +246,8 @@ static sgm_status make_arm(sgm_experiment *experiment, size_t index, sgm_error *
         status = sgm_config_copy(from, &config, error);
     if (!status)
         status = apply_part(experiment, &arm->values.set, config, error);
-    arm->making = false;
+    if (!status)
+        status = check_lab_keys(config, error);
     if (status)
         sgm_config_free(config);
     else
@@ -251,7 +290,8 @@ static sgm_status check_arm(const sgm_experiment *experiment, sgm_arm *arm, sgm_
     for (size_t i = 0; i < sizeof shared_keys / sizeof *shared_keys; i++) {
         const char *base = sgm_config_get(experiment->base, shared_keys[i]);
         if (strcmp(base, sgm_config_get(arm->config, shared_keys[i])) != 0)
-            return sgm_fail(error, SGM_EARGUMENT, "set it in the base: all arms read the same data",
+            return sgm_fail(error, SGM_EARGUMENT,
+                            "set it in the base: all arms read the same data and are compared after the same tokens",
                             "%s is %s, in the base %s", shared_keys[i], sgm_config_get(arm->config, shared_keys[i]),
                             base);
     }
@@ -280,6 +320,8 @@ static sgm_status make_arms(sgm_experiment *experiment, sgm_error *error) {
             sgm_param_store(&sgm_arm_params[p], &arm->values.value[p], &arm->settings);
         status = check_name(experiment, arm, error);
     }
+    for (size_t i = 0; i < experiment->arm_count && !status; i++)
+        status = check_ancestors(experiment, &experiment->arms[i], error);
     for (size_t i = 0; i < experiment->arm_count && !status; i++) {
         sgm_error inner = {0};
         status = make_arm(experiment, i, &inner);

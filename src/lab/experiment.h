@@ -37,7 +37,6 @@ typedef struct sgm_arm {
     sgm_experiment_values values;
     sgm_arm_settings settings; /* texts borrowed from values */
     sgm_config *config;        /* NULL: not made yet */
-    bool making;               /* its ancestors are being made: to meet it again is a circle */
     char *balance;
 } sgm_arm;
 

@@ -112,8 +112,22 @@ static void settings_lie_below_arms(void **state) {
     assert_string_equal(value(e, 0, "model.experts"), "4");
     assert_string_equal(value(e, 1, "model.experts"), "16");
     sgm_experiment_close(e);
+    settings[0] = "train.seed=3";
+    assert_int_equal(sgm_experiment_open(file, settings, 1, &e, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "train.seed (--set) is decided by the lab"));
     settings[0] = "model.layers";
     assert_int_equal(sgm_experiment_open(file, settings, 1, &e, &error), SGM_EARGUMENT);
+}
+
+/* As with --steps: a lab of a few is good for trying an experiment out. */
+static void steps_begin_at_one(void **state) {
+    (void)state;
+    sgm_experiment *e;
+    sgm_error error = {0};
+    if (open_text("name: s\npreset: pico\nsteps: 1\narms: [{name: a}]\n", &e, &error))
+        fail_msg("%s", error.message);
+    assert_string_equal(value(e, 0, "train.steps"), "1");
+    sgm_experiment_close(e);
 }
 
 static void what_is_wrong_is_said(void **state) {
@@ -135,14 +149,26 @@ static void what_is_wrong_is_said(void **state) {
         {"name: x\narms: [{name: a/b}]\n", "\"a/b\" is no name", "letters"},
         {"name: x\narms: [{name: a, inherits: bases}, {name: basis}]\n", "there is no arm bases", "did you mean basis"},
         {"name: x\narms: [{name: a, inherits: b}, {name: b, inherits: c}, {name: c, inherits: a}]\n",
-         "inherits from itself", "leave `inherits` out"},
-        {"name: x\narms: [{name: a, inherits: a}]\n", "inherits from itself", ""},
+         ":2: arm a inherits from itself over b c", "leave `inherits` out"},
+        {"name: x\narms: [{name: a, inherits: a}]\n", ":2: arm a inherits from itself", ""},
+        {"name: x\narms: [{name: d, inherits: b}, {name: a, inherits: b}, {name: b, inherits: a}]\n",
+         ":2: arm a inherits from itself over b", ""},
         {"name: x\npreset: pico\narms:\n  - name: good\n  - name: bad\n    set:\n      model.experts_per_token: 9\n",
          "arm bad: ", "model.experts"},
         {"name: x\npreset: pico\narms:\n  - name: bad\n    set:\n      model:\n        layerz: 9\n", ":7)",
          "model.layers"},
         {"name: x\npreset: pico\narms: [{name: a, set: {data.heldout_share: 0.1}}]\n", "arm a: data.heldout_share",
          "all arms read the same data"},
+        {"name: x\npreset: pico\narms: [{name: a}, {name: b, set: {data.tokens_per_step: 1024}}]\n",
+         "arm b: data.tokens_per_step is 1024", "after the same tokens"},
+        {"name: x\npreset: pico\narms:\n  - name: a\n    set: {train.steps: 9}\n", "arm a: train.steps", "`steps:`"},
+        {"name: x\npreset: pico\narms:\n  - name: a\n    set: {train.seed: 1}\n", ":5) is decided by the lab",
+         "`seeds:`"},
+        {"name: x\npreset: pico\narms: [{name: a, set: {data.folder: d}}]\n", "arm a: data.folder", "`data:`"},
+        {"name: x\npreset: pico\nset: {train.steps: 9}\narms: [{name: a}]\n", ":3) is decided by the lab", "`steps:`"},
+        {"name: x\npreset: pico\nset:\n  train: {seed: 9}\narms: [{name: a}]\n", "train.seed", "`seeds:`"},
+        {"name: x\npreset: pico\nset: {data.folder: d}\narms: [{name: a}]\n", "data.folder", "`data:`"},
+        {"name: x\npreset: pico\nsteps: 0\narms: [{name: a}]\n", "steps = 0", ""},
         {"name: x\npreset: pico\ngroups: 3\narms: [{name: a}]\n", "8 experts cannot be spread evenly over 3 groups",
          ""},
         {"name: x\npreset: pico\nbaseline: b\narms: [{name: a}]\n", "baseline: there is no arm b", "its arms are a"},
@@ -201,6 +227,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arms_inherit_and_override),
         cmocka_unit_test(settings_lie_below_arms),
+        cmocka_unit_test(steps_begin_at_one),
         cmocka_unit_test(what_is_wrong_is_said),
         cmocka_unit_test(shipped_experiments_are_valid),
     };
