@@ -142,10 +142,11 @@ static void put_head(sgm_page *page, const sgm_lab_results *results, const sgm_e
               "</style></head><body><main>\n<header><h1>");
     sgm_page_string(page, info->name);
     PUT(page,
-        "</h1><p>a comparison by sigmoe %s: %zu arms, %" PRId64 " seeds, %" PRId64 " steps of %" PRId64
-        " tokens%s</p></header>\n<p>",
-        sgm_version(), results->arms, results->plan->seeds, results->plan->steps, info->tokens_per_step,
-        results->missing ? "; <b>not complete</b>" : "");
+        "</h1><p>a comparison by sigmoe %s: %zu arm%s, %" PRId64 " seed%s, %" PRId64 " step%s of %" PRId64
+        " token%s%s</p></header>\n<p>",
+        sgm_version(), results->arms, sgm_lab_plural((int64_t)results->arms), results->plan->seeds,
+        sgm_lab_plural(results->plan->seeds), results->plan->steps, sgm_lab_plural(results->plan->steps),
+        info->tokens_per_step, sgm_lab_plural(info->tokens_per_step), results->missings ? "; <b>not complete</b>" : "");
     sgm_page_string(page, info->claim);
     if (*info->paper) {
         PUT(page, " (");
@@ -153,6 +154,12 @@ static void put_head(sgm_page *page, const sgm_lab_results *results, const sgm_e
         PUT(page, ")");
     }
     PUT(page, "</p>\n");
+    for (size_t i = 0; i < results->missings; i++) {
+        PUT(page, i ? ", " : "<p>Missing are the runs ");
+        sgm_page_string(page, results->missing[i].arm);
+        PUT(page, ", seed %" PRId64 " (%s)%s", results->missing[i].seed, results->missing[i].state,
+            i + 1 == results->missings ? "</p>\n" : "");
+    }
 }
 
 /* A piece of line as the charts draw it. */

@@ -378,6 +378,23 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     return status;
 }
 
+bool sgm_lab_gave_up(const char *run, int64_t most) {
+    static const char sql[] = "SELECT total(skipped) FROM (SELECT skipped FROM steps ORDER BY step DESC LIMIT ?1)";
+    char *path = sgm_path_join(run, "run.sqlite");
+    sqlite3 *db = NULL;
+    sqlite3_stmt *row = NULL;
+    bool gave_up = false;
+    if (path && sgm_path_exists(path) && !sgm_run_log_read(path, remove_it, &db, NULL) &&
+        sqlite3_prepare_v2(db, sql, -1, &row, NULL) == SQLITE_OK) {
+        sqlite3_bind_int64(row, 1, most);
+        gave_up = sqlite3_step(row) == SQLITE_ROW && sqlite3_column_double(row, 0) >= (double)most;
+    }
+    sqlite3_finalize(row);
+    sqlite3_close(db);
+    sgm_free(path);
+    return gave_up;
+}
+
 void sgm_lab_measures_free(sgm_lab_measures *measures) {
     sgm_free(measures->layer);
     sgm_free(measures->share);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "sigmoe/model.h"
 
 /* ---- metrics -------------------------------------------------------------------------------------------------- */
@@ -108,6 +109,23 @@ static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the results of a lab");
 }
 
+static sgm_status add_missing(sgm_lab_results *results, const sgm_experiment_arm *arm, int64_t seed, const char *run,
+                              sgm_error *error) {
+    size_t old = results->missings * sizeof *results->missing;
+    sgm_lab_missing *grown = sgm_resize(results->missing, old, old + sizeof *grown);
+    if (!grown)
+        return no_memory(error);
+    const char *most = sgm_config_get(arm->config, "train.max_skipped_steps");
+    bool begun = sgm_path_exists(run), failed = begun && sgm_lab_gave_up(run, strtoll(most, NULL, 10));
+    results->missing = grown;
+    grown[results->missings++] = (sgm_lab_missing){.arm = arm->name,
+                                                   .seed = seed,
+                                                   .state = failed  ? "failed"
+                                                            : begun ? "not finished"
+                                                                    : "not begun"};
+    return SGM_OK;
+}
+
 static sgm_status gather_arm(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
                              size_t index, sgm_lab_results *results, sgm_error *error) {
     sgm_lab_arm_results *arm = &results->arm[results->arms];
@@ -124,7 +142,7 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
             status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
-            results->missing++;
+            status = add_missing(results, &arm->arm, seed, run, error);
         }
         sgm_free(run);
     }
@@ -169,17 +187,31 @@ static void compare_budgets(sgm_lab_results *results, int64_t seed) {
             }
 }
 
+/* One word of a shell's command. */
+static sgm_status add_word(sgm_buffer *text, const char *before, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+    sgm_status status = sgm_buffer_print(text, "%s", before);
+    if (!status && *word && !word[strspn(word, plain)])
+        return sgm_buffer_print(text, "%s", word);
+    if (!status)
+        status = sgm_buffer_add(text, "'", 1);
+    for (; *word && !status; word++)
+        status = *word == '\'' ? sgm_buffer_add(text, "'\\''", 4) : sgm_buffer_add(text, word, 1);
+    return status ? status : sgm_buffer_add(text, "'", 1);
+}
+
 /* What repeats it. */
 static char *command_of(const sgm_lab_plan *plan) {
     sgm_buffer text = {0};
-    sgm_status status = sgm_buffer_print(&text, "sigmoe lab run %s --seeds %" PRId64 " --steps %" PRId64,
-                                         plan->experiment, plan->seeds, plan->steps);
+    sgm_status status = add_word(&text, "sigmoe lab run ", plan->experiment);
+    if (!status)
+        status = sgm_buffer_print(&text, " --seeds %" PRId64 " --steps %" PRId64, plan->seeds, plan->steps);
     for (size_t i = 0; i < plan->data_count && !status; i++)
-        status = sgm_buffer_print(&text, "%s%s", i ? " " : " --data ", plan->data[i]);
+        status = add_word(&text, i ? " " : " --data ", plan->data[i]);
     for (size_t i = 0; i < plan->setting_count && !status; i++)
-        status = sgm_buffer_print(&text, "%s%s", i ? " " : " --set ", plan->settings[i]);
+        status = add_word(&text, i ? " " : " --set ", plan->settings[i]);
     for (size_t i = 0; i < plan->arm_count && !status; i++)
-        status = sgm_buffer_print(&text, "%s%s", i ? "," : " --arms ", plan->arms[i]);
+        status = sgm_buffer_print(&text, "%s%s", i ? "," : " --arms ", plan->arms[i]); /* names need no quotes */
     if (status)
         sgm_buffer_free(&text);
     return text.data;
@@ -215,6 +247,7 @@ void sgm_lab_results_free(sgm_lab_results *results) {
     }
     sgm_free(results->arm);
     sgm_free(results->compare);
+    sgm_free(results->missing);
     sgm_free(results->command);
     *results = (sgm_lab_results){0};
 }

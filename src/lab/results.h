@@ -47,6 +47,8 @@ typedef struct sgm_lab_measures {
 
 /* measure.c. Everything but the two "equal" ones, which need the other arms. `groups` 0: none. */
 sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *measures, sgm_error *error);
+/* Whether the last `most` steps of a run, complete or not, were all skipped. false where that cannot be read. */
+bool sgm_lab_gave_up(const char *run, int64_t most);
 void sgm_lab_measures_free(sgm_lab_measures *measures);
 /* bits_per_byte where `offset` (of a field of sgm_lab_point) reaches `budget`: linear between evaluations; the last one's
  * where it is never reached; NaN before the first. */
@@ -79,6 +81,13 @@ typedef struct sgm_lab_arm_results {
     size_t runs;
 } sgm_lab_arm_results;
 
+/* A run of the plan that is not complete. */
+typedef struct sgm_lab_missing {
+    const char *arm; /* borrowed from the experiment */
+    int64_t seed;
+    const char *state; /* "not begun", "not finished", or "failed": its last steps, as many as may be, were skipped */
+} sgm_lab_missing;
+
 typedef struct sgm_lab_results {
     const sgm_experiment *experiment;
     const sgm_lab_plan *plan;
@@ -86,13 +95,17 @@ typedef struct sgm_lab_results {
     size_t arms, baseline;    /* baseline: SIZE_MAX where it has none */
     const sgm_lab_metric **compare;
     size_t compared;
-    int64_t missing; /* runs of the plan that are not complete */
+    sgm_lab_missing *missing;
+    size_t missings;
     char *command;
 } sgm_lab_results;
 
 sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
                                   sgm_lab_results *results, sgm_error *error);
 void sgm_lab_results_free(sgm_lab_results *results);
+static inline const char *sgm_lab_plural(int64_t count) {
+    return count == 1 ? "" : "s";
+}
 sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric);
 /* arm − baseline over the seeds that both have. */
 sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric);

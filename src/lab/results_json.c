@@ -88,19 +88,28 @@ static json_t *arm_json(const sgm_lab_results *results, size_t index) {
                      "difference_to_baseline", difference);
 }
 
+static json_t *missing_json(const sgm_lab_results *results) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < results->missings; i++)
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:s}", "arm", results->missing[i].arm, "seed",
+                                        (json_int_t)results->missing[i].seed, "state", results->missing[i].state));
+    return list;
+}
+
 sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, sgm_error *error) {
     sgm_experiment_info info;
     sgm_experiment_describe(results->experiment, &info);
     json_t *arms = json_array();
     for (size_t a = 0; a < results->arms; a++)
         json_array_append_new(arms, arm_json(results, a));
-    json_t *root =
-        json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:s, s:o}", "format",
-                  "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim", info.claim,
-                  "paper", info.paper, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
-                  (json_int_t)results->plan->steps, "tokens_per_step", (json_int_t)info.tokens_per_step, "seeds",
-                  (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "complete",
-                  results->missing == 0, "command", results->command, "sigmoe", sgm_version(), "arms", arms);
+    json_t *root = json_pack(
+        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:s, s:o}", "format",
+        "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim", info.claim, "paper",
+        info.paper, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
+        (json_int_t)results->plan->steps, "tokens_per_step", (json_int_t)info.tokens_per_step, "seeds",
+        (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "complete", results->missings == 0,
+        "missing", missing_json(results), "command", results->command, "sigmoe", sgm_version(), "arms", arms);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     sgm_status status = text ? sgm_file_write(path, text, strlen(text), error)
                              : sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory, or a text that is not UTF-8", path);

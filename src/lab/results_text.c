@@ -134,6 +134,14 @@ static void add_domains(text *t, const sgm_lab_results *results) {
     ADD(t, "\n");
 }
 
+static void add_missing(text *t, const sgm_lab_results *results) {
+    if (results->missings)
+        ADD(t, "\n**Not complete.** These runs are missing:\n\n");
+    for (size_t i = 0; i < results->missings; i++)
+        ADD(t, "- `%s`, seed %" PRId64 ": %s\n", results->missing[i].arm, results->missing[i].seed,
+            results->missing[i].state);
+}
+
 static void add_all(text *t, const sgm_lab_results *results) {
     static const char *const balance[] = {
         "max_violation_batch", "noise_floor_batch",        "max_violation_global",
@@ -154,10 +162,13 @@ static void add_all(text *t, const sgm_lab_results *results) {
     if (*info.claim)
         ADD(t, "**Claim.** %s%s%s%s\n\n", info.claim, *info.paper ? " (" : "", info.paper, *info.paper ? ")" : "");
     ADD(t,
-        "%zu arms, %" PRId64 " seeds, %" PRId64 " steps of %" PRId64 " tokens. Baseline: `%s`. Balance is that of the "
-        "last tenth of the steps.%s\n\n    %s\n\nsigmoe %s.\n",
-        results->arms, results->plan->seeds, results->plan->steps, info.tokens_per_step, info.baseline,
-        results->missing ? " **Not complete: runs are missing.**" : "", results->command, sgm_version());
+        "%zu arm%s, %" PRId64 " seed%s, %" PRId64 " step%s of %" PRId64
+        " token%s. Baseline: `%s`. Balance is that of the "
+        "last tenth of the steps.\n\n    %s\n\nsigmoe %s.\n",
+        results->arms, sgm_lab_plural((int64_t)results->arms), results->plan->seeds,
+        sgm_lab_plural(results->plan->seeds), results->plan->steps, sgm_lab_plural(results->plan->steps),
+        info.tokens_per_step, sgm_lab_plural(info.tokens_per_step), info.baseline, results->command, sgm_version());
+    add_missing(t, results);
     ADD(t, "\n| arm | what it is |\n|---|---|\n");
     for (size_t a = 0; a < results->arms; a++) {
         ADD(t, "| %s |", results->arm[a].arm.name);

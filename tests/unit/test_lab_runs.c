@@ -9,6 +9,15 @@ static void says(const sgm_error *error, const char *message, const char *hint) 
         fail_msg("\"%s\", hint \"%s\", not %s and %s", error->message, error->hint, message, hint);
 }
 
+static void holds(const char *name, const char *wanted) {
+    char *text;
+    size_t size;
+    assert_int_equal(sgm_file_read(path(name), 1 << 24, &text, &size, NULL), SGM_OK);
+    if (!strstr(text, wanted))
+        fail_msg("%s lacks \"%s\"", name, wanted);
+    sgm_free(text);
+}
+
 /* Each call begins where the arm gave up. Twenty steps are four times the five that may be skipped: were they counted anew in
  * each, the arm would be complete after four. */
 static void a_diverged_arm_stays_failed(void **state) {
@@ -32,8 +41,15 @@ static void a_diverged_arm_stays_failed(void **state) {
         json_t *all = results("wild");
         assert_int_equal(json_array_size(json_object_get(all, "arms")), 1);
         assert_true(json_is_false(json_object_get(all, "complete")));
+        const json_t *missing = json_object_get(all, "missing");
+        assert_int_equal(json_array_size(missing), 1);
+        assert_string_equal(json_string_value(json_object_get(json_array_get(missing, 0), "arm")), "wild");
+        assert_string_equal(json_string_value(json_object_get(json_array_get(missing, 0), "state")), "failed");
         json_decref(all);
     }
+    holds("wild/results.md", "1 arm, 1 seed, 20 steps of 128 tokens.");
+    holds("wild/results.md", "- `wild`, seed 1: failed\n");
+    holds("wild/report.html", "Missing are the runs wild, seed 1 (failed)</p>");
     assert_int_equal(sgm_folder_remove(path("wild"), NULL), SGM_OK);
 }
 
@@ -189,11 +205,36 @@ static void what_is_not_damaged_is_not_removed(void **state) {
     assert_int_equal(sgm_folder_remove(path("kept"), NULL), SGM_OK);
 }
 
+/* A lab that was stopped names the runs that are not there; its command is one that a shell takes as it is. */
+static void results_name_what_is_missing(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *name = "it's two.yaml", *data[] = {path("the sea.txt"), path("land.txt")},
+               *set[] = {"train.sample_prompt=a $b"};
+    write_file(name, two_arms);
+    write_text("the sea.txt", 1);
+    stop_after = 7; /* the first seed is complete, and the second has begun */
+    const sgm_lab_options options = {.data = data, .data_count = 2, .settings = set, .setting_count = 1, .seeds = 3};
+    assert_int_equal(run_lab("cut", name, options, &error), SGM_EINTERRUPTED);
+    stop_after = 0;
+    assert_int_equal(sgm_lab_report(path("cut"), &error), SGM_OK);
+    holds("cut/results.md", "- `none`, seed 2: not finished\n- `none`, seed 3: not begun\n"
+                            "- `even`, seed 2: not finished\n- `even`, seed 3: not begun\n");
+    json_t *all = results("cut");
+    char *command = sgm_format("sigmoe lab run 'it'\\''s two.yaml' --seeds 3 --steps 12 --data '%s' %s --set "
+                               "'train.sample_prompt=a $b'",
+                               data[0], data[1]);
+    assert_string_equal(json_string_value(json_object_get(all, "command")), command);
+    sgm_free(command);
+    json_decref(all);
+    assert_int_equal(sgm_folder_remove(path("cut"), NULL), SGM_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_diverged_arm_stays_failed),        cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(data_of_the_file_are_kept_to),       cmocka_unit_test(discarded_checkpoints_end_a_run),
-        cmocka_unit_test(what_is_not_damaged_is_not_removed),
+        cmocka_unit_test(what_is_not_damaged_is_not_removed), cmocka_unit_test(results_name_what_is_missing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
