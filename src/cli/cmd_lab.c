@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* sigmoe lab: list, show, run and report experiments. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static void print_changes(const sgm_config *config, const sgm_config *from) {
     }
 }
 
-static int show_json(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *defaults) {
+static int show_json(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
     json_t *arms = json_array();
     const sgm_config *base = sgm_experiment_base(experiment);
     for (size_t a = 0; a < info->arms; a++) {
@@ -93,21 +94,21 @@ static int show_json(const sgm_experiment *experiment, const sgm_experiment_info
                                               arm.description, "inherits", arm.inherits, "balance", arm.balance, "set",
                                               changes_json(arm.config, base)));
     }
-    return cli_json_print(json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "claim",
-                                    info->claim, "paper", info->paper, "baseline", info->baseline, "steps",
-                                    (json_int_t)info->steps, "tokens_per_step", (json_int_t)info->tokens_per_step,
-                                    "seeds", (json_int_t)info->seeds, "groups", (json_int_t)info->groups, "base",
-                                    changes_json(base, defaults), "arms", arms));
+    return cli_json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name,
+                                    "claim", info->claim, "preset", info->preset, "paper", info->paper, "baseline",
+                                    info->baseline, "steps", (json_int_t)info->steps, "tokens_per_step",
+                                    (json_int_t)info->tokens_per_step, "seeds", (json_int_t)info->seeds, "groups",
+                                    (json_int_t)info->groups, "base", changes_json(base, preset), "arms", arms));
 }
 
-static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *defaults) {
+static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
     const sgm_config *base = sgm_experiment_base(experiment);
     printf("%s%s%s%s\n%s\n\n", info->name, *info->paper ? " (" : "", info->paper, *info->paper ? ")" : "", info->claim);
     printf("%s, %s", cli_counted((int64_t)info->arms, "arm").text, cli_counted(info->seeds, "seed").text);
     printf(", %s of", cli_counted(info->steps, "step").text);
-    printf(" %s each; baseline %s\n\nbase, where it is no default:\n", cli_counted(info->tokens_per_step, "token").text,
-           info->baseline);
-    print_changes(base, defaults);
+    printf(" %s each; baseline %s\n\nbase: preset %s, and\n", cli_counted(info->tokens_per_step, "token").text,
+           info->baseline, info->preset);
+    print_changes(base, preset);
     for (size_t a = 0; a < info->arms; a++) {
         sgm_experiment_arm arm;
         sgm_experiment_arm_at(experiment, a, &arm);
@@ -122,22 +123,24 @@ static int show(const cli_args *args) {
     size_t sets;
     const char *const *settings = cli_many(args, "set", &sets);
     sgm_experiment *experiment = NULL;
-    sgm_config *defaults = NULL;
+    sgm_config *preset = NULL;
+    sgm_experiment_info info;
     sgm_error error = {0};
     int code = cli_lab_find(cli_operand(args, 0), path, sizeof path);
     if (code == CLI_DONE && sgm_experiment_open(path, settings, sets, &experiment, &error))
         code = cli_fail(&error);
-    if (code == CLI_DONE && sgm_config_new(&defaults, &error))
-        code = cli_fail(&error);
     if (code == CLI_DONE) {
-        sgm_experiment_info info;
         sgm_experiment_describe(experiment, &info);
-        if (cli_switch(args, "json"))
-            code = show_json(experiment, &info, defaults);
-        else
-            show_text(experiment, &info, defaults);
+        if (sgm_config_new(&preset, &error) || sgm_config_preset(preset, info.preset, &error))
+            code = cli_fail(&error);
     }
-    sgm_config_free(defaults);
+    if (code == CLI_DONE) {
+        if (cli_switch(args, "json"))
+            code = show_json(experiment, &info, preset);
+        else
+            show_text(experiment, &info, preset);
+    }
+    sgm_config_free(preset);
     sgm_experiment_close(experiment);
     return code;
 }
@@ -185,6 +188,11 @@ static void print_summary(const json_t *root, const char *folder) {
                member(arm, "mean", "high.max_violation_global"), member(arm, "mean", "dead_experts"),
                cli_grouped((int64_t)member(arm, "mean", "tokens_per_second")).text);
     }
+    json_array_foreach(json_object_get(root, "missing"), index, arm) {
+        printf("%-20s seed %" PRId64 ": %s\n", json_string_value(json_object_get(arm, "arm")),
+               (int64_t)json_integer_value(json_object_get(arm, "seed")),
+               json_string_value(json_object_get(arm, "state")));
+    }
     printf("\ntables: %s/results.md\nreport: %s/report.html\n", folder, folder);
 }
 
@@ -231,6 +239,12 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
     if (cli_given(args, "arms"))
         names = split_names(cli_text(args, "arms"), &storage, &options.arm_count);
     options.arms = names;
+    if (names && !options.arm_count) {
+        free(names);
+        free(storage);
+        return cli_usage("is the variable set that should be here? without --arms all take part",
+                         "sigmoe lab run: --arms names no arm");
+    }
     cli_lab_display *display = cli_lab_display_new(json ? stderr : stdout, cli_switch(args, "plain"));
     int code = display && (names || !cli_given(args, "arms")) ? cli_check_inputs(options.data, options.data_count)
                                                               : cli_error(CLI_FAILED, NULL, "not enough memory");

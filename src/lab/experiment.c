@@ -419,6 +419,7 @@ void sgm_experiment_describe(const sgm_experiment *experiment, sgm_experiment_in
         .claim = frame->claim,
         .paper = frame->paper,
         .baseline = frame->baseline,
+        .preset = frame->preset,
         .steps = frame->steps,
         .tokens_per_step = strtoll(sgm_config_get(experiment->base, "data.tokens_per_step"), NULL, 10),
         .seeds = frame->seeds,

@@ -60,12 +60,21 @@ rm -rf r
 expect 0 "${LAB[@]}" --out r --seeds 1 --arms even --json
 json arms.0.mean.bits_per_byte arms.0.runs.0.curve.0.tokens arms.0.runs.0.layers.1.max_violation_global command
 expect 0 train --resume r/runs/even-seed-1 --steps 26
+expect 2 lab report r; hints "even-seed-1 has train.steps = 26, the lab says 24"
+rm -rf r
+expect 0 "${LAB[@]}" --out r --seeds 1 --arms even --discard-checkpoints
+expect 2 train --resume r/runs/even-seed-1; hints "its checkpoints were discarded"
+[ -s r/runs/even-seed-1/summary.json ] || fail "the summary was removed"
 # Asked for wrongly.
 expect 2 lab run nowhere; hints "lab list"
 expect 2 lab run sigam; hints "did you mean sigma?"
 expect 3 lab run nowhere.yaml
 expect 2 "${LAB[@]}" --out whole --steps 25; hints "begun with other --steps"
 expect 2 "${LAB[@]}" --out x --steps 25 --minutes 1; [ ! -e x ] || fail "it left x"
+for arms in "" ","; do
+    expect 2 "${LAB[@]}" --out x --arms "$arms"; hints "--arms names no arm"; hints "is the variable set"; [ ! -e x ] || fail "it left x"
+done
+expect 2 "${LAB[@]}" --out x --set train.steps=9; hints "--steps"
 expect 2 "${LAB[@]}" --out x --arms none,evne; hints "did you mean even?"
 expect 2 lab show tiny.yaml --set model.layerz=3; hints "model.layers"
 expect 3 lab report text
@@ -73,6 +82,11 @@ expect 2 "${LAB[@]}" --out text; hints "is no lab and holds other things"; [ ! -
 expect 2 "${LAB[@]}" --out tiny.yaml; hints "hint: "
 expect 0 lab report whole; same_numbers whole whole
 expect 0 lab show tiny.yaml; says "balance.0.coefficient = 0.1"
+# The base is the preset and what is set on it, not all that is no default.
+says "base: preset pico, and"; says "data.tokens_per_step = 128"
+! grep -q 'model.layers =' "$out" || fail "it shows what the preset says"
+expect 0 lab show tiny.yaml --json; json base arms.0.set
+[ "$(field preset)" = pico ] || fail "the preset is missing"
 expect 0 lab list; says "sigma "
 expect 0 lab list --json; json 0.name 0.claim 0.arms
 for name in $("$SIGMOE" lab list --json | python3 -c 'import json,sys; print(*[x["name"] for x in json.load(sys.stdin)])'); do
