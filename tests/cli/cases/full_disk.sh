@@ -25,3 +25,21 @@ else
      [ $code -eq 1 ]) || fail "a file size limit did not end with 1"
     expect 0 inspect a --json; json step
 fi
+# A lab's runs are read on a full disk, too; what has no room are the results, and no run is called damaged.
+cat >tiny.yaml <<'EOF'
+name: tiny
+preset: pico
+steps: 4
+tokens_per_step: 128
+seeds: 1
+set: {train.kernels: ref, train.threads: 1, train.eval_tokens: 500, train.final_eval_tokens: 500}
+arms: [{name: none, set: {balance: none}}]
+EOF
+expect 0 lab run tiny.yaml --data text --out l --discard-checkpoints
+if mkdir small 2>/dev/null && [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=4M none small 2>/dev/null; then
+    trap 'umount disk small' EXIT
+    cp -r l small/l
+    dd if=/dev/zero of=small/rest bs=1k status=none 2>/dev/null || true
+    expect 1 lab report small/l; hints "results.json"
+    ! grep -q "remove this run" "$err" || fail "it says to remove a run that is whole"
+fi
