@@ -30,6 +30,7 @@ typedef struct reader {
     int64_t steps, first, groups; /* first: of the window */
     int64_t stored;               /* E of the rows; the last ones are null where m->experts is less */
     double tokens_per_step;
+    int64_t skipped, most_skipped; /* steps in a row until now; as many as end a run */
     /* the window's load */
     int64_t *count;      /* (L, E) added up */
     double *probability; /* (L, E) Σ p */
@@ -90,6 +91,7 @@ static sgm_status read_config(reader *r, const char *run) {
         r->steps = whole(config, "train.steps");
         r->m->seed = whole(config, "train.seed");
         r->stored = r->model.experts;
+        r->most_skipped = whole(config, "train.max_skipped_steps");
         r->tokens_per_step = (double)whole(config, "data.tokens_per_step");
         r->first = r->steps - (r->steps >= WINDOW ? r->steps / WINDOW : 1) + 1;
         r->m->layers = r->model.layers;
@@ -234,6 +236,12 @@ static sgm_status add_seconds(reader *r, sqlite3_stmt *row) {
     double step = column(row, 0), seconds = column(row, 1);
     r->m->seconds += seconds;
     r->m->skipped_steps += column(row, 2);
+    r->skipped = column(row, 2) > 0 ? r->skipped + 1 : 0;
+    if (r->skipped >= r->most_skipped)
+        return sgm_fail(r->error, SGM_EARGUMENT, remove_it,
+                        "%s: at step %.0f the run had failed, %" PRId64
+                        " steps in a row were not finite; it was gone on with by itself and is no arm's",
+                        r->path, step, r->skipped);
     for (size_t i = 0; i < r->m->points; i++)
         if (step <= r->m->point[i].step)
             r->m->point[i].seconds += seconds;

@@ -50,6 +50,16 @@ static void a_diverged_arm_stays_failed(void **state) {
     holds("wild/results.md", "1 arm, 1 seed, 20 steps of 128 tokens.");
     holds("wild/results.md", "- `wild`, seed 1: failed\n");
     holds("wild/report.html", "Missing are the runs wild, seed 1 (failed)</p>");
+    /* Gone on with by itself until all of its steps are done, it is complete and yet no run of this arm. */
+    sgm_status status = SGM_ENUMERIC;
+    for (int i = 0; i < 5 && status; i++) {
+        sgm_trainer *trainer = resume("wild/runs/wild-seed-1", 0);
+        status = sgm_trainer_run(trainer, NULL, NULL);
+        sgm_trainer_close(trainer);
+    }
+    assert_int_equal(status, SGM_OK);
+    assert_int_equal(run_lab("wild", "wild.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
+    says(&error, "wild-seed-1/run.sqlite: at step", "remove this run's folder");
     assert_int_equal(sgm_folder_remove(path("wild"), NULL), SGM_OK);
 }
 
