@@ -100,7 +100,9 @@ typedef struct sgm_lab_events {
 sgm_status sgm_lab_run(const char *experiment, const sgm_lab_options *options, const sgm_lab_events *events,
                        const volatile int *stop, sgm_error *error);
 
-/* Write results.json, results.md and report.html of what is complete. SGM_ENOTFOUND: no lab, or nothing is complete. */
+/* Write results.json, results.md and report.html of what is complete. SGM_ENOTFOUND: no lab, or nothing is complete.
+ * SGM_EARGUMENT: a run is not one that this lab would make (the message names it and what differs); SGM_EFORMAT: it is
+ * damaged, or no run. */
 sgm_status sgm_lab_report(const char *folder, sgm_error *error);
 
 #pragma GCC visibility pop

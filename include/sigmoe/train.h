@@ -65,7 +65,7 @@ sgm_status sgm_trainer_start(const sgm_config *config, const char *const *data, 
                              const sgm_trainer_events *events, const volatile int *stop, sgm_trainer **trainer,
                              sgm_error *error);
 /* Continue the run at its latest checkpoint that verifies, with the configuration it has. `steps` > 0: the
- * run's new length, no shorter than it was; `threads` > 0: with so many. */
+ * run's new length, no shorter than it was; `threads` > 0: with so many. SGM_EEXISTS: it was trained and has no checkpoint. */
 sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const sgm_trainer_events *events,
                               sgm_trainer **trainer, sgm_error *error);
 /* Train to the end, saving as configured. `*stop` is polled between steps and in evaluations: non-zero → save, return
