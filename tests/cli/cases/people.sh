@@ -19,7 +19,7 @@ expect 0 stats --model m --data text.txt --groups 4 --json
 json groups layers.1.imbalance_score layers.1.imbalance_noise_floor layers.1.group_max_over_mean
 score=$(printf %.3f "$(field layers.1.imbalance_score)")
 expect 0 stats --model m --data text.txt --groups 4; says "between 4 devices of 2 experts each"; says "    1  $score"
-expect 2 stats --model m --data text.txt --groups 3; hints "8 experts have weights"; hints "every device"
+expect 2 stats --model m --data text.txt --groups 3; hints "8 experts do not divide by 3"; hints "every device"
 # Null experts are no device's: six of eight are shared out.
 expect 0 init --preset pico --seed 3 --set model.null_experts=2 model.experts_per_token=2 --out nulls
 expect 0 stats --model nulls --data text.txt --limit 300 --groups 3; says "between 3 devices of 2 experts each"
