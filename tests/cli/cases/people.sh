@@ -23,7 +23,7 @@ expect 2 stats --model m --data text.txt --groups 3; hints "8 experts do not div
 # Null experts are no device's: six of eight are shared out.
 expect 0 init --preset pico --seed 3 --set model.null_experts=2 model.experts_per_token=2 --out nulls
 expect 0 stats --model nulls --data text.txt --limit 300 --groups 3; says "between 3 devices of 2 experts each"
-expect 2 stats --model nulls --data text.txt --groups 4; hints "6 experts have weights"
+expect 2 stats --model nulls --data text.txt --groups 4; hints "6 experts that have weights do not divide by 4"
 expect 0 init --preset pico --seed 3 --out m3
 expect 0 stats --model m --against m3 --data text.txt --json; json against.model against.bits_per_byte tokens_changed layers.1.assignments_changed
 share=$(awk "BEGIN { printf \"%.2f\", 100 * $(field assignments_changed) }"); other=$(field against.bits_per_byte)
