@@ -130,7 +130,8 @@ static void scatter_heads(const mixture *m, const sgm_real *from, sgm_real *to, 
 
 typedef enum direction { FORWARD, BACK, GRADIENT } direction;
 
-/* One half's products of all experts with rows: out = in · weightᵀ, in = out · weight, weight gradient += outᵀ · in. */
+/* One half's products of all experts with rows: out = in · weightᵀ, in = out · weight, weight gradient = or += outᵀ · in (set to
+ * zero where there are no rows). */
 static int list_products(const mixture *m, const sgm_walk *walk, int half, direction way, sgm_real *in, sgm_real *out,
                          sgm_product *products) {
     int count = 0;
@@ -138,12 +139,13 @@ static int list_products(const mixture *m, const sgm_walk *walk, int half, direc
         const sgm_weight *w = &m->args->experts[HALVES * e + half];
         int64_t first = m->record->offset[e], rows = m->record->offset[e + 1] - first, R = w->rows, C = w->cols;
         sgm_real *x = in + first * C, *y = out + first * R;
-        if (rows == 0 || (way == GRADIENT && !w->gradient))
+        bool sets = way == GRADIENT && walk->sets_gradients;
+        if ((rows == 0 && !sets) || (way == GRADIENT && !w->gradient))
             continue;
         products[count++] =
             way == FORWARD ? (sgm_product){SGM_NT, rows, R, C, x, C, w->data, C, y, R, false, NULL, walk->compute}
             : way == BACK  ? (sgm_product){SGM_NN, rows, C, R, y, R, w->data, C, x, C, false, NULL, walk->compute}
-                           : (sgm_product){SGM_TN, R, C, rows, y, R, x, C, w->gradient, C, true, NULL, walk->compute};
+                           : (sgm_product){SGM_TN, R, C, rows, y, R, x, C, w->gradient, C, !sets, NULL, walk->compute};
     }
     return count;
 }

@@ -158,8 +158,19 @@ static void backward(sgm_walk *walk, sgm_node *node) {
         products[count++] = (sgm_product){SGM_NN,   r.T, r.N, r.A,  d_logits,       r.A, gate->data, r.N,
                                           d_scored, r.N, add, NULL, SGM_COMPUTE_F32};
     if (gate->gradient)
-        products[count++] = (sgm_product){SGM_TN,         r.A, r.N,  r.T,  d_logits,       r.A, node->in[0].data, r.N,
-                                          gate->gradient, r.N, true, NULL, SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_TN,
+                                          r.A,
+                                          r.N,
+                                          r.T,
+                                          d_logits,
+                                          r.A,
+                                          node->in[0].data,
+                                          r.N,
+                                          gate->gradient,
+                                          r.N,
+                                          !walk->sets_gradients,
+                                          NULL,
+                                          SGM_COMPUTE_F32};
     sgm_products_run(walk, products, count);
 }
 

@@ -40,6 +40,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
         return;
     int64_t D = a->table->cols, begin, end;
     sgm_split(walk->worker, D, 16, &begin, &end);
+    for (int64_t token = 0; walk->sets_gradients && end > begin && token < a->table->rows; token++)
+        memset(a->table->gradient + token * D + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
     for (int64_t t = 0; t < a->rows->rows; t++) {
         sgm_real *to = a->table->gradient + a->rows->tokens[t] * D;
         for (int64_t d = begin; d < end; d++)

@@ -2,6 +2,8 @@
 /* The hidden layer of a router (ModuleFormer, arXiv 2306.04640): h = gelu(x Wᵀ + b), on which the router's own matrix then works.
  * In f32 whatever the layers compute in, as all of the router is. GELU (arXiv 1606.08415) in its form with tanh, which is
  * x · σ(u) with u = 2 sqrt(2/π) (x + 0.044715 x³), so that it needs no function but exp. Kept for the backward pass: x Wᵀ + b. */
+#include <string.h>
+
 #include "base/elementary_inline.h"
 #include "base/memory.h"
 #include "op/op_case.h"
@@ -92,7 +94,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     int count = 0;
     if (a->weight->gradient)
         products[count++] = (sgm_product){
-            SGM_TN, N, D, T, d_pre, N, node->in[0].data, D, a->weight->gradient, D, true, NULL, SGM_COMPUTE_F32};
+            SGM_TN,         N, D, T, d_pre, N, node->in[0].data, D, a->weight->gradient, D, !walk->sets_gradients, NULL,
+            SGM_COMPUTE_F32};
     if (dx)
         products[count++] =
             (sgm_product){SGM_NN, T, D, N, d_pre, N, a->weight->data, D, dx, D, add, NULL, SGM_COMPUTE_F32};
@@ -100,6 +103,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     if (!a->bias->gradient)
         return;
     sgm_split(walk->worker, N, 16, &begin, &end);
+    if (end > begin && walk->sets_gradients)
+        memset(a->bias->gradient + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
     for (int64_t t = 0; t < T && end > begin; t++) /* rows in order: the cut into micro-batches changes no byte */
         walk->kernels->axpy(end - begin, 1, d_pre + t * N + begin, a->bias->gradient + begin);
 }

@@ -70,13 +70,13 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     const sgm_weight *w = a->weight;
     const sgm_tensor *x = &node->in[0];
     sgm_real *dy = (sgm_real *)sgm_gradient_out(walk, node, 0);
-    bool add = false;
+    bool add = false, sum = !walk->sets_gradients;
     sgm_real *dx = sgm_gradient_in(walk, node, 0, &add);
     sgm_product products[2];
     int count = 0;
     if (w->gradient)
         products[count++] = (sgm_product){SGM_TN,  w->rows,     w->cols, x->rows, dy,   w->rows,      x->data,
-                                          x->cols, w->gradient, w->cols, true,    NULL, walk->compute};
+                                          x->cols, w->gradient, w->cols, sum,     NULL, walk->compute};
     if (dx)
         products[count++] = (sgm_product){SGM_NN,  x->rows, w->cols, w->rows, dy,   w->rows,      w->data,
                                           w->cols, dx,      x->cols, add,     NULL, walk->compute};

@@ -49,6 +49,7 @@ sgm_moe sgm_moe_of(const sgm_node *node) {
 void sgm_moe_run_on(sgm_moe *m, const sgm_walk *walk) {
     m->worker = walk->worker;
     m->kernels = walk->kernels;
+    m->sets_gradients = walk->sets_gradients;
     m->nt = sgm_product_kernel(walk->kernels, SGM_NT, walk->compute);
     m->nn = sgm_product_kernel(walk->kernels, SGM_NN, walk->compute);
     m->tn = sgm_product_kernel(walk->kernels, SGM_TN, walk->compute);

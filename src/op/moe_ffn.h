@@ -16,6 +16,7 @@ typedef struct sgm_moe {
     int64_t T, E, K, D, F, N;      /* K: slots of the record; N: columns of what the router reads */
     int64_t A;                     /* most rows that the experts compute */
     bool together;                 /* the router looks at all items of the record */
+    bool sets_gradients;           /* of weights; sgm_walk */
     const sgm_real *x, *scored;    /* (T, D); what the router reads (T, N): x, or its hidden layer */
     sgm_real *gate, *up;           /* (A, F) pre-activations, kept */
     sgm_real *x_rows, *h, *out;    /* (A, D), (A, F), (A, D) by expert */

@@ -50,46 +50,63 @@ static void experts_backward(const sgm_moe *m) {
 }
 
 /* Weight gradients: each of the three matrices, in halves, thirds, … for the experts that got many rows. */
-static int64_t gradient_pieces(int64_t rows) {
-    return rows ? 1 + rows / 256 : 0;
+static int64_t pieces_of_any(int64_t rows) {
+    return 1 + rows / 256;
 }
 
-/* Rows [first, last) of one matrix's gradient: += leftᵀ right over the expert's rows in token order. */
-static void add_weight_gradient(const sgm_moe *m, sgm_real *gradient, int64_t stride, int64_t first, int64_t last,
-                                const sgm_real *left, int64_t left_stride, const sgm_real *right, int64_t cols,
-                                int64_t right_stride, int64_t rows) {
+static int64_t pieces_of_some(int64_t rows) {
+    return rows ? pieces_of_any(rows) : 0;
+}
+
+/* A part of the weight gradients' work: a matrix of an expert (gate, up, down), and which of its pieces. */
+typedef struct gradient_task {
+    int64_t matrix, piece, pieces;
+} gradient_task;
+
+/* Rows [first, last) of one matrix's gradient: = or += leftᵀ right over the expert's rows in token order. */
+static void weight_gradient(const sgm_moe *m, sgm_real *gradient, int64_t stride, int64_t first, int64_t last,
+                            const sgm_real *left, int64_t left_stride, const sgm_real *right, int64_t cols,
+                            int64_t right_stride, int64_t rows, bool add) {
     if (gradient && last > first)
         m->tn(last - first, cols, rows, left + first, left_stride, right, right_stride, gradient + first * stride,
-              stride, true);
+              stride, add);
 }
 
+/* Of rows [begin, end), which one physical expert computes; x and dy: those of `begin`. */
+static void expert_gradient(const sgm_moe *m, const gradient_task *task, int64_t physical, int64_t begin, int64_t end,
+                            const sgm_real *x, const sgm_real *dy, bool add) {
+    sgm_expert_bank *bank = m->args->bank;
+    sgm_expert e = bank->acquire(bank, physical);
+    int64_t height = task->matrix == 2 ? m->D : e.width, hidden = begin * m->F, rows = end - begin;
+    int64_t first = height * task->piece / task->pieces, last = height * (task->piece + 1) / task->pieces;
+    if (task->matrix == 0)
+        weight_gradient(m, e.d_gate, e.gate_stride, first, last, m->gate + hidden, m->F, x, m->D, m->D, rows, add);
+    else if (task->matrix == 1)
+        weight_gradient(m, e.d_up, e.up_stride, first, last, m->up + hidden, m->F, x, m->D, m->D, rows, add);
+    else
+        weight_gradient(m, e.d_down, e.down_stride, first, last, dy, m->D, m->h + hidden, e.width, m->F, rows, add);
+    bank->release(bank, physical);
+}
+
+/* Where gradients are set, experts without a row have tasks too: theirs become zero. Null experts have none to set. */
 static void weights_backward(const sgm_moe *m) {
     const sgm_routing *record = m->record;
-    sgm_expert_bank *bank = m->args->bank;
+    int64_t (*pieces_of)(int64_t) = m->sets_gradients ? pieces_of_any : pieces_of_some;
     sgm_moe_cursor at = {0};
-    int64_t piece, task;
-    while (task = sgm_task(m->worker), sgm_moe_advance(&at, record, task / 3, gradient_pieces, &piece)) {
-        int64_t last_row = record->offset[at.expert + 1],
-                pieces = gradient_pieces(last_row - record->offset[at.expert]);
-        assert(pieces > 0); /* `piece` is one of them */
-        bool in_place = sgm_moe_block_rows(record, at.expert, 0).in_place;
-        for (int64_t begin = record->offset[at.expert], end; begin < last_row; begin = end) {
+    int64_t piece, drawn;
+    while (drawn = sgm_task(m->worker), sgm_moe_advance(&at, record, drawn / 3, pieces_of, &piece)) {
+        int64_t first_row = record->offset[at.expert], last_row = record->offset[at.expert + 1];
+        gradient_task task = {drawn % 3, piece, pieces_of(last_row - first_row)};
+        assert(task.pieces > 0); /* `piece` is one of them */
+        if (first_row == last_row && at.expert < m->args->bank->experts)
+            expert_gradient(m, &task, at.expert, first_row, last_row, m->x, m->dy, false);
+        bool in_place = first_row < last_row && sgm_moe_block_rows(record, at.expert, 0).in_place;
+        for (int64_t begin = first_row, end; begin < last_row; begin = end) {
             end = sgm_moe_same_replica(record, begin, last_row);
-            sgm_expert e = bank->acquire(bank, record->physical[begin]);
-            const sgm_real *x = sgm_moe_rows_by_expert(m, in_place, m->x, m->x_rows, begin);
-            const sgm_real *dy = sgm_moe_rows_by_expert(m, in_place, m->dy, m->dy_rows, begin);
-            int64_t height = task % 3 == 2 ? m->D : e.width;
-            int64_t first = height * piece / pieces, last = height * (piece + 1) / pieces, hidden = begin * m->F;
-            if (task % 3 == 0)
-                add_weight_gradient(m, e.d_gate, e.gate_stride, first, last, m->gate + hidden, m->F, x, m->D, m->D,
-                                    end - begin);
-            else if (task % 3 == 1)
-                add_weight_gradient(m, e.d_up, e.up_stride, first, last, m->up + hidden, m->F, x, m->D, m->D,
-                                    end - begin);
-            else
-                add_weight_gradient(m, e.d_down, e.down_stride, first, last, dy, m->D, m->h + hidden, e.width, m->F,
-                                    end - begin);
-            bank->release(bank, record->physical[begin]);
+            expert_gradient(m, &task, record->physical[begin], begin, end,
+                            sgm_moe_rows_by_expert(m, in_place, m->x, m->x_rows, begin),
+                            sgm_moe_rows_by_expert(m, in_place, m->dy, m->dy_rows, begin),
+                            begin > first_row || !m->sets_gradients);
         }
     }
 }
@@ -107,8 +124,9 @@ static void input_backward(sgm_walk *walk, const sgm_node *node, const sgm_moe *
         products[count++] = (sgm_product){SGM_NN, m->T,     m->N, m->E, m->d_logits, m->E,           gate->data,
                                           m->N,   d_scored, m->N, add,  NULL,        SGM_COMPUTE_F32};
     if (gate->gradient)
-        products[count++] = (sgm_product){SGM_TN, m->E,           m->N, m->T, m->d_logits, m->E,           m->scored,
-                                          m->N,   gate->gradient, m->N, true, NULL,        SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_TN,         m->E, m->N,           m->T, m->d_logits,        m->E,
+                                          m->scored,      m->N, gate->gradient, m->N, !m->sets_gradients, NULL,
+                                          SGM_COMPUTE_F32};
     sgm_products_run(walk, products, count);
     if (!dx)
         return;

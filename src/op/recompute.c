@@ -127,6 +127,7 @@ static sgm_walk inner_walk(const sgm_walk *walk, const sgm_node *node) {
     return (sgm_walk){.worker = walk->worker,
                       .kernels = walk->kernels,
                       .compute = walk->compute,
+                      .sets_gradients = walk->sets_gradients,
                       .values = node->workspace,
                       .keeps = true,
                       .kept = node->saved};

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* RMSNorm (arXiv 1910.07467): y = x / sqrt(mean(x²) + epsilon) · gain. Kept for the backward pass: 1/rms of each row. */
+#include <string.h>
+
 #include "base/memory.h"
 #include "op/op_case.h"
 #include "op/ops.h"
@@ -45,6 +47,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     }
     if (a->gain->gradient) {
         sgm_split(walk->worker, D, 16, &begin, &end);
+        if (end > begin && walk->sets_gradients)
+            memset(a->gain->gradient + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
         if (end > begin)
             walk->kernels->rms_norm_gain(T, end - begin, x + begin, D, inv, dy + begin, D, a->gain->gradient + begin);
     }

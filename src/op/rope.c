@@ -133,6 +133,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
         return;
     sgm_barrier(walk->worker);
     sgm_split(walk->worker, S, 16, &begin, &end);
+    if (end > begin && walk->sets_gradients)
+        memset(a->gain->gradient + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
     if (end > begin)
         walk->kernels->rms_norm_gain(T * H, end - begin, x + begin, S, inv, turned + begin, S,
                                      a->gain->gradient + begin);

@@ -114,7 +114,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
             continue;
         sgm_product back[2] = {
             {SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false, NULL, walk->compute},
-            {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, true, NULL, walk->compute}};
+            {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, first > 0 || !walk->sets_gradients,
+             NULL, walk->compute}};
         sgm_products_run(walk, back, a->weight->gradient ? 2 : 1);
         sgm_barrier(walk->worker);
     }

@@ -11,7 +11,9 @@
  *   record    with a tape: outputs and saved values stay; sgm_tape_backward then runs the ops in reverse
  *
  * Gradients of activations live in a second block; a plan made once from a dry tape gives each its offset, so that the
- * memory of dead gradients is used again. Gradients of weights are the caller's, always added to, zeroed per step.
+ * memory of dead gradients is used again. Gradients of weights are the caller's: the first micro-batch of a step sets all of
+ * them (sgm_walk.sets_gradients), whatever they held, the others add. So nothing is zeroed in between, and a product need not
+ * read what it would add to nothing. A weight is therefore read by one op of the model, once.
  *
  * Determinism: an op's result must not depend on the number of threads (kernels.h gives the building blocks).
  * An op cannot fail while it runs: whatever can be wrong is found by `shape` in the dry walk.
@@ -110,6 +112,7 @@ struct sgm_walk {
     sgm_worker *worker;
     const sgm_kernels *kernels;
     sgm_compute compute; /* of the products in the layers and the head; the router is always f32 */
+    bool sets_gradients; /* of weights, those without a single row too; otherwise it adds to them */
     bool dry;
     char *values;          /* block of plan->value_bytes; NULL in a dry walk */
     size_t used, peak;     /* bytes of it */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 enum { TILE_ROWS = 64, TILE_COLS = 512, DEPTH = 256, MINIMUM_COLS = 16 };
-enum { BF16_ROWS = 256 }; /* most rows of a tile of bf16 products: each tile packs its operands anew */
+enum { BF16_ROWS = 256, BF16_DEPTH = 1536 }; /* the same of products in bf16, whose tiles pack their operands anew */
 
 typedef struct tiling {
     int64_t rows, cols;   /* of a tile */
@@ -17,24 +17,19 @@ static int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 
+/* Columns are cut until every thread has work; products in bf16 would rather have few columns than few rows, because
+ * each tile packs all its columns of B anew. */
 static tiling tile(const sgm_product *p, int threads) {
-    tiling t = {.rows = p->M < TILE_ROWS ? p->M : TILE_ROWS, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
     if (p->M == 0 || p->N == 0)
         return (tiling){1, 1, 0, 0};
-    int64_t wanted = 2 * (int64_t)threads;
-    if (p->compute != SGM_COMPUTE_F32 && p->M > wanted * TILE_ROWS) {
-        int64_t rows = divide_up(divide_up(p->M, wanted), TILE_ROWS) * TILE_ROWS;
-        t.rows = rows < BF16_ROWS ? rows : BF16_ROWS;
-    }
-    /* Few rows (decode): cut the columns until every thread has work. */
-    int64_t down = divide_up(p->M, t.rows);
-    if (threads > 1 && down * divide_up(p->N, t.cols) < wanted) {
-        int64_t pieces = divide_up(wanted, down);
-        int64_t cols = divide_up(divide_up(p->N, pieces), MINIMUM_COLS) * MINIMUM_COLS;
+    int64_t most = p->compute == SGM_COMPUTE_F32 ? TILE_ROWS : BF16_ROWS, wanted = 2 * (int64_t)threads;
+    tiling t = {.rows = p->M < most ? p->M : most, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
+    t.down = divide_up(p->M, t.rows);
+    if (threads > 1 && t.down * divide_up(p->N, t.cols) < wanted) {
+        int64_t cols = divide_up(divide_up(p->N, divide_up(wanted, t.down)), MINIMUM_COLS) * MINIMUM_COLS;
         if (cols < t.cols)
             t.cols = cols;
     }
-    t.down = down;
     t.across = divide_up(p->N, t.cols);
     return t;
 }
@@ -61,9 +56,9 @@ static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t
     }
     /* The other two run over K in order from the value in C, so K may be cut where the cache wants it: at a multiple
      * of 32, because bf16 products go by groups of up to that. */
-    int64_t depth = 0;
+    int64_t depth = 0, most = p->compute == SGM_COMPUTE_F32 ? DEPTH : BF16_DEPTH;
     do {
-        int64_t K = p->K - depth < DEPTH ? p->K - depth : DEPTH;
+        int64_t K = p->K - depth < most ? p->K - depth : most;
         bool add = sum || depth > 0;
         const sgm_real *A = p->kind == SGM_NN ? p->A + r * p->lda + depth : p->A + depth * p->lda + r;
         matmul(M, N, K, A, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);

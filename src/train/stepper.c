@@ -23,13 +23,14 @@ typedef struct step_work {
     bool finite;
 } step_work;
 
-static sgm_walk walk_of(sgm_stepper *stepper, sgm_worker *worker, bool record) {
+static sgm_walk walk_of(sgm_stepper *stepper, sgm_worker *worker, bool record, bool sets_gradients) {
     sgm_tape *tape = record ? stepper->tapes[worker->thread] : NULL;
     if (tape)
         sgm_tape_reset(tape);
     return (sgm_walk){.worker = worker,
                       .kernels = stepper->kernels,
                       .compute = (sgm_compute)stepper->settings->train.compute,
+                      .sets_gradients = sets_gradients,
                       .values = stepper->values,
                       .tape = tape};
 }
@@ -53,7 +54,7 @@ static void count_pass(sgm_worker *worker, step_work *work) {
             slice(stepper, i);
         }
         sgm_barrier(worker);
-        sgm_walk walk = walk_of(stepper, worker, false);
+        sgm_walk walk = walk_of(stepper, worker, false, false);
         sgm_transformer_route(&walk, stepper->model, &stepper->micro->rows, &pass);
         sgm_barrier(worker);
     }
@@ -68,7 +69,7 @@ static void train_pass(sgm_worker *worker, step_work *work) {
             slice(stepper, i);
         }
         sgm_barrier(worker);
-        sgm_walk walk = walk_of(stepper, worker, true);
+        sgm_walk walk = walk_of(stepper, worker, true, i == 0);
         sgm_transformer_loss(&walk, stepper->model, &stepper->micro->rows, &work->pass);
         sgm_tape_backward(&walk, &stepper->plan, stepper->gradients);
         if (worker->thread == 0)
@@ -133,7 +134,7 @@ static void decide(step_work *work) {
     };
 }
 
-/* Update the weights block by block and leave the gradients zero for the next step while they are in the cache. */
+/* Update the weights block by block. The gradients stay as they are: the next step sets them. */
 static void update(sgm_worker *worker, step_work *work) {
     sgm_stepper *stepper = work->stepper;
     sgm_model *model = stepper->model;
@@ -151,12 +152,6 @@ static void update(sgm_worker *worker, step_work *work) {
                                                      model->elements);
             at = stop;
         }
-        memset(model->gradients + begin, 0, (size_t)count * sizeof(sgm_real));
-    }
-    if (model->head_gradient) {
-        sgm_split(worker, model->head->rows * model->head->cols, 16, &begin, &end);
-        if (end > begin)
-            memset(model->head_gradient + begin, 0, (size_t)(end - begin) * sizeof(sgm_real));
     }
 }
 
@@ -267,7 +262,7 @@ typedef struct score_work {
 static void score_on_team(sgm_worker *worker, void *argument) {
     score_work *work = argument;
     sgm_stepper *stepper = work->stepper;
-    sgm_walk walk = walk_of(stepper, worker, false);
+    sgm_walk walk = walk_of(stepper, worker, false, false);
     if (!work->logits) {
         sgm_transformer_loss(&walk, stepper->model, work->rows, &work->pass);
         return;
@@ -382,7 +377,7 @@ static sgm_status make_plan(sgm_stepper *stepper, sgm_error *error) {
                      .together = true,
                      .loss_scale = 1,
                      .row_loss = stepper->row_loss};
-    sgm_walk plain = walk_of(stepper, &worker, false);
+    sgm_walk plain = walk_of(stepper, &worker, false, false);
     plain.dry = true;
     plain.error = error;
     sgm_transformer_loss(&plain, stepper->model, &stepper->micro->rows, &pass);

@@ -111,6 +111,7 @@ typedef struct harness {
     const sgm_op *op;
     sgm_op_case op_case;
     sgm_compute compute; /* harness_open: f32 */
+    bool sets_gradients; /* of variables, over NaN; otherwise they are added to zeros */
     sgm_real *input[SGM_OP_INPUTS], *input_gradient[SGM_OP_INPUTS];
     sgm_real *output; /* output 0 */
     int64_t output_count;
@@ -179,6 +180,7 @@ static inline void harness_thread(sgm_worker *worker, void *argument) {
     sgm_walk walk = {.worker = worker,
                      .kernels = run->kernels,
                      .compute = run->h->compute,
+                     .sets_gradients = run->h->sets_gradients,
                      .values = run->values,
                      .tape = run->tapes ? run->tapes[worker->thread] : NULL};
     sgm_tensor y;
@@ -197,7 +199,7 @@ static inline void harness_thread(sgm_worker *worker, void *argument) {
 }
 
 /* Run the case `repeats` times (the last one's results stay). With `tape`, gradients of inputs and variables are left in the
- * harness, zeroed before each repeat. An op that has no backward pass runs without one. */
+ * harness, zeroed (or made NaN, where they are set) before each repeat. An op that has no backward pass runs without one. */
 static inline sgm_status harness_run_case(harness *h, const sgm_kernels *kernels, int threads, bool tape, int repeats,
                                           double (*clock)(void), double *forward, double *backward) {
     sgm_team *team = NULL;
@@ -240,7 +242,8 @@ static inline sgm_status harness_run_case(harness *h, const sgm_kernels *kernels
             sgm_tape_reset(tapes[i]);
         for (int i = 0; i < h->op_case.variable_count; i++)
             if (h->op_case.variables[i].gradient)
-                memset(h->op_case.variables[i].gradient, 0, (size_t)h->op_case.variables[i].count * sizeof(sgm_real));
+                memset(h->op_case.variables[i].gradient, h->sets_gradients ? 0xFF : 0,
+                       (size_t)h->op_case.variables[i].count * sizeof(sgm_real));
         sgm_team_run(team, harness_thread, &run);
         status = run.status;
         if (forward)

@@ -108,6 +108,7 @@ typedef struct pass_run {
     sgm_tape **tapes;
     char *values, *gradients;
     bool count_only;
+    bool sets_gradients;
     double loss;
 } pass_run;
 
@@ -116,6 +117,7 @@ static void walk_thread(sgm_worker *worker, void *argument) {
     sgm_walk walk = {.worker = worker,
                      .kernels = sgm_kernels_at(0),
                      .values = run->values,
+                     .sets_gradients = run->sets_gradients,
                      .tape = run->count_only ? NULL : run->tapes[worker->thread]};
     sgm_pass pass = {.experts_per_token = slots, .balance = run->f->balance, .loss_scale = 1.0 / 11};
     if (run->count_only) {
@@ -128,12 +130,13 @@ static void walk_thread(sgm_worker *worker, void *argument) {
         run->loss += loss.data[0];
 }
 
-/* Total loss and gradients of the batch, cut into `pieces` micro-batches of whole sequences. */
+/* Total loss and gradients of the batch, cut into `pieces` micro-batches of whole sequences. One is added to zeros; of two the
+ * first sets what was NaN, as in training. */
 static double step(fixture *f, int pieces) {
     sgm_model *model = f->model;
-    memset(model->gradients, 0, (size_t)model->elements * sizeof(sgm_real));
+    memset(model->gradients, pieces == 1 ? 0 : 0xFF, (size_t)model->elements * sizeof(sgm_real));
     if (model->head_gradient)
-        memset(model->head_gradient, 0, (size_t)(VOCABULARY * WIDTH) * sizeof(sgm_real));
+        memset(model->head_gradient, pieces == 1 ? 0 : 0xFF, (size_t)(VOCABULARY * WIDTH) * sizeof(sgm_real));
     sgm_rows part[2] = {f->rows, f->rows};
     sgm_segment last = {.row = 0, .rows = 7};
     if (pieces == 2) {
@@ -164,6 +167,7 @@ static double step(fixture *f, int pieces) {
         sgm_balance_set_begin_pass(f->balance, counting ? SGM_PASS_COUNT : SGM_PASS_TRAIN);
         for (int i = 0; i < pieces; i++) {
             run.rows = &part[i];
+            run.sets_gradients = pieces > 1 && i == 0;
             for (int t = 0; t < THREADS; t++)
                 sgm_tape_reset(tapes[t]);
             sgm_team_run(f->team, walk_thread, &run);

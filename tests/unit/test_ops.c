@@ -93,6 +93,23 @@ static void check_threads(const sgm_op *op, int index) {
         check_threads_in((sgm_compute)compute, op, index);
 }
 
+/* Gradients of weights that are set, over NaN, have the bytes of those that are added to zeros. */
+static void check_set_gradients(const sgm_op *op, int index) {
+    for (size_t k = 0; op->backward && sgm_kernels_at(k); k++)
+        for (int compute = 0; sgm_kernels_at(k)->usable() && compute < SGM_COMPUTES; compute++) {
+            harness added, set;
+            assert_true(harness_open(&added, op, index, false));
+            assert_true(harness_open(&set, op, index, false));
+            added.compute = set.compute = (sgm_compute)compute;
+            set.sets_gradients = true;
+            assert_int_equal(harness_run_case(&added, sgm_kernels_at(k), 1, true, 1, NULL, NULL, NULL), SGM_OK);
+            assert_int_equal(harness_run_case(&set, sgm_kernels_at(k), 2, true, 1, NULL, NULL, NULL), SGM_OK);
+            compare_bytes(&added, &set, true);
+            harness_close(&added);
+            harness_close(&set);
+        }
+}
+
 static void check_tape_in(sgm_compute compute, const sgm_op *op, int index) {
     for (size_t k = 0; sgm_kernels_at(k); k++) {
         const sgm_kernels *kernels = sgm_kernels_at(k);
@@ -160,6 +177,11 @@ static void check_bf16(const sgm_op *op, int index) {
 static void same_bytes_for_any_threads(void **state) {
     (void)state;
     every_case(check_threads);
+}
+
+static void same_bytes_for_gradients_that_are_set(void **state) {
+    (void)state;
+    every_case(check_set_gradients);
 }
 static void same_output_without_tape(void **state) {
     (void)state;
@@ -269,6 +291,7 @@ static void residual_chain(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_bytes_for_gradients_that_are_set),
         cmocka_unit_test(same_bytes_for_any_threads),
         cmocka_unit_test(same_output_without_tape),
         cmocka_unit_test(tables_agree_with_reference),

@@ -21,9 +21,10 @@
 
 #define GROUP (2 * TILE)         /* k in a tile */
 #define TILE_PAIRS (TILE * TILE) /* in a packed tile */
-#define ROW_TILES 16             /* of A packed at once: 128 KiB, or 192 in three parts */
+#define ROW_TILES 16             /* of A packed at once: 96 KiB */
 #define BLOCK_ROWS (ROW_TILES * TILE)
-#define PANEL (2 * TILE) /* columns of B packed at once: 16 KiB, or 24 */
+#define SQUARE (2 * TILE) /* rows and columns of C that are summed at once */
+#define PANEL (4 * TILE)  /* columns of B packed at once, 24 KiB: as many use a tile of A when it comes */
 #define TILE_ROW_BYTES 64
 
 /* Groups of k in a block, and k. */
@@ -40,6 +41,10 @@ INLINE pair *tile_at(pair *packed, int64_t i, int64_t g, const int parts) {
 
 static int64_t groups_of(int64_t depth) {
     return (depth + GROUP - 1) / GROUP;
+}
+
+static int64_t squares_of(int64_t rows, int64_t cols) {
+    return (rows + SQUARE - 1) / SQUARE * ((cols + SQUARE - 1) / SQUARE);
 }
 
 /* ---- packing ---- */
@@ -253,6 +258,17 @@ INLINE void sum_any_tiles(const int parts, bool second_rows, bool second_columns
         sum_tiles((square){false, false, parts}, a, b, groups, c, ldc, add, next);
 }
 
+/* The same of whole squares, written past the caches: C is not read for it, as a store would. */
+INLINE void stream_square(const int parts, const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc,
+                          ahead *next) {
+    _Alignas(64) float copy[SQUARE * SQUARE];
+    sum_tiles((square){true, true, parts}, a, b, groups, copy, SQUARE, false, next);
+    for (int64_t r = 0; r < SQUARE; r++) {
+        _mm512_stream_ps(C + r * ldc, v_load(copy + r * SQUARE));
+        _mm512_stream_ps(C + r * ldc + TILE, v_load(copy + r * SQUARE + TILE));
+    }
+}
+
 /* rows x cols of C, at most 32 each; what is no whole tile goes through a copy. */
 INLINE void sum_square(const int parts, const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc, bool add,
                        int64_t rows, int64_t cols, ahead *next) {
@@ -261,30 +277,37 @@ INLINE void sum_square(const int parts, const pair *a, const pair *b, int64_t gr
         sum_any_tiles(parts, second_rows, second_columns, a, b, groups, C, ldc, add, next);
         return;
     }
-    _Alignas(64) float copy[PANEL * PANEL];
+    _Alignas(64) float copy[SQUARE * SQUARE];
     const vmask low = v_mask(second_columns ? TILE : cols), high = v_mask(second_columns ? cols - TILE : 0);
     if (add) {
         for (int64_t r = 0; r < rows; r++) {
-            v_store(copy + r * PANEL, v_load_tail(C + r * ldc, low));
-            v_store(copy + r * PANEL + TILE, v_load_tail(C + r * ldc + TILE, high));
+            v_store(copy + r * SQUARE, v_load_tail(C + r * ldc, low));
+            v_store(copy + r * SQUARE + TILE, v_load_tail(C + r * ldc + TILE, high));
         }
-        for (int64_t r = rows; r < PANEL; r++)
-            memset(copy + r * PANEL, 0, PANEL * sizeof *copy);
+        for (int64_t r = rows; r < SQUARE; r++)
+            memset(copy + r * SQUARE, 0, SQUARE * sizeof *copy);
     }
-    sum_any_tiles(parts, second_rows, second_columns, a, b, groups, copy, PANEL, add, next);
+    sum_any_tiles(parts, second_rows, second_columns, a, b, groups, copy, SQUARE, add, next);
     for (int64_t r = 0; r < rows; r++) {
-        v_store_tail(C + r * ldc, low, v_load(copy + r * PANEL));
+        v_store_tail(C + r * ldc, low, v_load(copy + r * SQUARE));
         if (second_columns)
-            v_store_tail(C + r * ldc + TILE, high, v_load(copy + r * PANEL + TILE));
+            v_store_tail(C + r * ldc + TILE, high, v_load(copy + r * SQUARE + TILE));
     }
 }
 
 /* A packed block of A by a packed panel of B. */
 INLINE void multiply_panel(const int parts, const pair *a, const pair *b, int64_t groups, float *C, int64_t ldc,
-                           bool add, int64_t rows, int64_t cols, ahead *next) {
-    for (int64_t i = 0; i < rows; i += PANEL)
-        sum_square(parts, a + i / TILE * TILE_STEP(parts), b, groups, C + i * ldc, ldc, add,
-                   rows - i < PANEL ? rows - i : PANEL, cols, next);
+                           bool add, int64_t rows, int64_t cols, bool stream, ahead *next) {
+    for (int64_t i = 0; i < rows; i += SQUARE)
+        for (int64_t n = 0; n < cols; n += SQUARE) {
+            const pair *left = a + i / TILE * TILE_STEP(parts), *right = b + n / TILE * TILE_STEP(parts);
+            const int64_t height = rows - i < SQUARE ? rows - i : SQUARE, width = cols - n < SQUARE ? cols - n : SQUARE;
+            float *c = C + i * ldc + n;
+            if (stream && height == SQUARE && width == SQUARE)
+                stream_square(parts, left, right, groups, c, ldc, next);
+            else
+                sum_square(parts, left, right, groups, c, ldc, add, height, width, next);
+        }
 }
 
 /* The panel of B behind (n, k): the next columns, or the first ones of the next block of k. */
@@ -303,15 +326,22 @@ INLINE ahead panel_after(const kind what, const int parts, int64_t N, int64_t K,
                       : ask_for(B + k * ldb + n, ldb * size, depth, cols * size, times);
 }
 
+/* Gradients that are set from few rows and are large: nobody reads them before they have left the caches. */
+#define STREAMED (16 * 1024)
+INLINE bool lines(const float *C, int64_t ldc) {
+    return ((uintptr_t)C | (uintptr_t)ldc * sizeof *C) % LINE_BYTES == 0;
+}
+
 INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
                      const float *B, int64_t ldb, float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[2 * MOST_STEP]; /* as in three parts, the most */
-    if (M <= 0 || N <= 0 || K <= 0) {                             /* nothing to compute, or an empty sum */
+    _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[PANEL / TILE * MOST_STEP]; /* as in three parts, the most */
+    if (M <= 0 || N <= 0 || K <= 0) {                                        /* nothing to compute, or an empty sum */
         for (int64_t i = 0; i < M && !add; i++)
             for (int64_t n = 0; n < N; n++)
                 C[i * ldc + n] = 0;
         return;
     }
+    const bool stream = what == TN && !add && K <= DEPTH(parts) && M * N >= STREAMED && lines(C, ldc);
     TILES_BEGIN();
     for (int64_t i = 0; i < M; i += BLOCK_ROWS) {
         const int64_t rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
@@ -327,11 +357,13 @@ INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int
                     pack_transposed(cols, depth, B + n * ldb + k, ldb, parts, b);
                 else
                     pack_columns(cols, depth, B + k * ldb + n, ldb, parts, b);
-                ahead next = panel_after(what, parts, N, K, B, ldb, n, k, (rows + PANEL - 1) / PANEL * groups);
-                multiply_panel(parts, a, b, groups, C + i * ldc + n, ldc, add || k > 0, rows, cols, &next);
+                ahead next = panel_after(what, parts, N, K, B, ldb, n, k, squares_of(rows, cols) * groups);
+                multiply_panel(parts, a, b, groups, C + i * ldc + n, ldc, add || k > 0, rows, cols, stream, &next);
             }
         }
     }
+    if (stream)
+        _mm_sfence(); /* such stores are not in order with others: the barrier behind must not come first */
     TILES_END();
 }
 
@@ -351,7 +383,7 @@ PRODUCT(sgm_amx_matmul_tn_x6, TN, PARTS)
 /* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
 void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B, size_t stride,
                            float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * TILE_STEP(1)], b[2 * TILE_STEP(1)];
+    _Alignas(64) pair a[ROW_TILES * TILE_STEP(1)], b[PANEL / TILE * TILE_STEP(1)];
     TILES_BEGIN();
     for (int64_t i = 0, rows; i < M; i += rows) {
         rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
@@ -370,9 +402,9 @@ void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int6
                     ahead next = {0};
                     if (n + 2 * PANEL <= N)
                         next = ask_for(panel + PANEL * stride, (int64_t)stride, PANEL, 2 * depth,
-                                       (rows + PANEL - 1) / PANEL * groups_of(depth));
+                                       squares_of(rows, cols) * groups_of(depth));
                     multiply_panel(1, tile_at(a, (k - first) / DEPTH(1) * tiles, 0, 1), b, groups_of(depth),
-                                   C + i * ldc + n, ldc, add || k > 0, rows, cols, &next);
+                                   C + i * ldc + n, ldc, add || k > 0, rows, cols, false, &next);
                 }
             }
         }
