@@ -32,6 +32,9 @@ typedef struct sgm_engine_options {
     /* How keys and values are kept: "f32", "f16", "q8" (8-bit integers, one scale a head and position). NULL, "auto": f32 for a
      * model whose weights are f32, f16 for the others. With each of them decode gives the bytes of prefill. */
     const char *kv_type;
+    /* Of evaluations (sgm_evaluate, sgm_trace_evaluate), polled between batches: non-zero ends one with SGM_EINTERRUPTED, and
+     * of a trace nothing is left. NULL: nobody asks. */
+    const volatile int *stop;
 } sgm_engine_options;
 /* `model`: model folder, checkpoint, run folder or GGUF file. SGM_EMEMORY is said before allocating. */
 sgm_status sgm_engine_open(const char *model, const sgm_engine_options *options, sgm_engine **engine, sgm_error *error);

@@ -181,7 +181,7 @@ static void print_plan(const char *method, const sgm_placement *p, const double 
 static int run(const cli_args *args) {
     const char *path = cli_text(args, "load"), *method = cli_text(args, "method");
     loads own = {0};
-    int code = cli_check_files(&path, 1);
+    int code = cli_check_traces(&path, 1);
     if (code == CLI_DONE)
         code = sgm_trace_is_one(path) ? from_trace(path, &own) : from_json(path, &own);
     sgm_placement placement = {0};

@@ -156,7 +156,7 @@ static int run(const cli_args *args) {
     const char *path = cli_text(args, "trace");
     int code = check(args);
     if (code == CLI_DONE)
-        code = cli_check_files(&path, 1);
+        code = cli_check_traces(&path, 1);
     if (code != CLI_DONE)
         return code;
     sgm_trace *trace;

@@ -59,6 +59,8 @@ static int trace_data(const cli_args *args) {
     if (code != CLI_DONE)
         return code;
     sgm_engine_options options = engine_options(args);
+    options.stop = &cli_stop;
+    cli_catch_signals();
     sgm_evaluation e = {0};
     sgm_error error = {0};
     if (sgm_trace_evaluate(cli_text(args, "model"), &options, paths, count, cli_integer(args, "limit"),
@@ -104,6 +106,8 @@ static int generate(const cli_args *args, sgm_engine *engine) {
     if (stopped == SGM_STOP_CONTEXT)
         fprintf(stderr, "stopped: the context of %lld tokens is full\n",
                 (long long)sgm_engine_info(engine)->settings.context);
+    if (cli_stop)
+        fprintf(stderr, "interrupted: the trace is of what was generated until then\n");
     code = report(args, cli_text(args, "out"), NAN);
     return code == CLI_DONE && cli_stop ? CLI_INTERRUPTED : code;
 }
@@ -165,8 +169,9 @@ const cli_command cli_trace = {
     .details =
         "A training run traces itself: --set train.trace_every=N writes RUN/traces/step-NNNNNN.trace.\n"
         "Of a generation the domains are \"prompt\" and \"generated\"; of text files their names, of a data folder\n"
-        "its own. An --out that is there is replaced if it is a trace. What a killed program leaves,\n"
-        "FILE.partial-…, can be read up to its last whole block.",
+        "its own. An --out that is there is replaced if it is a trace. Ctrl-C leaves nothing of an evaluation, of a\n"
+        "generation what there is so far. What a killed program leaves, FILE.partial-…, can be read up to its last\n"
+        "whole block.",
     .example = "sigmoe trace --model runs/demo --data runs/demo/data --out demo.trace\n"
                "sigmoe trace --model runs/demo --prompt \"In the beginning\" --tokens 200 --out spoken.trace",
     .run = run,

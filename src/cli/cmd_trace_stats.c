@@ -270,7 +270,7 @@ int cli_stats_traces(const cli_args *args) {
             return cli_usage("leave it out, or the trace", "sigmoe stats: --%s means nothing with a trace", *flag);
     if (cli_operand_count(args) > 1 && cli_integer(args, "groups"))
         return cli_usage("ask for each trace by itself", "sigmoe stats: --groups means nothing with two traces");
-    int code = cli_check_files(cli_operands(args), cli_operand_count(args));
+    int code = cli_check_traces(cli_operands(args), cli_operand_count(args));
     if (code != CLI_DONE)
         return code;
     return cli_operand_count(args) == 1 ? one_trace(args) : two_traces(args);

@@ -23,6 +23,9 @@ void cli_layer_heading(const cli_layers *layers);
 void cli_layer_line(const cli_layers *layers, const sgm_layer_stats *stats, int64_t layer);
 void cli_layer_footing(const cli_layers *layers);
 
+/* Operands that are to be traces: CLI_DONE, or CLI_BAD_INPUT (printed) where one is a folder, with the trace to be found in it
+ * as the hint, or no file. */
+int cli_check_traces(const char *const *paths, size_t count);
 /* Says on standard error that a trace has no end, where it has none. */
 void cli_warn_incomplete(const char *path, const sgm_trace_info *about);
 /* `sigmoe stats TRACE [TRACE]`. */

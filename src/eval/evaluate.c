@@ -21,7 +21,8 @@
 enum { BATCH_ROWS = 512 };
 
 typedef struct evaluator {
-    sgm_engine *engine; /* model, team, kernels, tokenizer; its step is not used */
+    sgm_engine *engine;       /* model, team, kernels, tokenizer; its step is not used */
+    const volatile int *stop; /* NULL: nobody asks for an early end */
     int64_t rows_most, limit;
     int64_t context;
     int32_t *tokens, *positions, *targets; /* (rows_most) */
@@ -77,6 +78,8 @@ static sgm_status flush(evaluator *e, sgm_error *error) {
         if (e->targets[i] >= 0)
             e->nats += (double)e->row_loss[i];
     e->rows = e->segment_count = e->page_count = 0;
+    if (e->stop && *e->stop)
+        return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted; nothing is left behind");
     if (isfinite(e->nats)) /* a trace that cannot be written ends it here, not after all of the text */
         return sgm_trace_recorder_status(&e->recorder, error);
     return sgm_fail(error, SGM_ENUMERIC, "the weights are damaged, or training diverged",
@@ -290,6 +293,7 @@ static sgm_status prepare(evaluator *e, const char *model, const sgm_engine_opti
     sgm_engine_options own = options ? *options : (sgm_engine_options){0};
     int64_t wanted = own.batch_tokens ? own.batch_tokens : BATCH_ROWS;
     own.batch_tokens = own.kv_tokens = 1; /* no sessions here */
+    e->stop = own.stop;
     sgm_status status = sgm_engine_open(model, &own, &e->engine, error);
     if (status)
         return status;

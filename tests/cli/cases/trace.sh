@@ -48,7 +48,27 @@ expect 0 trace --model r --prompt "The " --tokens 5000 --out full.trace; hints "
 
 # What is no trace, cut, bent.
 expect 3 stats r/config.yaml; hints "not a trace"
-expect 3 stats nowhere.trace; expect 3 stats r
+expect 3 stats nowhere.trace
+# A folder: where its trace is, or how to get one.
+for command in "stats" "replay --cache 4 --trace" "place --slots 8 --gpus 2 --load"; do
+    expect 3 $command r/; hints "r/: a folder, not a trace"; hints "hint: the last trace in it is r/traces/step-000006.trace"
+    expect 3 $command r/traces; hints "r/traces/step-000006.trace"
+    expect 3 $command text; hints "give the trace itself"
+done
+expect 3 stats e.trace r; hints "r/traces/step-000006.trace"
+mkdir bare; cp r/run.sqlite bare; expect 3 stats bare; hints "train.trace_every"; hints "sigmoe trace --model bare --data bare/data"
+# Ctrl-C while an evaluation is traced: nothing is left, what was there stays. A generation ends where it is.
+for i in $(seq 1 300); do cat text/plain/*.txt; done >large.txt
+cp e.trace kept.trace
+"$SIGMOE" trace --model r --data large.txt --kernels ref --threads 1 --out kept.trace >"$out" 2>"$err" &
+child=$!
+for i in $(seq 1 500); do ls kept.trace.partial-* >/dev/null 2>&1 && break; sleep 0.02; done
+kill -INT $child
+code=0; wait $child || code=$?
+[ $code -eq 130 ] || fail "interrupted, it ended with $code"
+hints "interrupted; nothing is left behind"
+[ "$(echo kept.trace*)" = kept.trace ] || fail "it left $(echo kept.trace*)"
+cmp e.trace kept.trace || fail "what was there is gone"
 cp e.trace bent.trace; flip bent.trace $(($(size bent.trace) / 2))
 expect 3 stats bent.trace; hints "bent.trace"; hints "checksum"
 cp e.trace cut.trace; truncate -s $(($(size cut.trace) - 10)) cut.trace
