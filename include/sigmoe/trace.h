@@ -144,7 +144,7 @@ typedef struct sgm_trace_comparison {
     double tokens_changed;      /* share of tokens with a changed assignment in any layer */
     double weights_changed;     /* share of the assignments both made whose weight is not the same to the bit */
     double *layer_changed;      /* (L) heap: assignments_changed of each layer */
-    double *load_difference;    /* (L) heap: ½ Σ |f − f'| of the shares of load, 0 … 1 */
+    double *load_difference;    /* (L) heap: ½ Σ |f − f'| of the shares of what was computed, 0 … 1 */
 } sgm_trace_comparison;
 /* Errors: SGM_EARGUMENT their shapes or tokens differ; those of sgm_trace_read. */
 sgm_status sgm_trace_compare(sgm_trace *trace, sgm_trace *against, sgm_trace_comparison *comparison, sgm_error *error);

@@ -17,7 +17,8 @@ int cli_devices_of(const cli_args *args, int64_t experts, int64_t null_experts, 
 /* The same of --model, before an evaluation takes its time. */
 int cli_devices_of_model(const cli_args *args, cli_devices *devices);
 
-/* layer (L), load (L, E): what was measured. `json` is an object whose list `layers` gets the fields of each layer. */
+/* layer (L), load (L, E): what was measured; of a trace what its experts computed, for devices do nothing for what was
+ * dropped. `json` is an object whose list `layers` gets the fields of each layer. */
 void cli_imbalance_add(json_t *json, const cli_devices *devices, const sgm_layer_stats *layer, const int64_t *load,
                        int64_t layers, int64_t experts);
 void cli_imbalance_print(const cli_devices *devices, const sgm_layer_stats *layer, const int64_t *load, int64_t layers,

@@ -174,11 +174,11 @@ static int one_trace(const cli_args *args) {
     }
     if (code == CLI_DONE && cli_switch(args, "json")) {
         json_t *json = stats_json(path, about, &stats);
-        cli_imbalance_add(json, &devices, stats.all.layer, stats.all.load, stats.layers, stats.experts);
+        cli_imbalance_add(json, &devices, stats.all.layer, stats.computed_load, stats.layers, stats.experts);
         code = cli_json_print(json);
     } else if (code == CLI_DONE) {
         print_stats(about, &stats);
-        cli_imbalance_print(&devices, stats.all.layer, stats.all.load, stats.layers, stats.experts);
+        cli_imbalance_print(&devices, stats.all.layer, stats.computed_load, stats.layers, stats.experts);
     }
     sgm_trace_stats_free(&stats);
     sgm_trace_close(trace);
@@ -242,7 +242,7 @@ static void print_comparison(const pair *p) {
                100 * c->load_difference[l], p->stats[0].all.layer[l].max_violation,
                p->stats[1].all.layer[l].max_violation, p->stats[0].domain_divergence_nats[l],
                p->stats[1].domain_divergence_nats[l]);
-    printf("\nload moved: half the sum of the differences of the experts' shares.\n");
+    printf("\nload moved: half the sum of the differences of the experts' shares of what was computed.\n");
 }
 
 static int two_traces(const cli_args *args) {

@@ -46,7 +46,7 @@ static sgm_status other_tokens(sgm_error *error) {
 }
 
 typedef struct sums {
-    int64_t *changed, *used, *load_a, *load_b; /* (L), (L), (L, E), (L, E) */
+    int64_t *changed, *used, *load_a, *load_b; /* (L), (L), (L, E), (L, E); loads: what was computed */
     int64_t tokens, tokens_changed, shared, weights_changed;
 } sums;
 
@@ -59,7 +59,7 @@ static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_
         if (expert == SGM_TRACE_UNUSED)
             continue;
         s->used[layer]++;
-        s->load_a[layer * stride + expert]++;
+        s->load_a[layer * stride + expert] += a->block.flags[pa + i] == 0;
         int64_t j = 0;
         while (j < sb && b->block.expert[pb + j] != expert)
             j++;
@@ -72,7 +72,7 @@ static int64_t compare_layer(const side *a, const side *b, int64_t layer, int64_
     }
     for (int64_t j = 0; j < sb; j++)
         if (b->block.expert[pb + j] != SGM_TRACE_UNUSED)
-            s->load_b[layer * stride + b->block.expert[pb + j]]++;
+            s->load_b[layer * stride + b->block.expert[pb + j]] += b->block.flags[pb + j] == 0;
     s->changed[layer] += count;
     return count;
 }

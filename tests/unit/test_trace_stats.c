@@ -215,6 +215,43 @@ static void traces_are_compared(void **state) {
         sgm_buffer_free(&bytes[i]);
 }
 
+/* Of b the second token's expert 1 of layer 0 is dropped: a computed 0 and 1, b 0 alone, so that half the work is another's,
+ * though both chose alike. Layer 1 is the same in both; its third token took the null expert. */
+static void what_was_dropped_moves_work(void **state) {
+    (void)state;
+    const int64_t one[L] = {1, 1};
+    const int32_t expert[3][L] = {{0, 0}, {1, 1}, {3, 3}};
+    const float weight[L] = {1, 1};
+    sgm_trace_info about = small_about;
+    about.experts_per_token = one;
+    sgm_buffer bytes[2] = {{0}};
+    sgm_trace *trace[2];
+    for (int i = 0; i < 2; i++) {
+        sgm_trace_writer *writer;
+        int64_t domain;
+        assert_int_equal(sgm_trace_create_in(&bytes[i], &about, &writer, NULL), SGM_OK);
+        assert_int_equal(sgm_trace_domain(writer, "a", &domain, NULL), SGM_OK);
+        for (int t = 0; t < 3; t++) {
+            uint8_t null = t == 2 ? SGM_TRACE_NULL : 0;
+            const uint8_t flags[L] = {i == 1 && t == 1 ? SGM_TRACE_DROPPED : null, null};
+            const sgm_trace_token token = {
+                .token = t, .domain = domain, .slots = one, .expert = expert[t], .weight = weight, .flags = flags};
+            assert_int_equal(sgm_trace_add(writer, &token, NULL), SGM_OK);
+        }
+        assert_int_equal(sgm_trace_commit(writer, NULL, NULL), SGM_OK);
+        assert_int_equal(sgm_trace_parse(bytes[i].data, bytes[i].size, "dropping", &trace[i], NULL), SGM_OK);
+    }
+    sgm_trace_comparison c;
+    assert_int_equal(sgm_trace_compare(trace[0], trace[1], &c, NULL), SGM_OK);
+    assert_true(c.assignments_changed == 0);
+    assert_true(c.load_difference[0] == 0.5 && c.load_difference[1] == 0);
+    sgm_trace_comparison_free(&c);
+    for (int i = 0; i < 2; i++) {
+        sgm_trace_close(trace[i]);
+        sgm_buffer_free(&bytes[i]);
+    }
+}
+
 /* Null and dropped assignments are in the load, and not among those that cost a row; balance is that of the other experts. */
 static void computed_assignments_are_told(void **state) {
     (void)state;

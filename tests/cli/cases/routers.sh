@@ -69,6 +69,14 @@ for layer in json.load(open(sys.argv[1]))["layers"]:
     assert 0 < computed < sum(layer["load"]) and abs(layer["experts_computed_per_token"] * layer["tokens"] - computed) < 1e-6
 json.dump([layer["computed_load"] for layer in json.load(open(sys.argv[1]))["layers"]], open("computed.json", "w"))
 PY
+# So is the imbalance between devices: of 2, with 4 neighbouring experts each.
+expect 0 stats drops/traces/step-000002.trace --groups 2 --json
+python3 - "$out" <<'PY' || fail "devices work for what was dropped"
+import json, sys
+for layer in json.load(open(sys.argv[1]))["layers"]:
+    halves = sum(layer["computed_load"][:4]), sum(layer["computed_load"][4:])
+    assert abs(layer["imbalance_score"] - abs(halves[0] - halves[1]) / layer["tokens"]) < 1e-12
+PY
 plan() { expect 0 place --load "$1" --slots 10 --gpus 2 --json; field layer_mean_over_max_per_gpu; }
 [ "$(plan drops/traces/step-000002.trace)" = "$(plan computed.json)" ] || fail "place counts what was dropped"
 [ "$(plan drops.json)" = "$(plan computed.json)" ] || fail "place counts what was dropped in stats"
