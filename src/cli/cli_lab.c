@@ -75,6 +75,10 @@ void cli_lab_names_free(char **names, size_t count) {
     free(names);
 }
 
+const char cli_lab_nowhere[] =
+    "there are no experiments beside this program: it was copied without PREFIX/share/sigmoe/lab, where "
+    "`cmake --install` puts them, or lab/ of the source tree";
+
 int cli_lab_find(const char *said, char *path, size_t room) {
     char folder[4096];
     size_t size = strlen(said);
@@ -88,10 +92,12 @@ int cli_lab_find(const char *said, char *path, size_t room) {
         stat(path, &about) == 0)
         return CLI_DONE;
     size_t count;
-    char **names = cli_lab_names(&count), hint[256];
+    char **names = cli_lab_names(&count), hint[320];
     const char *near = names ? sgm_nearest(said, (const char *const *)names) : NULL;
     if (near)
         snprintf(hint, sizeof hint, "did you mean %s?", near);
+    else if (!count)
+        snprintf(hint, sizeof hint, "%s; a file of your own is given with its .yaml", cli_lab_nowhere);
     else
         snprintf(hint, sizeof hint, "`sigmoe lab list` names them; a file of your own is given with its .yaml");
     cli_lab_names_free(names, count);

@@ -13,6 +13,8 @@ int cli_lab_find(const char *said, char *path, size_t room);
 /* Names of the experiments there, without .yaml, sorted; malloc'ed with its texts. */
 char **cli_lab_names(size_t *count);
 void cli_lab_names_free(char **names, size_t count);
+/* What to say where there are none. */
+extern const char cli_lab_nowhere[];
 /* The text that comes with sigmoe; false: it is not there. */
 bool cli_lab_data(char *path, size_t room);
 

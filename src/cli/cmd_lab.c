@@ -40,7 +40,7 @@ static int list(const cli_args *args) {
         return cli_json_print(array);
     json_decref(array);
     if (code == CLI_DONE && !json && !count)
-        printf("no experiments came with this program; `sigmoe lab run FILE.yaml` takes one of your own\n");
+        printf("%s; `sigmoe lab run FILE.yaml` takes one of your own\n", cli_lab_nowhere);
     return code;
 }
 

@@ -88,6 +88,13 @@ says "base: preset pico, and"; says "data.tokens_per_step = 128"
 expect 0 lab show tiny.yaml --json; json base arms.0.set
 [ "$(field preset)" = pico ] || fail "the preset is missing"
 expect 0 lab list; says "sigma "
+# A program that was copied alone says where it looked.
+mkdir -p only/this/bin; cp "$SIGMOE" only/this/bin/sigmoe
+only/this/bin/sigmoe lab list >"$out" 2>"$err" || fail "an empty list is no error"
+says "PREFIX/share/sigmoe/lab"; says "sigmoe lab run FILE.yaml"
+code=0; only/this/bin/sigmoe lab run sigma >"$out" 2>"$err" || code=$?
+[ $code -eq 2 ] || fail "an experiment that is not there: $code"
+hints "PREFIX/share/sigmoe/lab"
 expect 0 lab list --json; json 0.name 0.claim 0.arms
 for name in $("$SIGMOE" lab list --json | python3 -c 'import json,sys; print(*[x["name"] for x in json.load(sys.stdin)])'); do
     expect 0 lab show "$name" --json; json claim base arms.0.set
