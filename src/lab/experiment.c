@@ -45,9 +45,10 @@ const sgm_param sgm_arm_params[] = {
 const size_t sgm_arm_param_count = sizeof sgm_arm_params / sizeof *sgm_arm_params;
 
 /* What must be the same in all arms: the data are built once, with the base's values, and arms are compared after the same
- * tokens. */
-static const char *const shared_keys[] = {"model.vocabulary", "data.tokenizer",      "data.heldout_share",
-                                          "data.deduplicate", "data.document_bytes", "data.tokens_per_step"};
+ * tokens of the same text. */
+static const char *const shared_keys[] = {"model.vocabulary",    "data.tokenizer",      "data.heldout_share",
+                                          "data.deduplicate",    "data.document_bytes", "data.mixture",
+                                          "data.tokens_per_step"};
 /* What the lab sets for each run: a value of the experiment's would be dropped. */
 static const struct {
     const char *key, *instead;
@@ -140,12 +141,26 @@ static sgm_status apply_settings(sgm_config *config, const char *const *settings
     return SGM_OK;
 }
 
+/* A number of the frame that is a key of the base. */
+typedef struct frame_number {
+    const char *line, *key;
+    int64_t value; /* SGM_AUTO: the file does not say */
+} frame_number;
+
+/* The line and the key below `set:` may both be there when they say the same. */
+static sgm_status check_number(const sgm_experiment *experiment, const frame_number *number, sgm_error *error) {
+    const char *set = sgm_config_get(experiment->base, number->key);
+    if (number->value == SGM_AUTO || strtoll(set, NULL, 10) == number->value)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EARGUMENT, "keep one of them; for a single call there is --set",
+                    "%s: `%s:` is %" PRId64 ", %s below `set:` is %s", experiment->path, number->line, number->value,
+                    number->key, set);
+}
+
 static sgm_status make_base(sgm_experiment *experiment, const char *const *settings, size_t count, sgm_error *error) {
     const sgm_frame_settings *frame = &experiment->frame;
-    const struct {
-        const char *key;
-        int64_t value;
-    } numbers[] = {{"data.tokens_per_step", frame->tokens_per_step}, {"model.vocabulary", frame->vocabulary}};
+    const frame_number numbers[] = {{"tokens_per_step", "data.tokens_per_step", frame->tokens_per_step},
+                                    {"vocabulary", "model.vocabulary", frame->vocabulary}};
     sgm_status status = sgm_config_new(&experiment->base, error);
     if (!status)
         status = sgm_config_preset(experiment->base, frame->preset, error);
@@ -156,6 +171,8 @@ static sgm_status make_base(sgm_experiment *experiment, const char *const *setti
             status = set_number(experiment->base, numbers[i].key, numbers[i].value, error);
     if (!status)
         status = apply_part(experiment, &experiment->values.set, experiment->base, error);
+    for (size_t i = 0; i < 2 && !status; i++)
+        status = check_number(experiment, &numbers[i], error);
     if (!status)
         status = apply_settings(experiment->base, settings, count, error);
     if (!status)
@@ -350,6 +367,10 @@ static sgm_status check_frame(sgm_experiment *experiment, sgm_error *error) {
 sgm_status sgm_experiment_parse(const char *path, const char *text, size_t size, const char *const *settings,
                                 size_t setting_count, sgm_experiment **out, sgm_error *error) {
     *out = NULL;
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte-order mark: libyaml would count it as a column */
+        text += 3;
+        size -= 3;
+    }
     sgm_experiment *experiment = sgm_alloc(sizeof *experiment);
     if (!experiment)
         return sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for the experiment", path);

@@ -34,7 +34,7 @@ static sgm_status next_event(reader *r, yaml_event_t *event) {
 
 /* libyaml counts characters, files have bytes. */
 static size_t offset_of(const char *text, size_t size, size_t index) {
-    size_t at = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    size_t at = 0;
     for (; at < size && index > 0; index--)
         do
             at++;

@@ -31,11 +31,21 @@ static void add_value(text *t, const sgm_lab_metric *metric, double value, const
         ADD(t, "%s%.*f", value >= 0 ? sign : "", metric->digits, value);
 }
 
-/* Text of the experiment's author in a cell: a bar would end it. */
+/* Words of the experiment's author, as one line that reads as they do: a bar would end a cell, a backslash eat what follows it,
+ * a "<" begin HTML, a line end the table. */
+static void add_words(text *t, const char *words) {
+    for (; *words; words++)
+        if (*words == '<')
+            ADD(t, "&lt;");
+        else if (*words == '|' || *words == '\\')
+            ADD(t, "\\%c", *words);
+        else
+            ADD(t, "%c", (unsigned char)*words < 0x20 || *words == 0x7f ? ' ' : *words);
+}
+
 static void add_cell(text *t, const char *cell) {
     ADD(t, " ");
-    for (; *cell; cell++)
-        ADD(t, "%s%c", *cell == '|' ? "\\" : "", *cell == '\n' ? ' ' : *cell);
+    add_words(t, cell);
     ADD(t, " |");
 }
 
@@ -117,7 +127,7 @@ static void add_domains(text *t, const sgm_lab_results *results) {
         return;
     ADD(t, "\n## Held-out bits per byte by domain\n\n| arm |");
     for (size_t d = 0; d < first->domains; d++)
-        ADD(t, " %s |", first->domain[d].name);
+        add_cell(t, first->domain[d].name);
     ADD(t, "\n|---|");
     for (size_t d = 0; d < first->domains; d++)
         ADD(t, "---|");
@@ -158,9 +168,16 @@ static void add_all(text *t, const sgm_lab_results *results) {
     static const char *const regions[][3] = {{"low.", "low", "first"}, {"high.", "high", "last"}, {"", "all", ""}};
     sgm_experiment_info info;
     sgm_experiment_describe(results->experiment, &info);
-    ADD(t, "# %s\n\n", info.name);
-    if (*info.claim)
-        ADD(t, "**Claim.** %s%s%s%s\n\n", info.claim, *info.paper ? " (" : "", info.paper, *info.paper ? ")" : "");
+    ADD(t, "# ");
+    add_words(t, info.name);
+    ADD(t, "\n\n");
+    if (*info.claim) {
+        ADD(t, "**Claim.** ");
+        add_words(t, info.claim);
+        ADD(t, "%s", *info.paper ? " (" : "");
+        add_words(t, info.paper);
+        ADD(t, "%s\n\n", *info.paper ? ")" : "");
+    }
     ADD(t,
         "%zu arm%s, %" PRId64 " seed%s, %" PRId64 " step%s of %" PRId64
         " token%s. Baseline: `%s`. Balance is that of the "

@@ -41,6 +41,24 @@ static const char *value(const sgm_experiment *experiment, size_t arm, const cha
     return sgm_config_get(experiment->arms[arm].config, key);
 }
 
+/* What some editors put before the first character; two keys and a part of the file are read behind it. */
+static void a_byte_order_mark_is_passed_by(void **state) {
+    (void)state;
+    sgm_experiment *e;
+    sgm_error error = {0};
+    const char *text = "\xef\xbb\xbfname: marked\npreset: pico\nset: {model.layers: 3}\narms:\n- name: größer\n"
+                       "  set: {model.experts: 4}\n";
+    const char *fine = "\xef\xbb\xbfname: marked\npreset: pico\nset: {model.layers: 3}\narms:\n- name: one\n"
+                       "  set: {model.experts: 4}\n";
+    if (open_text(fine, &e, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    assert_string_equal(value(e, 0, "model.layers"), "3");
+    assert_string_equal(value(e, 0, "model.experts"), "4");
+    sgm_experiment_close(e);
+    assert_int_equal(open_text(text, &e, &error), SGM_EARGUMENT); /* for its arm's name, on its line */
+    assert_non_null(strstr(error.message, ":5: \"größer\""));
+}
+
 /* Block and flow style, a comment between, a character of two bytes before a `set`, a parent that comes after its child. */
 static void arms_inherit_and_override(void **state) {
     (void)state;
@@ -161,6 +179,12 @@ static void what_is_wrong_is_said(void **state) {
          "all arms read the same data"},
         {"name: x\npreset: pico\narms: [{name: a}, {name: b, set: {data.tokens_per_step: 1024}}]\n",
          "arm b: data.tokens_per_step is 1024", "after the same tokens"},
+        {"name: x\npreset: pico\narms: [{name: a}, {name: b, set: {data.mixture: prose=2}}]\n",
+         "arm b: data.mixture is prose=2", "all arms read the same data"},
+        {"name: x\npreset: pico\ntokens_per_step: 512\nset: {data.tokens_per_step: 1024}\narms: [{name: a}]\n",
+         "`tokens_per_step:` is 512, data.tokens_per_step below `set:` is 1024", "keep one"},
+        {"name: x\npreset: pico\nvocabulary: 300\nset:\n  model: {vocabulary: 400}\narms: [{name: a}]\n",
+         "`vocabulary:` is 300, model.vocabulary below `set:` is 400", "keep one"},
         {"name: x\npreset: pico\narms:\n  - name: a\n    set: {train.steps: 9}\n", "arm a: train.steps", "`steps:`"},
         {"name: x\npreset: pico\narms:\n  - name: a\n    set: {train.seed: 1}\n", ":5) is decided by the lab",
          "`seeds:`"},
@@ -225,11 +249,9 @@ static void shipped_experiments_are_valid(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arms_inherit_and_override),
-        cmocka_unit_test(settings_lie_below_arms),
-        cmocka_unit_test(steps_begin_at_one),
-        cmocka_unit_test(what_is_wrong_is_said),
-        cmocka_unit_test(shipped_experiments_are_valid),
+        cmocka_unit_test(a_byte_order_mark_is_passed_by), cmocka_unit_test(arms_inherit_and_override),
+        cmocka_unit_test(settings_lie_below_arms),        cmocka_unit_test(steps_begin_at_one),
+        cmocka_unit_test(what_is_wrong_is_said),          cmocka_unit_test(shipped_experiments_are_valid),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -23,15 +23,17 @@ static void holds(const char *name, const char *wanted) {
 static void a_diverged_arm_stays_failed(void **state) {
     (void)state;
     sgm_error error;
-    write_file("wild.yaml",
-               "name: wild\npreset: pico\nsteps: 20\ntokens_per_step: 128\nseeds: 1\n"
-               "set:\n"
-               "  model: {context: 32}\n"
-               "  train: {kernels: ref, threads: 2, eval_every: 50, eval_tokens: 500, final_eval_tokens: 500}\n"
-               "arms:\n"
-               "  - name: wild\n"
-               "    set: {optimizer.learning_rate: 1000, train.clip: 0}\n"
-               "  - name: tame\n");
+    write_file(
+        "wild.yaml",
+        "name: wild\nclaim: \"a | b\\n\\n# <i>c\\\\|\"\npreset: pico\nsteps: 20\ntokens_per_step: 128\nseeds: 1\n"
+        "set:\n"
+        "  model: {context: 32}\n"
+        "  train: {kernels: ref, threads: 2, eval_every: 50, eval_tokens: 500, final_eval_tokens: 500}\n"
+        "arms:\n"
+        "  - name: wild\n"
+        "    set: {optimizer.learning_rate: 1000, train.clip: 0}\n"
+        "  - name: tame\n"
+        "    description: \"one | two\\n<b>three\\\\\"\n");
     for (int call = 0; call < 5; call++) {
         assert_int_equal(run_lab("wild", "wild.yaml", (sgm_lab_options){0}, &error), SGM_ENUMERIC);
         says(&error, "wild, seed 1: 5 steps in a row", "optimizer.learning_rate");
@@ -49,6 +51,9 @@ static void a_diverged_arm_stays_failed(void **state) {
     }
     holds("wild/results.md", "1 arm, 1 seed, 20 steps of 128 tokens.");
     holds("wild/results.md", "- `wild`, seed 1: failed\n");
+    /* Words that would break the page or its table are words. */
+    holds("wild/results.md", "\n**Claim.** a \\| b  # &lt;i>c\\\\\\|\n\n");
+    holds("wild/results.md", "\n| tame | one \\| two &lt;b>three\\\\ |\n");
     holds("wild/report.html", "Missing are the runs wild, seed 1 (failed)</p>");
     /* Gone on with by itself until all of its steps are done, it is complete and yet no run of this arm. */
     sgm_status status = SGM_ENUMERIC;
