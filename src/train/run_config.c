@@ -222,7 +222,7 @@ static sgm_status check_attention_experts(const sgm_run_settings *settings, sgm_
 /* The router in every layer, with as many experts per token as the schedule will ever ask for. */
 static sgm_status check_router(const sgm_run_settings *settings, sgm_error *error) {
     const sgm_router *router = &settings->router;
-    int64_t experts = settings->model.experts;
+    int64_t experts = settings->model.experts, nulls = settings->model.null_experts;
     sgm_status status = router->plugin->check(router->settings, experts, settings->model.experts_per_token, error);
     for (int64_t layer = 0; layer < settings->model.layers; layer++)
         for (int end = 0; end < 2 && !status; end++) {
@@ -231,6 +231,8 @@ static sgm_status check_router(const sgm_run_settings *settings, sgm_error *erro
             status = router->plugin->check(router->settings, experts, k, error);
             if (!status && router->plugin->trains)
                 status = router->plugin->trains(router->settings, k, error);
+            if (!status && nulls > 0 && router->plugin->nulls)
+                status = router->plugin->nulls(router->settings, experts, nulls, k, error);
         }
     return status;
 }
@@ -246,7 +248,12 @@ static sgm_status check_balance(const sgm_run_settings *settings, sgm_error *err
             return sgm_fail(error, SGM_EARGUMENT, "set balance to none: experts that choose are balanced already",
                             "router %s takes no bias in training: the one of balancer %s would act in inference alone",
                             settings->router.plugin->plugin.name, settings->balance[i].plugin->plugin.name);
-    return SGM_OK;
+    sgm_status status = SGM_OK;
+    for (const sgm_balance_member *m = settings->balance; !status && m < settings->balance + settings->balance_count;
+         m++)
+        if (m->plugin->check)
+            status = m->plugin->check(m->settings, settings->model.null_experts, error);
+    return status;
 }
 
 static sgm_status cross_check(const sgm_run_settings *settings, sgm_error *error) {

@@ -313,6 +313,7 @@ static int64_t list_ranges(sgm_stepper *stepper, const char *patterns) {
             bool frozen = sgm_freeze_run(patterns, weight, row, &end);
             int64_t begin = weight->data - model->data + row * weight->cols;
             stepper->any_frozen = stepper->any_frozen || frozen;
+            stepper->any_trained = stepper->any_trained || !frozen;
             if (count > 0 && last.decay == weight->decay && last.frozen == frozen)
                 continue;
             if (count > 0 && stepper->ranges)
@@ -326,12 +327,25 @@ static int64_t list_ranges(sgm_stepper *stepper, const char *patterns) {
     return count;
 }
 
+/* A bias on selection is trained without a weight. */
+static bool has_bias(const sgm_run_settings *settings) {
+    for (size_t i = 0; i < settings->balance_count; i++)
+        if (settings->balance[i].plugin->selection_bias)
+            return true;
+    return false;
+}
+
 static sgm_status make_ranges(sgm_stepper *stepper, sgm_error *error) {
     const char *patterns = stepper->settings->train.freeze ? stepper->settings->train.freeze : "";
     sgm_status status = sgm_freeze_check(patterns, stepper->model, error);
     if (status)
         return status;
     stepper->range_count = list_ranges(stepper, patterns);
+    if (!stepper->any_trained && !has_bias(stepper->settings))
+        return sgm_fail(
+            error, SGM_EARGUMENT, "leave out what is to be trained; `sigmoe eval` only measures a model",
+            "train.freeze: '%.200s' freezes every weight, and no balancer has a bias: nothing would be trained",
+            patterns);
     stepper->ranges = sgm_alloc((size_t)stepper->range_count * sizeof *stepper->ranges);
     if (!stepper->ranges)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the optimizer's list of weights");

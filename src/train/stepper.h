@@ -26,7 +26,7 @@ typedef struct sgm_stepper {
     sgm_balance_set *balance;
     sgm_decay_range *ranges;
     int64_t range_count;
-    bool any_frozen;
+    bool any_frozen, any_trained;
 
     /* memory of a walk */
     int64_t micro_rows, micro_batches;

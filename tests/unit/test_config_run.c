@@ -101,6 +101,38 @@ static void wrong_configs_are_refused(void **state) {
     refused("train.steps", "0", "steps");
 }
 
+/* Settings that go together with others alone: "key=value" each, then what the message must name. */
+static void refused_together(const char *const *settings, const char *named) {
+    sgm_config *config = preset("pico");
+    sgm_error error = {0};
+    for (; *settings; settings++) {
+        char key[64] = {0};
+        const char *equals = strchr(*settings, '=');
+        memcpy(key, *settings, (size_t)(equals - *settings));
+        assert_int_equal(sgm_config_set(config, key, equals + 1, "--set", &error), SGM_OK);
+    }
+    sgm_status status = sgm_config_check(config, &error);
+    if (!named ? status != SGM_OK : status != SGM_EARGUMENT || !strstr(error.message, named) || !error.hint[0])
+        fail_msg("%s: status %d, \"%s\", hint \"%s\"", named ? named : "fine", (int)status, error.message, error.hint);
+    sgm_config_free(config);
+}
+
+#define TOGETHER(named, ...) refused_together((const char *const[]){__VA_ARGS__, NULL}, named)
+
+/* pico has 8 experts. In two groups of four: four null experts are a group, which every token would have to take from; three are
+ * most of one, five all of one and a part of the other. */
+static void null_experts_and_groups(void **state) {
+    (void)state;
+    TOGETHER("a whole group", "router.kind=grouped", "model.experts_per_token=2", "model.null_experts=4");
+    TOGETHER("a whole group", "router.kind=grouped", "model.experts_per_token=2", "model.null_experts=5");
+    TOGETHER("the last group", "router.kind=grouped", "model.experts_per_token=2", "model.null_experts=3");
+    TOGETHER(NULL, "router.kind=grouped", "model.experts_per_token=2", "model.null_experts=4", "router.groups=1");
+    TOGETHER(NULL, "router.kind=grouped", "model.experts_per_token=2");
+    TOGETHER(NULL, "model.experts_per_token=2", "model.null_experts=4");
+    TOGETHER("null_average", "balance.0.null_average=true");
+    TOGETHER(NULL, "balance.0.null_average=true", "model.null_experts=4");
+}
+
 static void automatic_values_are_resolved(void **state) {
     (void)state;
     sgm_config *config = preset("nano");
@@ -194,13 +226,10 @@ static void registries_are_complete(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(presets_have_their_sizes),
-        cmocka_unit_test(presets_survive_their_text),
-        cmocka_unit_test(wrong_configs_are_refused),
-        cmocka_unit_test(automatic_values_are_resolved),
-        cmocka_unit_test(schedules_fit_model_and_router),
-        cmocka_unit_test(registries_are_complete),
-        cmocka_unit_test(automatic_threads_are_the_cores_left),
+        cmocka_unit_test(presets_have_their_sizes),      cmocka_unit_test(presets_survive_their_text),
+        cmocka_unit_test(wrong_configs_are_refused),     cmocka_unit_test(null_experts_and_groups),
+        cmocka_unit_test(automatic_values_are_resolved), cmocka_unit_test(schedules_fit_model_and_router),
+        cmocka_unit_test(registries_are_complete),       cmocka_unit_test(automatic_threads_are_the_cores_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,6 +233,13 @@ static void what_does_not_fit(void **state) {
                                         "train.freeze=model.layers.*.mlp.gate.weight@1-2x"};
     for (int i = 0; i < 5; i++)
         assert_int_equal(start_fails("new", (const char *const[]){wrong[i], NULL}, &error), SGM_EARGUMENT);
+    assert_int_equal(start_fails("new", (const char *const[]){"train.freeze=model.norm.weight,*", NULL}, &error),
+                     SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "nothing would be trained"));
+    assert_true(error.hint[0]);
+    /* A bias on selection is trained all the same. */
+    sgm_trainer_close(start("biased", (const char *const[]){"train.freeze=*", "balance=loss_free_bias", NULL}));
+    remove_run("biased");
     assert_true(start_fails("new", (const char *const[]){"train.from=/nowhere", NULL}, &error) != SGM_OK);
     remove_run("old");
 }

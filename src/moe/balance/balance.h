@@ -46,6 +46,9 @@ typedef struct sgm_balance_view {
 
 typedef struct sgm_balance_plugin {
     sgm_plugin plugin;
+    /* Do these settings say anything for a model of so many null experts? SGM_EARGUMENT: one of them has nothing to act on.
+     * Asked where a run is configured; NULL: always. */
+    sgm_status (*check)(const void *settings, int64_t null_experts, sgm_error *error);
     /* Doubles summed over tokens, and doubles saved per layer. NULL: none. */
     size_t (*sum_count)(const void *settings, int64_t experts);
     size_t (*state_count)(const void *settings, int64_t experts);

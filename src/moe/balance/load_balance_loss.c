@@ -30,6 +30,13 @@ static const sgm_param params[] = {
      .help = "null experts count as equally loaded: their mean load stands for each"},
 };
 
+static sgm_status check(const void *settings, int64_t null_experts, sgm_error *error) {
+    if (!((const load_balance_settings *)settings)->null_average || null_experts > 0)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EARGUMENT, "leave null_average out, or set model.null_experts",
+                    "balancer load_balance_loss: null_average without null experts: there is no load to average");
+}
+
 /* The load of null experts, and the first expert it stands for: E where there are none, or each has its own. */
 typedef struct load_view {
     const double *count;
@@ -88,6 +95,7 @@ const sgm_balance_plugin sgm_balance_load_balance_loss = {
                .params = params,
                .param_count = sizeof params / sizeof *params,
                .settings_bytes = sizeof(load_balance_settings)},
+    .check = check,
     .sum_count = sgm_loss_sum_per_expert,
     .scope = sgm_loss_scope,
     .mode = sgm_loss_mode,

@@ -5,7 +5,9 @@
  * inside a group are not balanced by that; a loss still has to see to it.
  *
  * Scores are a softmax over all E experts, not over a group; the weight of a chosen expert is that probability as it is, so
- * that weights sum to less than 1. NaN scores come last in their group, equal ones go to the lower expert. */
+ * that weights sum to less than 1. Null experts, the last of E, would make the last groups' devices have less to do than the
+ * others, and with a whole group of them every token would have to take some: they do not go with groups. NaN
+ * scores come last in their group, equal ones go to the lower expert. */
 #include <stddef.h>
 
 #include "moe/router/choose.h"
@@ -61,6 +63,23 @@ static sgm_status check(const void *settings, int64_t experts, int64_t experts_p
     return SGM_OK;
 }
 
+static sgm_status nulls(const void *settings, int64_t experts, int64_t null_experts, int64_t experts_per_token,
+                        sgm_error *error) {
+    int64_t groups = groups_of(settings, experts_per_token), size = experts / groups;
+    if (groups == 1)
+        return SGM_OK;
+    return sgm_fail(
+        error, SGM_EARGUMENT,
+        "use router.kind top_k, or deepseek_v3, of which a token can leave out groups; or set "
+        "model.null_experts to 0",
+        null_experts >= size
+            ? "router grouped with model.null_experts = %lld: a whole group of %lld experts would be null, and "
+              "every token would have to take from it"
+            : "router grouped with model.null_experts = %lld: they are all in the last group of %lld experts, "
+              "which would have less to do than the others",
+        (long long)null_experts, (long long)size);
+}
+
 static sgm_status trains(const void *settings, int64_t experts_per_token, sgm_error *error) {
     return sgm_check_normalised("grouped", ((const grouped_settings *)settings)->normalise, experts_per_token, error);
 }
@@ -96,6 +115,7 @@ const sgm_router_plugin sgm_router_grouped = {
                .settings_bytes = sizeof(grouped_settings)},
     .check = check,
     .trains = trains,
+    .nulls = nulls,
     .score = score,
     .select = select_experts,
     .backward = backward,

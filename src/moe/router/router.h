@@ -21,6 +21,9 @@ typedef struct sgm_router_plugin {
     /* Can it be trained with K active? SGM_EARGUMENT where no gradient would reach its scores; such a model still runs.
      * NULL: it always can. */
     sgm_status (*trains)(const void *settings, int64_t experts_per_token, sgm_error *error);
+    /* Does it go with null experts, the last `null_experts` > 0 of E? Asked where a run is configured; NULL: always. */
+    sgm_status (*nulls)(const void *settings, int64_t experts, int64_t null_experts, int64_t experts_per_token,
+                        sgm_error *error);
     /* Are the probabilities sigmoids (record->sigmoid)? NULL: a softmax over all experts. */
     bool (*sigmoid)(const void *settings);
     /* The choice does not look at the scores: nothing is trained, and balancers have nothing to pull at. */
