@@ -169,6 +169,20 @@ static sgm_status write_routed(sgm_trainer *trainer, sgm_error *error) {
     return status;
 }
 
+/* Scopes of a micro-batch's tokens where a step is a single one: there they are the global batch. */
+static void note_idle_scopes(sgm_trainer *trainer) {
+    const sgm_balance_set *set = trainer->stepper->balance;
+    const sgm_data_settings *data = &trainer->settings->data;
+    for (size_t i = 0; i < sgm_balance_set_count(set) && data->micro_batch_tokens >= data->tokens_per_step; i++) {
+        sgm_balance_scope scope = sgm_balance_set_scope(set, i);
+        if (scope == SGM_SCOPE_MICRO || scope == SGM_SCOPE_SHUFFLE)
+            sgm_trainer_note(trainer,
+                             "balance.%zu.scope (%s) does what global does: a step is one micro-batch of %" PRId64
+                             " tokens; lower data.micro_batch_tokens for more of them",
+                             i, sgm_balance_set_name(set, i), data->tokens_per_step);
+    }
+}
+
 /* Everything behind the model and the logs: data, loader, evaluation. */
 static sgm_status open_parts(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = open_corpus(trainer, error);
@@ -176,6 +190,8 @@ static sgm_status open_parts(sgm_trainer *trainer, sgm_error *error) {
         status = sgm_evaluator_new(trainer, error);
     if (!status)
         status = write_meta(trainer, error);
+    if (!status)
+        note_idle_scopes(trainer);
     return status ? status : write_routed(trainer, error);
 }
 

@@ -92,6 +92,33 @@ static void threads_and_micro_batches_change_nothing(void **state) {
     remove_run("three");
 }
 
+/* A scope that is the whole step is told, once; a step of two micro-batches has something to tell apart. */
+static void a_scope_without_effect_is_told(void **state) {
+    (void)state;
+    const char *micro = "balance.0.scope=micro", *steps = "train.steps=2", *all = "data.micro_batch_tokens=128";
+    train("one", (const char *const[]){micro, all, steps, NULL});
+    const char *first = strstr(notes, "balance.0.scope (load_balance_loss) does what global does");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "balance.0.scope"));
+    train("shuffled", (const char *const[]){"balance.0.scope=shuffle", all, steps, NULL});
+    assert_non_null(strstr(notes, "balance.0.scope"));
+    train("two", (const char *const[]){micro, "data.micro_batch_tokens=64", steps, NULL});
+    assert_null(strstr(notes, "balance.0.scope"));
+    train("global", (const char *const[]){all, "balance.0.mode=buffer", steps, NULL});
+    assert_null(strstr(notes, "balance.0.scope"));
+    static const char *const others[] = {"shuffled", "global"}; /* what the note says is so */
+    for (int i = 0; i < 2; i++) {
+        uint64_t sum[2], size;
+        for (int run = 0; run < 2; run++)
+            assert_int_equal(
+                sgm_file_checksum(join(path(run ? others[i] : "one"), "checkpoints/latest/model.safetensors"),
+                                  &sum[run], &size, NULL),
+                SGM_OK);
+        assert_true(sum[0] == sum[1]);
+    }
+    remove_run("one"), remove_run("shuffled"), remove_run("two"), remove_run("global");
+}
+
 /* With balancers that have state, and experts per token that switch on the way. */
 static const char *const stateful[] = {"balance=load_balance_loss,loss_free_bias", "sparsity.kind=progressive",
                                        "sparsity.layers=3,2", "sparsity.switch=0.5", NULL};
@@ -583,6 +610,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_loss_falls),
         cmocka_unit_test(threads_and_micro_batches_change_nothing),
+        cmocka_unit_test(a_scope_without_effect_is_told),
         cmocka_unit_test(resuming_continues_bit_for_bit),
         cmocka_unit_test(killing_at_any_moment_changes_nothing),
         cmocka_unit_test(runs_can_take_turns),

@@ -99,6 +99,7 @@ void sgm_balance_set_free(sgm_balance_set *set);
 void sgm_balance_set_experts_of(sgm_balance_set *set, const int64_t *experts_of);
 size_t sgm_balance_set_count(const sgm_balance_set *set);
 const char *sgm_balance_set_name(const sgm_balance_set *set, size_t member);
+sgm_balance_scope sgm_balance_set_scope(const sgm_balance_set *set, size_t member); /* member < count */
 
 /* For scope shuffle: a step's tokens and those of a micro-batch, whose size the random groups get. Allocates; once, before the
  * first step. Without it a batch is one micro-batch, and shuffle is global. SGM_EMEMORY: not enough. */

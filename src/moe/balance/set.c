@@ -159,6 +159,10 @@ const char *sgm_balance_set_name(const sgm_balance_set *set, size_t index) {
     return index < set->count ? set->members[index].plugin->plugin.name : NULL;
 }
 
+sgm_balance_scope sgm_balance_set_scope(const sgm_balance_set *set, size_t index) {
+    return set->members[index].scope;
+}
+
 /* ---- what a plug-in sees ---------------------------------------------------------------------------------------- */
 
 sgm_balance_view sgm_balance_view_of(const sgm_balance_set *set, const balance_member *m, int64_t layer, int64_t tokens,
