@@ -74,9 +74,11 @@ static void write_tiles(sgm_page *page, const sgm_report_data *data) {
     if (data->snapshots) {
         const sgm_report_snapshot *last = &data->snapshot[data->snapshots - 1];
         double dead = 0;
-        int64_t experts = data->layers * data->experts;
-        for (int64_t i = 0; i < experts; i++)
+        int64_t experts = 0;
+        for (int64_t i = 0; i < data->layers * data->experts; i++)
             dead += last->share[i] < 0.01;
+        for (int64_t layer = 0; layer < data->layers; layer++)
+            experts += sgm_routed_experts(data->own_experts, data->attention_experts, layer);
         char what[64];
         snprintf(what, sizeof what, "of %lld experts dead in the last steps", (long long)experts);
         put_tile(page, what, "%.0f", dead);
@@ -275,11 +277,13 @@ static void write_experts(sgm_page *page, const sgm_report_data *data, double fi
         (long long)sgm_routed_layer(data->attention_experts, data->layers));
     if (in_turn)
         PUT(page, "%lld attention experts (a) and ", (long long)data->attention_experts);
-    PUT(page,
-        "%lld experts%s. The fair share is an equal part of a layer&#39;s tokens; an expert below 1&nbsp;%% of it "
-        "counts "
-        "as dead.</p>\n",
-        (long long)data->own_experts, in_turn ? " of the feed-forward (f)" : "");
+    PUT(page, "%lld experts%s", (long long)data->own_experts, in_turn ? " of the feed-forward (f)" : "");
+    if (data->null_experts > 0)
+        PUT(page, ", and %lld null ones, which have no load to even out and are left out",
+            (long long)data->null_experts);
+    PUT(page, ". The fair share is an equal part of a layer&#39;s tokens; an expert below 1&nbsp;%% of it "
+              "counts "
+              "as dead.</p>\n");
     write_maps(page, data);
     PUT(page, "<div class=\"pair\">\n");
     sgm_svg_grid grid = {.rows = data->layers, .columns = (int64_t)data->buckets, .x_first = first, .x_last = last};
@@ -364,6 +368,7 @@ static void write_page(sgm_page *page, const sgm_report_data *data, const char *
         PUT(page, "<h2>Nothing yet</h2><p>The run has not finished a step.</p>\n");
     if (data->snapshots)
         write_experts(page, data, first, last);
+    sgm_report_write_balance(page, data, first, last);
     if (data->steps)
         write_training(page, data, first, last);
     if (data->samples)
@@ -381,6 +386,18 @@ static void run_name(const char *run, char *name, size_t room) {
     const char *path = whole ? whole : run, *slash = strrchr(path, '/');
     snprintf(name, room, "%s", slash && slash[1] ? slash + 1 : path);
     free(whole); /* realpath's, not ours */
+}
+
+/* Of the run's model; 0 where the configuration cannot be read: the page shows it as it is then. */
+static int64_t null_experts_of(const char *path) {
+    sgm_config *config = NULL;
+    const char *text = NULL;
+    if (sgm_path_exists(path) && sgm_config_new(&config, NULL) == SGM_OK &&
+        sgm_config_load(config, path, NULL) == SGM_OK)
+        text = sgm_config_get(config, "model.null_experts");
+    int64_t count = text ? strtoll(text, NULL, 10) : 0;
+    sgm_config_free(config);
+    return count;
 }
 
 /* A page replaces a page, never a run.sqlite or config.yaml that a slip of the hand named. */
@@ -409,7 +426,7 @@ sgm_status sgm_report_write(const char *run, const char *path, sgm_error *error)
     if (!status)
         status = check_page(out, error);
     if (!status)
-        status = sgm_report_read(log, &data, error);
+        status = sgm_report_read(log, null_experts_of(config), &data, error);
     if (!status && sgm_path_exists(config)) {
         size_t size;
         status = sgm_file_read(config, MOST_CONFIG_BYTES, &yaml, &size, error);

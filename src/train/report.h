@@ -34,7 +34,18 @@ typedef struct sgm_report_sample {
     size_t text_size;
 } sgm_report_sample;
 
-enum { SGM_REPORT_SNAPSHOTS = 12, SGM_REPORT_BUCKETS = 160 };
+enum { SGM_REPORT_SNAPSHOTS = 12, SGM_REPORT_BUCKETS = 160, SGM_REPORT_LINES = 3 };
+
+/* What a balancer measured, in buckets of time: the least and the greatest of all layers, and three layers by themselves. With
+ * attention experts the attentions' layers and the feed-forwards' are two of these. NaN where there is no row. */
+typedef struct sgm_report_measure {
+    char *balancer, *name;
+    bool attention;
+    int lines;                       /* 1 … 3: as many as there are layers */
+    int64_t layer[SGM_REPORT_LINES]; /* first, middle, last, counted as layers of the model */
+    size_t count;                    /* buckets; arrays of that length, all in one block that `step` begins */
+    double *step, *least, *greatest, *line[SGM_REPORT_LINES];
+} sgm_report_measure;
 
 typedef struct sgm_report_data {
     size_t steps; /* rows; arrays of that length */
@@ -44,20 +55,24 @@ typedef struct sgm_report_data {
     sgm_report_evals *evals; /* the row of all domains, if any, comes first */
     size_t eval_series;
 
-    int64_t layers, experts;   /* L; E, of a narrower layer its last columns are NaN */
+    int64_t layers, experts;   /* L; E without null experts; of a narrower layer its last columns are NaN */
     int64_t own_experts;       /* of a feed-forward: E but where there are more attention experts */
+    int64_t null_experts;      /* beside them, left out: they have no load to even out */
     int64_t attention_experts; /* 0, or what is by layer here is by routed sub-layer (sigmoe/model.h) */
     size_t buckets;            /* of time; (L, buckets) below, NaN where there is no row */
     double *bucket_step, *dead, *experts_per_token, *entropy, *probability_entropy, *max_over_mean;
     sgm_report_snapshot snapshot[SGM_REPORT_SNAPSHOTS];
     size_t snapshots;
 
+    sgm_report_measure *measure; /* by balancer, its loss first, then by name */
+    size_t measures;
+
     sgm_report_sample *sample; /* the last ones, oldest first */
     size_t samples;
 } sgm_report_data;
 
-/* Read `path` (run.sqlite), also while a run is writing to it. */
-sgm_status sgm_report_read(const char *path, sgm_report_data *data, sgm_error *error);
+/* Read `path` (run.sqlite), also while a run is writing to it. Of its experts the last `null_experts` are null. */
+sgm_status sgm_report_read(const char *path, int64_t null_experts, sgm_report_data *data, sgm_error *error);
 void sgm_report_data_free(sgm_report_data *data);
 
 /* ---- the page (report_page.c) ---------------------------------------------------------------------------------- */
@@ -81,6 +96,9 @@ void sgm_page_begin(sgm_page *page, const char *title);
 void sgm_page_text(sgm_page *page, const char *text, size_t size);
 void sgm_page_string(sgm_page *page, const char *text);
 
+/* What the balancers measured, as a section of the page; nothing where there is nothing (report_balance.c). */
+void sgm_report_write_balance(sgm_page *page, const sgm_report_data *data, double first, double last);
+
 /* ---- drawings (report_svg.c, report_map.c) ------------------------------------------------------------------------
  */
 
@@ -101,7 +119,7 @@ typedef struct sgm_svg_band {
 } sgm_svg_band;
 
 typedef struct sgm_svg_chart {
-    const char *title, *note; /* note: a line under the title; may be NULL */
+    const char *title, *note; /* plain text; note: a line under the title; may be NULL */
     const char *x_name;       /* NULL: "step" */
     const sgm_svg_series *series;
     size_t count;

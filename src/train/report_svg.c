@@ -242,10 +242,17 @@ static void write_labels(sgm_page *page, const sgm_svg_chart *chart, const frame
 
 void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart) {
     frame f = find_frame(chart);
-    PUT(page, "<figure><figcaption><b>%s</b>", chart->title);
-    if (chart->note)
-        PUT(page, "<span>%s</span>", chart->note);
-    PUT(page, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n", WIDTH, HEIGHT, chart->title);
+    PUT(page, "<figure><figcaption><b>");
+    sgm_page_string(page, chart->title);
+    PUT(page, "</b>");
+    if (chart->note) {
+        PUT(page, "<span>");
+        sgm_page_string(page, chart->note);
+        PUT(page, "</span>");
+    }
+    PUT(page, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
+    sgm_page_string(page, chart->title);
+    PUT(page, "\">\n");
     const char *x_name = chart->x_name ? chart->x_name : "step";
     write_axes(page, &f, x_name);
     for (size_t b = 0; b < chart->band_count; b++)

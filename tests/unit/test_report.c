@@ -60,11 +60,18 @@ static void write_run(const char *path, int steps) {
     assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
 }
 
+static void execute(const char *path, const char *sql) {
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 static void test_reads_what_was_logged(void **state) {
     fixture *f = *state;
     write_run(f->log, 4);
     sgm_report_data data;
-    assert_int_equal(sgm_report_read(f->log, &data, NULL), SGM_OK);
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
     assert_int_equal(data.steps, 4);
     assert_float_equal(data.loss[0], 3.0, 1e-12);
     assert_true(isnan(data.loss[1]));
@@ -146,7 +153,7 @@ static void test_a_long_run_is_averaged(void **state) {
     fixture *f = *state;
     write_run(f->log, 2500);
     sgm_report_data data;
-    assert_int_equal(sgm_report_read(f->log, &data, NULL), SGM_OK);
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
     assert_int_equal(data.steps, 2000);
     assert_float_equal(data.step[1999], 2500, 0);
     assert_int_equal(data.buckets, SGM_REPORT_BUCKETS);
@@ -158,6 +165,149 @@ static void test_a_long_run_is_averaged(void **state) {
     assert_int_equal(data.snapshot[0].step, 1);
     assert_int_equal(data.snapshot[SGM_REPORT_SNAPSHOTS - 1].step, 2500);
     sgm_report_data_free(&data);
+}
+
+/* `layers` even ones. Measure `regret` of layer l at step s is s · (l + 1), the loss is 1 everywhere, `none` was never finite. */
+static void write_balance(const char *path, int layers, int steps) {
+    sgm_run_log *log = NULL;
+    assert_int_equal(sgm_run_log_open(path, layers, 2, &log, NULL), SGM_OK);
+    int64_t even[2] = {1, 1}, k[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    double p[2] = {1, 1};
+    for (int s = 1; s <= steps; s++) {
+        sgm_load load[8];
+        for (int l = 0; l < layers; l++)
+            load[l] = (sgm_load){2, 2, 0, even, p, 2};
+        sgm_run_log_step step = {s, 2 * s, 1, 0, 1, 1, 1, false};
+        assert_int_equal(sgm_run_log_add(log, &step, load, k, NULL), SGM_OK);
+    }
+    assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
+    execute(path, "INSERT INTO balance SELECT step, layer, 'a<b', 'mean_regret_nats', step * (layer + 1) FROM load;"
+                  "INSERT INTO balance SELECT step, layer, 'a<b', 'value', 1 FROM load;"
+                  "INSERT INTO balance SELECT step, layer, 'a<b', 'none', NULL FROM load");
+}
+
+static void test_what_balancers_measured(void **state) {
+    fixture *f = *state;
+    sgm_report_data data;
+    write_balance(f->log, 5, 4);
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
+    assert_int_equal(data.measures, 2);
+    assert_string_equal(data.measure[0].name, "value"); /* first, and one that was never a number is left out */
+    const sgm_report_measure *m = &data.measure[1];
+    assert_string_equal(m->name, "mean_regret_nats");
+    assert_string_equal(m->balancer, "a<b");
+    assert_int_equal(m->count, 4);
+    assert_int_equal(m->lines, 3);
+    assert_int_equal(m->layer[0], 0);
+    assert_int_equal(m->layer[1], 2);
+    assert_int_equal(m->layer[2], 4);
+    for (int i = 0; i < 4; i++) {
+        assert_float_equal(m->step[i], (float)(i + 1), 0);
+        assert_float_equal(m->least[i], (float)(i + 1), 0);
+        assert_float_equal(m->greatest[i], 5.0F * (float)(i + 1), 0);
+        assert_float_equal(m->line[1][i], 3.0F * (float)(i + 1), 0);
+    }
+    sgm_report_data_free(&data);
+    size_t size;
+    char *page = page_of(f, &size);
+    assert_non_null(strstr(page, "<b>unweighted loss</b><span>a&#60;b</span>"));
+    assert_non_null(strstr(page, "<b>mean regret</b><span>a&#60;b, nats</span>"));
+    assert_null(strstr(page, "a<b"));
+    assert_null(strstr(page, "nan"));
+    sgm_free(page);
+}
+
+static size_t balancers_section(const fixture *f) {
+    size_t size;
+    char *page = page_of(f, &size), *section = strstr(page, "What the balancers saw");
+    char *end = section ? strstr(section, "<h2>") : NULL;
+    assert_non_null(end);
+    size = (size_t)(end - section);
+    sgm_free(page);
+    return size;
+}
+
+/* 1,000 steps are 160 buckets of 6.25: the last one holds steps 995 … 1,000, and of three layers none is left out.
+ * The page is no longer than of 160 steps. */
+static void test_balancers_of_a_long_run(void **state) {
+    fixture *f = *state;
+    sgm_report_data data;
+    write_balance(f->log, 3, 1000);
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
+    const sgm_report_measure *m = &data.measure[1];
+    assert_int_equal(m->count, SGM_REPORT_BUCKETS);
+    assert_float_equal(m->step[SGM_REPORT_BUCKETS - 1], 1000, 0);
+    assert_float_equal(m->least[SGM_REPORT_BUCKETS - 1], 997.5, 1e-9);
+    assert_float_equal(m->greatest[SGM_REPORT_BUCKETS - 1], 3 * 997.5, 1e-9);
+    for (size_t i = 0; i < m->count; i++)
+        assert_true(isfinite(m->line[0][i]) && (i == 0 || m->step[i] > m->step[i - 1]));
+    sgm_report_data_free(&data);
+    size_t long_size = balancers_section(f);
+    assert_int_equal(unlink(f->log), 0);
+    write_balance(f->log, 3, SGM_REPORT_BUCKETS);
+    assert_true(long_size < balancers_section(f) * 6 / 5);
+}
+
+/* The attentions' layers are those of even number; layer 1 of the model is 2 and 3 of the table. */
+static void test_balancers_beside_attention_experts(void **state) {
+    fixture *f = *state;
+    sgm_report_data data;
+    write_balance(f->log, 4, 2);
+    execute(f->log,
+            "CREATE TABLE routed_layers (layer INTEGER PRIMARY KEY, of_layer INTEGER, part TEXT, experts INTEGER);"
+            "INSERT INTO routed_layers SELECT DISTINCT layer, layer / 2, '', 2 FROM load");
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
+    assert_int_equal(data.measures, 4);
+    const sgm_report_measure *attention = &data.measure[2], *own = &data.measure[3];
+    assert_true(attention->attention && !own->attention);
+    assert_int_equal(own->lines, 2);
+    assert_int_equal(own->layer[1], 1);
+    assert_float_equal(attention->least[1], 2 * 1, 0);
+    assert_float_equal(attention->greatest[1], 2 * 3, 0);
+    assert_float_equal(own->line[0][1], 2 * 2, 0);
+    assert_float_equal(own->line[1][1], 2 * 4, 0);
+    sgm_report_data_free(&data);
+    size_t size;
+    char *page = page_of(f, &size);
+    assert_non_null(strstr(page, "<b>mean regret</b><span>a&#60;b, nats, of the attentions</span>"));
+    sgm_free(page);
+}
+
+/* Version 1 had no such table. */
+static void test_a_run_without_the_balancers_table(void **state) {
+    fixture *f = *state;
+    size_t size;
+    write_balance(f->log, 2, 3);
+    execute(f->log, "DROP TABLE balance; PRAGMA user_version=1");
+    char *page = page_of(f, &size);
+    assert_null(strstr(page, "What the balancers saw"));
+    sgm_free(page);
+}
+
+/* The last two of layer 0's experts are null and took nothing: they are not dead, and of the two others 60 and 40 of 100 are
+ * 1.2 and 0.8 of the fair share. Layer 1's have 25 of 50 each. */
+static void test_null_experts_are_left_out(void **state) {
+    fixture *f = *state;
+    sgm_report_data data;
+    write_run(f->log, 4);
+    assert_int_equal(sgm_report_read(f->log, 2, &data, NULL), SGM_OK);
+    assert_int_equal(data.experts, 2);
+    const double *share = data.snapshot[3].share;
+    assert_float_equal(share[0], 1.2, 1e-12);
+    assert_float_equal(share[1], 0.8, 1e-12);
+    assert_float_equal(share[2], 1, 1e-12);
+    sgm_report_data_free(&data);
+    size_t size;
+    char *config = sgm_path_join(f->folder, "config.yaml"), *page = page_of(f, &size);
+    assert_non_null(strstr(page, "<b>2</b><span>of 8 experts dead"));
+    sgm_free(page);
+    const char yaml[] = "model:\n  experts: 4\n  null_experts: 2\n";
+    assert_int_equal(sgm_file_write(config, yaml, strlen(yaml), NULL), SGM_OK);
+    page = page_of(f, &size);
+    assert_non_null(strstr(page, "<b>0</b><span>of 4 experts dead"));
+    assert_non_null(strstr(page, "2 experts, and 2 null ones"));
+    sgm_free(page);
+    sgm_free(config);
 }
 
 static void test_errors(void **state) {
@@ -186,13 +336,6 @@ static void test_replaces_nothing_but_a_page(void **state) {
     sgm_free(page);
 }
 
-static void execute(const char *path, const char *sql) {
-    sqlite3 *db = NULL;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-}
-
 /* An archive that only root could write to, or a medium that nobody can. */
 static void test_a_folder_that_cannot_be_written(void **state) {
     fixture *f = *state;
@@ -206,7 +349,7 @@ static void test_a_folder_that_cannot_be_written(void **state) {
     assert_int_equal(chmod(f->folder, 0555), 0);
     bool root = geteuid() == 0;
     assert_true(!root || seteuid(65534) == 0);
-    sgm_status status = sgm_report_read(odd, &data, &error);
+    sgm_status status = sgm_report_read(odd, 0, &data, &error);
     assert_true(!root || seteuid(0) == 0);
     assert_int_equal(chmod(f->folder, 0755), 0);
     if (status)
@@ -218,7 +361,7 @@ static void test_a_folder_that_cannot_be_written(void **state) {
     assert_int_equal(sgm_file_write(wal, "rows", 4, NULL), SGM_OK);
     assert_int_equal(chmod(f->folder, 0555), 0);
     assert_true(!root || seteuid(65534) == 0);
-    status = sgm_report_read(odd, &data, &error);
+    status = sgm_report_read(odd, 0, &data, &error);
     assert_true(!root || seteuid(0) == 0);
     assert_int_equal(chmod(f->folder, 0755), 0);
     assert_int_equal(status, SGM_EIO);
@@ -241,6 +384,10 @@ static void test_numbers_that_are_none(void **state) {
         "UPDATE steps SET loss=9e999, gradient_norm=1.7e308, seconds=9e999, tokens=9e999 WHERE step=2",
         "UPDATE steps SET loss=-1.7e308, learning_rate=1.7e308 WHERE step=3",
         "UPDATE evals SET step=9e999, loss=-9e999 WHERE domain=''",
+        "INSERT INTO balance SELECT step, layer, 'b', 'm', CASE step WHEN 3 THEN -1.7e308 ELSE 9e999 END FROM load",
+        "INSERT INTO balance SELECT step * 9e18, layer, 'b', 'm', step FROM load",
+        "INSERT INTO balance SELECT step, layer - 5, NULLIF(1, 2), 'm', step FROM load",
+        "INSERT INTO balance SELECT CASE step WHEN 1 THEN -9e999 ELSE step END, layer, 'b', 'm', step FROM load",
     };
     for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
         size_t size;
@@ -271,6 +418,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_page_is_the_same_in_every_locale, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_without_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_long_run_is_averaged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_balancers_measured, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_balancers_of_a_long_run, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_balancers_beside_attention_experts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_run_without_the_balancers_table, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_null_experts_are_left_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_errors, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_replaces_nothing_but_a_page, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_folder_that_cannot_be_written, set_up, tear_down),
