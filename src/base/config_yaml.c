@@ -12,6 +12,7 @@
 
 #include "base/config_internal.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 typedef struct pair {
     char *key, *text;
@@ -294,6 +295,9 @@ sgm_status sgm_config_parse_lines(sgm_config *config, const char *yaml, size_t s
     if (size > SGM_CONFIG_BYTES)
         return sgm_fail(error, SGM_EARGUMENT, "is it the file that was meant?",
                         "%s is larger than %d bytes: not a configuration", name, SGM_CONFIG_BYTES);
+    size_t mark = sgm_byte_order_mark(yaml, size);
+    yaml += mark;
+    size -= mark;
     reader r = {.name = name, .text = yaml, .size = size, .error = error, .config = config};
     if (!yaml_parser_initialize(&r.yaml))
         return no_memory(&r);

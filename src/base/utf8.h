@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Bytes of the valid character at `text`, of which `size` >= 1 bytes are left; 0 when there is none. */
 size_t sgm_utf8_length(const char *text, size_t size);
@@ -15,6 +16,11 @@ size_t sgm_utf8_run(const char *text, size_t size);
 /* Bytes that are not part of a valid character. */
 size_t sgm_utf8_invalid(const char *text, size_t size);
 bool sgm_text_is_utf8(const char *text); /* up to its NUL */
+/* Bytes of the byte-order mark that some editors put before a text; 0: there is none. libyaml, told that a text is UTF-8, would
+ * take it for a column. */
+static inline size_t sgm_byte_order_mark(const char *text, size_t size) {
+    return size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
 
 /* The code point at `text`, which must be valid; *length gets its bytes. */
 static inline uint32_t sgm_utf8_decode(const char *text, size_t *length) {

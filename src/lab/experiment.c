@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "lab/results.h"
 #include "train/run_config.h"
 
@@ -367,10 +368,9 @@ static sgm_status check_frame(sgm_experiment *experiment, sgm_error *error) {
 sgm_status sgm_experiment_parse(const char *path, const char *text, size_t size, const char *const *settings,
                                 size_t setting_count, sgm_experiment **out, sgm_error *error) {
     *out = NULL;
-    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte-order mark: libyaml would count it as a column */
-        text += 3;
-        size -= 3;
-    }
+    size_t mark = sgm_byte_order_mark(text, size);
+    text += mark;
+    size -= mark;
     sgm_experiment *experiment = sgm_alloc(sizeof *experiment);
     if (!experiment)
         return sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for the experiment", path);

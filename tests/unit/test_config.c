@@ -114,6 +114,11 @@ static void test_layers_and_origins(void **state) {
     assert_string_equal(sgm_config_origin(config, "model.tie"), origin);
     assert_value(config, "model.layers", "6");
     assert_value(config, "router.groups", "2");
+    const char *marked = "\xef\xbb\xbfmodel:\n  layers: 4\nrouter: {groups: 3}\n"; /* as some editors save it */
+    parse(config, marked);
+    assert_value(config, "model.layers", "4");
+    assert_string_equal(sgm_config_origin(config, "router.groups"), "t.yaml:3");
+    parse(config, yaml);
     assert_int_equal(sgm_config_load(config, "/no/such.yaml", &error), SGM_ENOTFOUND);
     sgm_free(path);
     assert_int_equal(sgm_folder_remove(folder, NULL), SGM_OK);
