@@ -21,14 +21,14 @@
 
 #define GROUP (2 * TILE)         /* k in a tile */
 #define TILE_PAIRS (TILE * TILE) /* in a packed tile */
-#define ROW_TILES 16             /* of A packed at once: 96 KiB */
+#define ROW_TILES 16             /* of A packed at once: 128 KiB */
 #define BLOCK_ROWS (ROW_TILES * TILE)
 #define SQUARE (2 * TILE) /* rows and columns of C that are summed at once */
-#define PANEL (4 * TILE)  /* columns of B packed at once, 24 KiB: as many use a tile of A when it comes */
+#define PANEL (4 * TILE)  /* columns of B packed at once, 32 KiB: as many use a tile of A when it comes */
 #define TILE_ROW_BYTES 64
 
 /* Groups of k in a block, and k. */
-#define GROUPS(parts) ((parts) == 1 ? 6 : 2)
+#define GROUPS(parts) ((parts) == 1 ? 8 : 2)
 #define DEPTH(parts) (GROUPS(parts) * GROUP)
 /* Pairs between a tile of rows (or columns) and the next one. */
 #define TILE_STEP(parts) (GROUPS(parts) * (parts)*TILE_PAIRS)
