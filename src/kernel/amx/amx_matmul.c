@@ -336,9 +336,14 @@ INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int
                      const float *B, int64_t ldb, float *C, int64_t ldc, bool add) {
     _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[PANEL / TILE * MOST_STEP]; /* as in three parts, the most */
     if (M <= 0 || N <= 0 || K <= 0) {                                        /* nothing to compute, or an empty sum */
+        const bool past = what == TN && N % TILE == 0 && M * N >= STREAMED && lines(C, ldc);
         for (int64_t i = 0; i < M && !add; i++)
-            for (int64_t n = 0; n < N; n++)
-                C[i * ldc + n] = 0;
+            for (int64_t n = 0; n < N; n += past ? TILE : 1)
+                if (past)
+                    _mm512_stream_ps(C + i * ldc + n, v_set(0));
+                else
+                    C[i * ldc + n] = 0;
+        _mm_sfence();
         return;
     }
     const bool stream = what == TN && !add && K <= DEPTH(parts) && M * N >= STREAMED && lines(C, ldc);
