@@ -138,11 +138,12 @@ static void batches_finish(routes *r, const options *o) {
     }
 }
 
-/* The tokens of a trace's block that fall into batches. */
+/* The tokens of a trace's block that fall into batches; these take turns through the layers, and spread over the text's
+ * `chunks` of a batch's length. */
 static void add_block(routes *r, const options *o, const sgm_trace_block *block, int64_t before, int64_t layers,
-                      int64_t all) {
+                      int64_t chunks) {
     for (int64_t i = 0; i < r->count; i++) {
-        int64_t index = i * all / r->count, layer = index % layers, first = index / layers * o->tokens;
+        int64_t layer = i % layers, first = i * chunks / r->count * o->tokens;
         sgm_routing *record = &r->batches[i].record;
         r->batches[i].layer = layer;
         for (int64_t t = 0; t < block->tokens; t++) {
@@ -176,21 +177,21 @@ static void routes_read(routes *r, const options *o, const char *path) {
         fail("the number of devices does not divide that of the trace's experts");
     for (int64_t l = 0; l < about->layers; l++)
         r->slots = about->experts_per_token[l] > r->slots ? about->experts_per_token[l] : r->slots;
-    int64_t all = about->tokens / o->tokens * about->layers, before = 0;
-    if (all < 1)
+    int64_t chunks = about->tokens / o->tokens, all = chunks * about->layers, before = 0;
+    if (chunks < 1)
         fail("the trace has fewer tokens than a batch");
     batches_new(r, o, all < o->batches ? all : o->batches);
     for (int64_t b = 0; b < about->blocks; b++, before += block.tokens) {
         if (sgm_trace_read(trace, b, &block, &error))
             fail(error.message);
-        add_block(r, o, &block, before, about->layers, all);
+        add_block(r, o, &block, before, about->layers, chunks);
     }
     sgm_trace_close(trace);
     batches_finish(r, o);
 }
 
-/* Made routes, of the shape of the traces' (NULL: there are none): each of a token's experts is of the first device with
- * a probability that rises from batch to batch. */
+/* Made routes, of the shape of the traces' (NULL: there are none): each of a token's experts is of the first device
+ * with a probability that rises from batch to batch. */
 static void routes_make(routes *r, const options *o, const routes *like) {
     int64_t K = like ? like->slots : 4;
     *r = (routes){.name = "made", .experts = like ? like->experts : 2 * K * o->devices, .slots = K};
