@@ -331,25 +331,33 @@ static void run_new(layer_run *run, const options *o, routes *all, int count) {
 
 /* ---- measuring -------------------------------------------------------------------------------------------------- */
 
-/* The round before the first warms up, and compares. */
+static double once(layer_run *run, routes *r, batch *b, bool shared) {
+    run->routes = r;
+    run->record = &b->record;
+    run->shared = shared;
+    sgm_team_run(run->team, work, run);
+    return run->seconds;
+}
+
+static void compare(layer_run *run, routes *r) {
+    for (int64_t i = 0; i < r->count; i++) {
+        for (int way = 0; way < 2; way++)
+            once(run, r, &r->batches[i], way);
+        if (memcmp(run->y[0], run->y[1], (size_t)(run->o->tokens * run->o->width) * sizeof(sgm_real)))
+            fail("devices and moe_ffn give different results");
+    }
+}
+
+/* All batches in one way, then in the other, so that neither finds in a cache what the other read for the same batch. */
 static void measure(layer_run *run, routes *all, int count) {
-    const options *o = run->o;
-    for (int64_t round = -1; round < o->rounds; round++)
-        for (int64_t i = 0; i < o->batches; i++)
-            for (int n = 0; n < 2 * count; n++) {
-                routes *r = &all[n / 2];
-                int way = (n + (int)(round & 1)) % 2; /* each way goes first in every other round */
-                if (i >= r->count)
-                    continue;
-                run->routes = r;
-                run->record = &r->batches[i].record;
-                run->shared = way;
-                sgm_team_run(run->team, work, run);
-                if (round >= 0)
-                    r->batches[i].samples[way][round] = run->seconds;
-                else if (n % 2 && memcmp(run->y[0], run->y[1], (size_t)(o->tokens * o->width) * sizeof(sgm_real)))
-                    fail("devices and moe_ffn give different results");
-            }
+    for (int n = 0; n < count; n++)
+        compare(run, &all[n]);
+    for (int64_t round = 0; round < run->o->rounds; round++)
+        for (int way = 0; way < 2; way++)
+            for (int64_t i = 0; i < run->o->batches; i++)
+                for (int n = 0; n < count; n++)
+                    if (i < all[n].count)
+                        all[n].batches[i].samples[way][round] = once(run, &all[n], &all[n].batches[i], way);
 }
 
 static int ascending(const void *a, const void *b) {
