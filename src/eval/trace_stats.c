@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/elementary.h"
 #include "base/memory.h"
 #include "eval/traced.h"
 
@@ -68,48 +67,15 @@ static void summarise(sgm_trace_load *load, const sgm_trace_info *about, const d
 
 /* ---- how much domains differ ------------------------------------------------------------------------------------ */
 
-static double entropy(const double *share, int64_t experts) {
-    double sum = 0;
-    for (int64_t e = 0; e < experts; e++)
-        if (share[e] > 0)
-            sum -= share[e] * sgm_log64(share[e]);
-    return sum;
-}
-
-/* JS = H(mean of the shares) − mean of H(share); the noise follows from the bias −(E − 1)/2n of an entropy that is taken
- * from n counts, with E the experts that anybody used (Miller and Madow). `share`, `mean`: (E) scratch. */
-static void divergence(const sgm_trace_stats *stats, const sgm_trace_info *about, int64_t layer, double *share,
-                       double *mean, double *js, double *noise) {
-    int64_t stride = sgm_trace_stride(about), E = sgm_trace_computing(about, layer), present = 0;
-    double entropies = 0, inverse = 0;
-    memset(mean, 0, (size_t)E * sizeof *mean);
-    for (size_t d = 0; d < stats->domains; d++) {
-        const int64_t *load = stats->domain[d].load + layer * stride;
-        int64_t total = 0;
-        for (int64_t e = 0; e < E; e++)
-            total += load[e];
-        if (total == 0)
-            continue;
-        for (int64_t e = 0; e < E; e++) {
-            share[e] = (double)load[e] / (double)total;
-            mean[e] += share[e];
-        }
-        entropies += entropy(share, E);
-        inverse += 1 / (double)total;
-        present++;
+/* `count`: (domains) scratch. */
+static void diverge(sgm_trace_stats *stats, const sgm_trace_info *about, const int64_t **count, double *scratch) {
+    for (int64_t l = 0; l < stats->layers; l++) {
+        for (size_t d = 0; d < stats->domains; d++)
+            count[d] = stats->domain[d].load + l * sgm_trace_stride(about);
+        sgm_divergence found = sgm_domain_divergence(count, stats->domains, sgm_trace_computing(about, l), scratch);
+        stats->domain_divergence_nats[l] = found.nats;
+        stats->domain_divergence_noise_nats[l] = found.noise_nats;
     }
-    *js = *noise = 0;
-    if (present < 2)
-        return;
-    double D = (double)present;
-    int64_t used = 0;
-    for (int64_t e = 0; e < E; e++) {
-        mean[e] /= D;
-        used += mean[e] > 0;
-    }
-    *js = entropy(mean, E) - entropies / D;
-    *js = *js > 0 ? *js : 0; /* rounding */
-    *noise = (double)(used - 1) * (1 - 1 / D) * inverse / (2 * D);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -141,7 +107,7 @@ static sgm_status add_up(const sgm_trace *trace, sgm_trace_stats *stats, double 
 
 static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double *scratch, sgm_error *error) {
     const sgm_trace_info *about = sgm_trace_about(trace);
-    int64_t L = stats->layers, E = sgm_trace_stride(about);
+    int64_t E = sgm_trace_stride(about);
     double *sums;
     sgm_status status = add_up(trace, stats, &sums, error);
     if (status)
@@ -151,9 +117,11 @@ static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double 
     for (size_t d = 0; d < stats->domains; d++)
         summarise(&stats->domain[d], about, sgm_trace_probability(trace, d), scratch);
     sgm_free(sums);
-    for (int64_t l = 0; l < L; l++)
-        divergence(stats, about, l, scratch, scratch + E, &stats->domain_divergence_nats[l],
-                   &stats->domain_divergence_noise_nats[l]);
+    const int64_t **count = sgm_alloc((stats->domains + 1) * sizeof *count);
+    if (!count)
+        return no_memory(error);
+    diverge(stats, about, count, scratch);
+    sgm_free(count);
     return SGM_OK;
 }
 

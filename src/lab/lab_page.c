@@ -281,6 +281,15 @@ static void put_balance(sgm_page *page, const sgm_lab_results *results) {
     PUT(page, "</div>\n");
 }
 
+/* The beginning of a card about an arm's first seed. */
+static void put_card(sgm_page *page, const sgm_lab_arm_results *arm) {
+    PUT(page, "<div class=\"card\"><figcaption><b>");
+    sgm_page_string(page, arm->arm.name);
+    PUT(page, "</b><span>");
+    sgm_page_string(page, arm->arm.balance);
+    PUT(page, ", seed %" PRId64 "</span></figcaption>\n", arm->run[0].seed);
+}
+
 static void put_maps(sgm_page *page, const sgm_lab_results *results) {
     PUT(page,
         "<h2>Load of every expert</h2><p>One row a layer, one column an expert, summed over the last tenth of the "
@@ -288,13 +297,62 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
     for (size_t a = 0; a < results->arms; a++) {
         const sgm_lab_measures *m = &results->arm[a].run[0];
         const sgm_report_snapshot snapshot = {results->plan->steps, m->share};
-        PUT(page, "<div class=\"card\"><figcaption><b>");
-        sgm_page_string(page, results->arm[a].arm.name);
-        PUT(page, "</b><span>");
-        sgm_page_string(page, results->arm[a].arm.balance);
-        PUT(page, ", seed %" PRId64 "</span></figcaption>\n", m->seed);
+        put_card(page, &results->arm[a]);
         sgm_svg_load_map(page, &snapshot, m->layers, m->experts, false);
         PUT(page, "</div>\n");
+    }
+    sgm_svg_load_key(page);
+}
+
+/* A layer's load by domain. */
+static void put_domain_map(sgm_page *page, const sgm_lab_measures *m, int64_t layer, double *share,
+                           const char **names) {
+    for (size_t d = 0; d < m->domains; d++) {
+        names[d] = m->domain[d].name;
+        memcpy(share + (int64_t)d * m->experts, m->domain_share + ((int64_t)d * m->layers + layer) * m->experts,
+               (size_t)m->experts * sizeof *share);
+    }
+    const sgm_svg_map map = {.share = share,
+                             .rows = (int64_t)m->domains,
+                             .columns = m->experts,
+                             .names = names,
+                             .width = 1120,
+                             .row_most = 20};
+    PUT(page, "<p>layer %" PRId64 ": divergence %.3f nats, floor %.3f</p>\n", layer, m->layer[layer].domain_divergence,
+        m->layer[layer].domain_divergence_noise);
+    sgm_svg_map_write(page, &map, "load of the experts by domain");
+}
+
+static void put_domains(sgm_page *page, const sgm_lab_results *results) {
+    bool known = false;
+    for (size_t a = 0; a < results->arms; a++)
+        known = known || isfinite(results->arm[a].run[0].region[SGM_LAB_ALL].domain_divergence);
+    if (!known)
+        return;
+    PUT(page, "<h2>What each domain uses</h2><p>Of the last evaluation. The divergence (Jensen–Shannon, domains weighing "
+              "the same) is 0 where all domains use the experts alike and ln of their number where each has its own; "
+              "alike ones show the floor by chance.</p>\n<div class=\"pair\">\n");
+    put_curves(page, results, true, false, offsetof(sgm_lab_balance, domain_divergence), "Divergence of the domains",
+               "nats", "layer", false, (double)NAN);
+    put_curves(page, results, true, false, offsetof(sgm_lab_balance, domain_divergence_noise), "Its floor",
+               "nats, of domains that are alike", "layer", false, (double)NAN);
+    PUT(page, "</div>\n<p>Load of every expert by domain in the first layer and in the last; the first seed of each "
+              "arm.</p>\n");
+    for (size_t a = 0; a < results->arms; a++) {
+        const sgm_lab_measures *m = &results->arm[a].run[0];
+        double *share = sgm_alloc((m->domains * (size_t)m->experts + 1) * sizeof *share);
+        const char **names = sgm_alloc((m->domains + 1) * sizeof *names);
+        if (!share || !names) {
+            page->status = SGM_EMEMORY;
+        } else if (m->domain_share) {
+            put_card(page, &results->arm[a]);
+            put_domain_map(page, m, 0, share, names);
+            if (m->layers > 1)
+                put_domain_map(page, m, m->layers - 1, share, names);
+            PUT(page, "</div>\n");
+        }
+        sgm_free(share);
+        sgm_free(names);
     }
     sgm_svg_load_key(page);
 }
@@ -317,8 +375,7 @@ static void put_tables(sgm_page *page, const sgm_lab_results *results, const cha
         size_t count = 0, begin = offsetof(sgm_lab_measures, region) + (size_t)region * sizeof(sgm_lab_balance);
         for (size_t i = 0; (metric = sgm_lab_metric_at(i)) && count < 64; i++)
             if (metric->offset >= begin && metric->offset < begin + sizeof(sgm_lab_balance) &&
-                (results->experiment->frame.groups > 0 ||
-                 metric->offset != begin + offsetof(sgm_lab_balance, imbalance_score)))
+                sgm_lab_known(results, metric))
                 few[count++] = metric;
         PUT(page,
             "<h2>%s</h2><p>Balance, %s. A floor is what an even router would show by chance at as many tokens.</p>\n",
@@ -345,6 +402,7 @@ sgm_status sgm_lab_write_page(const sgm_lab_results *results, const char *path, 
     put_quality(&page, results);
     put_balance(&page, results);
     put_maps(&page, results);
+    put_domains(&page, results);
     put_tables(&page, results, info.baseline);
     PUT(&page, "<h2>Again</h2><p>The same numbers, times aside:</p>\n<div class=\"card\"><code>");
     sgm_page_string(&page, results->command);

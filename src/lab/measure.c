@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "lab/results.h"
+#include "lab/measure.h"
 #include "routing/routing.h"
 #include "sigmoe/model.h"
 #include "sigmoe/stats.h"
@@ -21,42 +21,23 @@
 
 enum { WINDOW = 10 }; /* the last 1/10 of the steps */
 
-typedef struct reader {
-    sqlite3 *db;
-    const char *path;
-    sgm_error *error;
-    sgm_lab_measures *m;
-    sgm_model_settings model;
-    int64_t steps, first, groups; /* first: of the window */
-    int64_t stored;               /* E of the rows; the last ones are null where m->experts is less */
-    double tokens_per_step;
-    int64_t skipped, most_skipped; /* steps in a row until now; as many as end a run */
-    /* the window's load */
-    int64_t *count;      /* (L, E) added up */
-    double *probability; /* (L, E) Σ p */
-    int64_t *tokens;     /* (L) */
-    double *batches;     /* (L) rows of the window */
-    /* of one row */
-    int64_t *row_count;
-    double *row_probability;
-} reader;
+typedef sgm_lab_reader reader;
 
-static sgm_status no_memory(const reader *r) {
+sgm_status sgm_lab_no_memory(const reader *r) {
     return sgm_fail(r->error, SGM_EMEMORY, NULL, "%s: no memory to measure it", r->path);
 }
 
-static const char remove_it[] = "remove this run's folder: the lab makes it again";
+const char sgm_lab_remove_run[] = "remove this run's folder: the lab makes it again";
 
 static sgm_status broken(const reader *r) {
-    return sgm_run_log_unreadable(r->db, r->path, remove_it, r->error);
+    return sgm_run_log_unreadable(r->db, r->path, sgm_lab_remove_run, r->error);
 }
 
 static double column(sqlite3_stmt *statement, int index) {
     return sqlite3_column_type(statement, index) == SQLITE_NULL ? (double)NAN : sqlite3_column_double(statement, index);
 }
 
-/* Call `use` for every row of a query whose ?1 is the window's first step. */
-static sgm_status each(reader *r, const char *sql, sgm_status (*use)(reader *r, sqlite3_stmt *row)) {
+sgm_status sgm_lab_each(reader *r, const char *sql, sgm_status (*use)(reader *r, sqlite3_stmt *row)) {
     sqlite3_stmt *statement = NULL;
     sgm_status status = SGM_OK;
     int code = SQLITE_DONE;
@@ -82,7 +63,7 @@ static int64_t whole(const sgm_config *config, const char *key) {
 static sgm_status read_config(reader *r, const char *run) {
     sgm_config *config = NULL;
     char *path = sgm_path_join(run, "config.yaml");
-    sgm_status status = path ? sgm_config_new(&config, r->error) : no_memory(r);
+    sgm_status status = path ? sgm_config_new(&config, r->error) : sgm_lab_no_memory(r);
     if (!status)
         status = sgm_config_load(config, path, r->error);
     if (!status)
@@ -110,17 +91,6 @@ double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, 
     return known ? imbalance.score : (double)NAN;
 }
 
-static uint32_t u32_at(const unsigned char *b) {
-    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-static float f32_at(const unsigned char *b) {
-    uint32_t bits = u32_at(b);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* layer, tokens, counts, probabilities of one step of the window. */
 static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     int64_t routed = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
@@ -132,8 +102,8 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
         return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a row of load is of another model", r->path);
     const unsigned char *counts = sqlite3_column_blob(row, 2), *p = sqlite3_column_blob(row, 3);
     for (int64_t e = 0; e < E; e++) {
-        r->row_count[e] = u32_at(counts + 4 * e);
-        r->row_probability[e] = (double)f32_at(p + 4 * e) * (double)tokens;
+        r->row_count[e] = sgm_run_log_u32(counts + 4 * e);
+        r->row_probability[e] = (double)sgm_run_log_f32(p + 4 * e) * (double)tokens;
         r->count[layer * E + e] += r->row_count[e];
         r->probability[layer * E + e] += r->row_probability[e];
     }
@@ -187,6 +157,13 @@ static void average(const sgm_lab_balance *layer, int64_t begin, int64_t end, sg
     memcpy(out, sum, sizeof *out);
 }
 
+static void average_regions(sgm_lab_measures *m) {
+    int64_t L = m->layers, third = L >= 3 ? L / 3 : 1;
+    average(m->layer, 0, L, &m->region[SGM_LAB_ALL]);
+    average(m->layer, 0, third, &m->region[SGM_LAB_LOW]);
+    average(m->layer, L - third, L, &m->region[SGM_LAB_HIGH]);
+}
+
 static sgm_status read_load(reader *r) {
     int64_t L = r->m->layers, E = r->m->experts;
     size_t cells = (size_t)(L * E);
@@ -200,8 +177,8 @@ static sgm_status read_load(reader *r) {
     r->m->share = sgm_alloc(cells * sizeof *r->m->share);
     if (!r->count || !r->probability || !r->tokens || !r->batches || !r->row_count || !r->row_probability ||
         !r->m->layer || !r->m->share)
-        return no_memory(r);
-    sgm_status status = each(
+        return sgm_lab_no_memory(r);
+    sgm_status status = sgm_lab_each(
         r, "SELECT layer, tokens, counts, probabilities FROM load WHERE step >= ?1 ORDER BY step, layer", add_load);
     if (status)
         return status;
@@ -211,10 +188,6 @@ static sgm_status read_load(reader *r) {
                             "%s: no load of layer %" PRId64 " in the last tenth of the steps", r->path, layer);
         finish_layer(r, layer);
     }
-    int64_t third = L >= 3 ? L / 3 : 1;
-    average(r->m->layer, 0, L, &r->m->region[SGM_LAB_ALL]);
-    average(r->m->layer, 0, third, &r->m->region[SGM_LAB_LOW]);
-    average(r->m->layer, L - third, L, &r->m->region[SGM_LAB_HIGH]);
     return SGM_OK;
 }
 
@@ -224,7 +197,7 @@ static sgm_status add_point(reader *r, sqlite3_stmt *row) {
     size_t old = r->m->points * sizeof *r->m->point;
     sgm_lab_point *grown = sgm_resize(r->m->point, old, old + sizeof *grown);
     if (!grown)
-        return no_memory(r);
+        return sgm_lab_no_memory(r);
     r->m->point = grown;
     r->m->point[r->m->points++] = (sgm_lab_point){
         .step = column(row, 0), .tokens = column(row, 0) * r->tokens_per_step, .bits_per_byte = column(row, 1)};
@@ -238,7 +211,7 @@ static sgm_status add_seconds(reader *r, sqlite3_stmt *row) {
     r->m->skipped_steps += column(row, 2);
     r->skipped = column(row, 2) > 0 ? r->skipped + 1 : 0;
     if (r->skipped >= r->most_skipped)
-        return sgm_fail(r->error, SGM_EARGUMENT, remove_it,
+        return sgm_fail(r->error, SGM_EARGUMENT, sgm_lab_remove_run,
                         "%s: at step %.0f the run had failed, %" PRId64
                         " steps in a row were not finite; it was gone on with by itself and is no arm's",
                         r->path, step, r->skipped);
@@ -292,7 +265,7 @@ static sgm_status read_spent(reader *r) {
         int64_t experts = sqlite3_column_bytes(row, 2) == 4 * r->stored ? r->m->experts : 0;
         const unsigned char *counts = sqlite3_column_blob(row, 2);
         for (int64_t e = 0; e < experts; e++)
-            sum += (double)u32_at(counts + 4 * e);
+            sum += (double)sgm_run_log_u32(counts + 4 * e);
         s.computed += tokens > 0 ? sum / tokens : 0;
         s.layers += 1;
     }
@@ -333,27 +306,31 @@ static sgm_status add_domain(reader *r, sqlite3_stmt *row) {
     size_t old = r->m->domains * sizeof *r->m->domain;
     sgm_lab_domain *grown = sgm_resize(r->m->domain, old, old + sizeof *grown);
     if (!grown)
-        return no_memory(r);
+        return sgm_lab_no_memory(r);
     r->m->domain = grown;
     grown[r->m->domains].bits_per_byte = column(row, 1);
     if (!(grown[r->m->domains].name = sgm_strdup(name)))
-        return no_memory(r);
+        return sgm_lab_no_memory(r);
     r->m->domains++;
     return SGM_OK;
 }
 
 static sgm_status read_all(reader *r) {
     r->m->bits_per_byte = (double)NAN;
-    sgm_status status = each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
+    sgm_status status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
     if (!status)
         status =
-            each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)", add_domain);
+            sgm_lab_each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)", add_domain);
     if (!status)
-        status = each(r, "SELECT step, bits_per_byte FROM evals WHERE domain = '' ORDER BY step", add_point);
+        status = sgm_lab_each(r, "SELECT step, bits_per_byte FROM evals WHERE domain = '' ORDER BY step", add_point);
     if (!status)
-        status = each(r, "SELECT step, seconds, skipped FROM steps ORDER BY step", add_seconds);
+        status = sgm_lab_each(r, "SELECT step, seconds, skipped FROM steps ORDER BY step", add_seconds);
     if (!status)
         status = read_load(r);
+    if (!status)
+        status = sgm_lab_measure_domains(r);
+    if (!status)
+        average_regions(r->m);
     if (!status)
         status = read_spent(r);
     r->m->tokens = (double)r->steps * r->tokens_per_step;
@@ -366,11 +343,11 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     *measures = (sgm_lab_measures){0};
     char *path = sgm_path_join(run, "run.sqlite");
     reader r = {.path = path ? path : run, .error = error, .m = measures, .groups = groups};
-    sgm_status status = path ? read_config(&r, run) : no_memory(&r);
+    sgm_status status = path ? read_config(&r, run) : sgm_lab_no_memory(&r);
     if (!status && !sgm_path_exists(path))
-        status = sgm_fail(error, SGM_EFORMAT, remove_it, "%s: it is gone", path);
+        status = sgm_fail(error, SGM_EFORMAT, sgm_lab_remove_run, "%s: it is gone", path);
     if (!status)
-        status = sgm_run_log_read(path, remove_it, &r.db, error);
+        status = sgm_run_log_read(path, sgm_lab_remove_run, &r.db, error);
     if (!status)
         status = read_all(&r);
     sqlite3_close(r.db);
@@ -380,6 +357,7 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     sgm_free(r.batches);
     sgm_free(r.row_count);
     sgm_free(r.row_probability);
+    sgm_free(r.domain_count);
     sgm_free(path);
     if (status)
         sgm_lab_measures_free(measures);
@@ -392,7 +370,7 @@ bool sgm_lab_gave_up(const char *run, int64_t most) {
     sqlite3 *db = NULL;
     sqlite3_stmt *row = NULL;
     bool gave_up = false;
-    if (path && sgm_path_exists(path) && !sgm_run_log_read(path, remove_it, &db, NULL) &&
+    if (path && sgm_path_exists(path) && !sgm_run_log_read(path, sgm_lab_remove_run, &db, NULL) &&
         sqlite3_prepare_v2(db, sql, -1, &row, NULL) == SQLITE_OK) {
         sqlite3_bind_int64(row, 1, most);
         gave_up = sqlite3_step(row) == SQLITE_ROW && sqlite3_column_double(row, 0) >= (double)most;
@@ -406,6 +384,7 @@ bool sgm_lab_gave_up(const char *run, int64_t most) {
 void sgm_lab_measures_free(sgm_lab_measures *measures) {
     sgm_free(measures->layer);
     sgm_free(measures->share);
+    sgm_free(measures->domain_share);
     sgm_free(measures->point);
     for (size_t i = 0; i < measures->domains; i++)
         sgm_free(measures->domain[i].name);

@@ -26,8 +26,10 @@
         {prefix "entropy_over_log_e", word "H(f)", OF(region[index].entropy_over_log_e), 3, false},                    \
         {prefix "probability_entropy_over_log_e", word "H(p)", OF(region[index].probability_entropy_over_log_e), 3,    \
          false},                                                                                                       \
-        {prefix "correlation", word "corr(f, p)", OF(region[index].correlation), 2, false}, {                          \
-        prefix "imbalance_score", word "IS", OF(region[index].imbalance_score), 3, false                               \
+        {prefix "correlation", word "corr(f, p)", OF(region[index].correlation), 2, false},                            \
+        {prefix "imbalance_score", word "IS", OF(region[index].imbalance_score), 3, false},                            \
+        {prefix "domain_divergence_nats", word "JS of domains", OF(region[index].domain_divergence), 3, false}, {      \
+        prefix "domain_divergence_noise_nats", word "its floor", OF(region[index].domain_divergence_noise), 3, false   \
     }
 
 static const sgm_lab_metric metrics[] = {
@@ -258,6 +260,14 @@ sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *
     for (size_t i = 0; i < arm->runs && count < 1024; i++)
         values[count++] = sgm_lab_metric_value(metric, &arm->run[i]);
     return sgm_spread_of(values, count);
+}
+
+bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric) {
+    bool known = false;
+    for (size_t a = 0; a < results->arms && !known; a++)
+        for (size_t i = 0; i < results->arm[a].runs && !known; i++)
+            known = isfinite(sgm_lab_metric_value(metric, &results->arm[a].run[i]));
+    return known;
 }
 
 sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric) {

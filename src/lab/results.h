@@ -16,6 +16,9 @@ typedef struct sgm_lab_balance {
     double coefficient_of_variation, min_over_mean, dead_experts;
     double entropy_over_log_e, probability_entropy_over_log_e, correlation;
     double imbalance_score; /* (max − min over groups) / tokens, mean over batches; NaN: no groups */
+    /* Of the last evaluation: how differently its domains use the experts, and what domains that are alike would show
+     * (sgm_domain_divergence); NaN: the run did not keep it, or fewer than two domains were scored. */
+    double domain_divergence, domain_divergence_noise;
 } sgm_lab_balance;
 enum { SGM_LAB_BALANCES = sizeof(sgm_lab_balance) / sizeof(double) };
 typedef enum sgm_lab_region { SGM_LAB_ALL, SGM_LAB_LOW, SGM_LAB_HIGH, SGM_LAB_REGIONS } sgm_lab_region;
@@ -39,6 +42,7 @@ typedef struct sgm_lab_measures {
     sgm_lab_balance region[SGM_LAB_REGIONS];
     sgm_lab_balance *layer; /* (L) */
     double *share;          /* (L, E) load of the last tenth over the fair share */
+    double *domain_share;   /* (domains, L, E) the same of the last evaluation, NaN: not kept; NULL: of none */
     sgm_lab_point *point;
     size_t points;
     sgm_lab_domain *domain;
@@ -107,6 +111,8 @@ static inline const char *sgm_lab_plural(int64_t count) {
     return count == 1 ? "" : "s";
 }
 sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric);
+/* Whether any run has it: there is no imbalance score without groups, and no divergence of one domain. */
+bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric);
 /* arm − baseline over the seeds that both have. */
 sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric);
 

@@ -3,6 +3,7 @@
  * left without them is the same whenever the lab is run. */
 #include <jansson.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,15 +17,18 @@ static json_t *number(double value) {
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+/* By the names of the measures, which those of all layers have without a prefix. */
 static json_t *balance_json(const sgm_lab_balance *b) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "max_violation_batch",
-                     number(b->max_violation_batch), "noise_floor_batch", number(b->noise_floor_batch),
-                     "max_violation_global", number(b->max_violation_global), "noise_floor_global",
-                     number(b->noise_floor_global), "coefficient_of_variation", number(b->coefficient_of_variation),
-                     "min_over_mean", number(b->min_over_mean), "dead_experts", number(b->dead_experts),
-                     "entropy_over_log_e", number(b->entropy_over_log_e), "probability_entropy_over_log_e",
-                     number(b->probability_entropy_over_log_e), "correlation", number(b->correlation),
-                     "imbalance_score", number(b->imbalance_score));
+    json_t *object = json_object();
+    const size_t begin = offsetof(sgm_lab_measures, region), end = begin + sizeof *b;
+    const sgm_lab_metric *metric;
+    for (size_t i = 0; (metric = sgm_lab_metric_at(i)); i++)
+        if (metric->offset >= begin && metric->offset < end) {
+            double value;
+            memcpy(&value, (const char *)b + (metric->offset - begin), sizeof value);
+            json_object_set_new(object, metric->name, number(value));
+        }
+    return object;
 }
 
 static json_t *curve_json(const sgm_lab_measures *m) {

@@ -109,13 +109,13 @@ static void add_differences(text *t, const sgm_lab_results *results) {
 }
 
 static void add_named(text *t, const sgm_lab_results *results, const char *prefix, const char *const *names) {
-    const sgm_lab_metric *metric[16];
+    const sgm_lab_metric *metric[24];
     size_t count = 0;
-    for (size_t i = 0; names[i] && count < 16; i++) {
+    for (size_t i = 0; names[i] && count < 24; i++) {
         char name[96];
         snprintf(name, sizeof name, "%s%s", prefix, names[i]);
         const sgm_lab_metric *found = sgm_lab_metric_find(name, strlen(name));
-        if (found && !(strcmp(names[i], "imbalance_score") == 0 && results->experiment->frame.groups == 0))
+        if (found && sgm_lab_known(results, found))
             metric[count++] = found;
     }
     add_table(t, results, metric, count);
@@ -157,7 +157,8 @@ static void add_all(text *t, const sgm_lab_results *results) {
         "max_violation_batch", "noise_floor_batch",        "max_violation_global",
         "noise_floor_global",  "coefficient_of_variation", "min_over_mean",
         "dead_experts",        "entropy_over_log_e",       "probability_entropy_over_log_e",
-        "correlation",         "imbalance_score",          NULL};
+        "correlation",         "imbalance_score",          "domain_divergence_nats",
+        "domain_divergence_noise_nats", NULL};
     static const char *const cost[] = {"training_loss_nats_per_token",
                                        "expert_computations_per_token",
                                        "active_parameter_tokens",

@@ -144,6 +144,20 @@ typedef struct sgm_svg_grid {
 } sgm_svg_grid;
 void sgm_svg_grid_write(sgm_page *page, const sgm_svg_grid *grid);
 
+/* Load over the fair share as a map on a diverging scale around it: a row a layer, or whatever `names` says, and a column an
+ * expert. */
+typedef struct sgm_svg_map {
+    const double *share; /* (rows, columns) */
+    int64_t rows, columns;
+    bool in_turn;             /* as above */
+    const char *const *names; /* (rows); NULL: their numbers */
+    double width, row_most;   /* of all of it, in units of the viewBox; the greatest height of a row */
+} sgm_svg_map;
+double sgm_svg_map_height(const sgm_svg_map *map);
+/* What stands in a drawing of that width and height, from its origin on. */
+void sgm_svg_map_draw(sgm_page *page, const sgm_svg_map *map);
+/* A drawing of its own; `label` says what it is, for who cannot see it. */
+void sgm_svg_map_write(sgm_page *page, const sgm_svg_map *map, const char *label);
 /* One snapshot as a (layers, experts) map on a diverging scale around the fair share; `in_turn` as above. */
 void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
                       bool in_turn);

@@ -2,6 +2,7 @@
 /* Heat maps as inline SVG: all cells of one colour are one path, so that a map of thousands of cells stays small. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "train/report.h"
 
@@ -25,61 +26,122 @@ static double row_height(int64_t rows, double most) {
     return height > most ? most : height < 3 ? 3 : height;
 }
 
-static void row_labels(sgm_page *page, int64_t rows, double height, bool in_turn) {
+static void row_labels(sgm_page *page, int64_t rows, double left, double height, bool in_turn) {
     int64_t every = height >= 11 ? 1 : (int64_t)ceil(11 / height);
     for (int64_t r = 0; r < rows; r += every)
-        PUT(page, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%lld%s</text>\n", LEFT - 7,
+        PUT(page, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%lld%s</text>\n", left - 7,
             ((double)r + 0.5) * height + 4, (long long)(in_turn ? r / 2 : r),
             !in_turn     ? ""
             : r % 2 == 0 ? "a"
                          : "f");
 }
 
-/* One path for every cell of class `wanted`; neighbours in a row are joined. */
-static void write_class(sgm_page *page, const int *cells, int64_t rows, int64_t columns, int wanted, double width,
-                        double height, const char *prefix, double gap) {
+/* One path for every cell of class `wanted`, in units of a cell; neighbours in a row are joined. */
+static void write_class(sgm_page *page, const int *cells, int64_t rows, int64_t columns, int wanted,
+                        const char *prefix) {
     bool any = false;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) {
             if (cells[r * columns + c] != wanted)
                 continue;
             int64_t end = c + 1;
-            while (gap == 0 && end < columns && cells[r * columns + end] == wanted)
+            while (end < columns && cells[r * columns + end] == wanted)
                 end++;
             if (!any)
                 PUT(page, "<path class=\"%s%d\" d=\"", prefix, wanted);
             any = true;
-            PUT(page, "M%.1f %.1fh%.1fv%.1fh-%.1fz", LEFT + (double)c * width, (double)r * height,
-                (double)(end - c) * width - gap, height - (gap > 0 ? 1 : 0.5), (double)(end - c) * width - gap);
+            PUT(page, "M%lld %lldh%lldv1h-%lldz", (long long)c, (long long)r, (long long)(end - c),
+                (long long)(end - c));
             c = end - 1;
         }
     if (any)
         PUT(page, "\"/>\n");
 }
 
-void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
-                      bool in_turn) {
-    int *cells = sgm_alloc((size_t)(layers * experts) * sizeof *cells);
+/* Cells of width × height from `left` on, parted by lines of the ground where they are wide enough for that. */
+static void write_cells(sgm_page *page, const int *cells, int64_t rows, int64_t columns, const char *prefix,
+                        double left, double width, double height) {
+    PUT(page, "<g transform=\"translate(%.1f 0) scale(%.6g %.6g)\" shape-rendering=\"crispEdges\">\n", left, width,
+        height);
+    for (int c = 0; c < CLASSES; c++)
+        write_class(page, cells, rows, columns, c, prefix);
+    PUT(page, "</g><path class=\"gap\" d=\"");
+    for (int64_t r = 1; r < rows; r++)
+        PUT(page, "M%.1f %.1fh%.1f", left, (double)r * height, (double)columns * width);
+    for (int64_t c = 1; c < columns && width > 4; c++)
+        PUT(page, "M%.1f 0v%.1f", left + (double)c * width, (double)rows * height);
+    PUT(page, "\"/>\n");
+}
+
+/* ---- load over the fair share -------------------------------------------------------------------------------------- */
+
+enum { LONGEST_NAME = 20, NAME_WIDTH = 7 };
+
+static double left_of(const sgm_svg_map *map) {
+    size_t longest = 0;
+    for (int64_t r = 0; map->names && r < map->rows; r++) {
+        size_t size = strlen(map->names[r]);
+        longest = size > longest ? size : longest;
+    }
+    double wanted = 14 + NAME_WIDTH * (double)(longest < LONGEST_NAME ? longest : LONGEST_NAME);
+    return wanted > LEFT ? wanted : LEFT;
+}
+
+double sgm_svg_map_height(const sgm_svg_map *map) {
+    return (double)map->rows * row_height(map->rows, map->row_most) + 26;
+}
+
+static void name_labels(sgm_page *page, const sgm_svg_map *map, double left, double height) {
+    for (int64_t r = 0; r < map->rows; r++) {
+        size_t size = strlen(map->names[r]);
+        PUT(page, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", left - 7,
+            ((double)r + 0.5) * height + 4);
+        sgm_page_text(page, map->names[r], size > LONGEST_NAME ? LONGEST_NAME - 1 : size);
+        PUT(page, "%s</text>\n", size > LONGEST_NAME ? "…" : "");
+    }
+}
+
+void sgm_svg_map_draw(sgm_page *page, const sgm_svg_map *map) {
+    int *cells = sgm_alloc((size_t)(map->rows * map->columns) * sizeof *cells);
     if (!cells) {
         page->status = SGM_EMEMORY;
         return;
     }
-    for (int64_t i = 0; i < layers * experts; i++)
-        cells[i] = load_class(snapshot->share[i]);
-    double height = row_height(layers, 26), width = (double)(WIDTH - LEFT) / (double)experts;
-    PUT(page,
-        "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"load of %lld experts in %lld layers at step %lld\">\n",
-        WIDTH, (double)layers * height + 26, (long long)experts, (long long)layers, (long long)snapshot->step);
-    row_labels(page, layers, height, in_turn);
-    for (int c = 0; c < CLASSES; c++)
-        write_class(page, cells, layers, experts, c, width, height, "h", width > 4 ? 1 : 0);
-    double ticks[12];
-    size_t count = sgm_svg_ticks(0, (double)(experts - 1), 8, ticks);
+    for (int64_t i = 0; i < map->rows * map->columns; i++)
+        cells[i] = load_class(map->share[i]);
+    double left = left_of(map), height = row_height(map->rows, map->row_most);
+    double width = (map->width - left) / (double)map->columns, ticks[12];
+    if (map->names)
+        name_labels(page, map, left, height);
+    else
+        row_labels(page, map->rows, left, height, map->in_turn);
+    write_cells(page, cells, map->rows, map->columns, "h", left, width, height);
+    size_t count = sgm_svg_ticks(0, (double)(map->columns - 1), map->width > 600 ? 8 : 5, ticks);
     for (size_t i = 0; i < count; i++)
         PUT(page, "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%.0f</text>\n",
-            LEFT + (ticks[i] + 0.5) * width, (double)layers * height + 17, ticks[i]);
-    PUT(page, "</svg>\n");
+            left + (ticks[i] + 0.5) * width, (double)map->rows * height + 17, ticks[i]);
     sgm_free(cells);
+}
+
+void sgm_svg_map_write(sgm_page *page, const sgm_svg_map *map, const char *label) {
+    PUT(page, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">\n", map->width, sgm_svg_map_height(map),
+        label);
+    sgm_svg_map_draw(page, map);
+    PUT(page, "</svg>\n");
+}
+
+void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
+                      bool in_turn) {
+    const sgm_svg_map map = {.share = snapshot->share,
+                             .rows = layers,
+                             .columns = experts,
+                             .in_turn = in_turn,
+                             .width = WIDTH,
+                             .row_most = 26};
+    char label[128];
+    snprintf(label, sizeof label, "load of %lld experts in %lld layers at step %lld", (long long)experts,
+             (long long)layers, (long long)snapshot->step);
+    sgm_svg_map_write(page, &map, label);
 }
 
 void sgm_svg_load_key(sgm_page *page) {
@@ -111,9 +173,8 @@ void sgm_svg_grid_write(sgm_page *page, const sgm_svg_grid *grid) {
     double bottom = (double)grid->rows * height;
     PUT(page, "<figure><figcaption><b>%s</b><span>%s</span></figcaption>", grid->title, grid->note);
     PUT(page, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"%s\">\n", HALF, bottom + 30, grid->title);
-    row_labels(page, grid->rows, height, grid->in_turn);
-    for (int c = 0; c < CLASSES; c++)
-        write_class(page, cells, grid->rows, grid->columns, c, width, height, "s", 0);
+    row_labels(page, grid->rows, LEFT, height, grid->in_turn);
+    write_cells(page, cells, grid->rows, grid->columns, "s", LEFT, width, height);
     double ticks[12];
     size_t count = sgm_svg_ticks(grid->x_first, grid->x_last, 5, ticks);
     for (size_t i = 0; i < count; i++) {

@@ -34,7 +34,7 @@ const char sgm_report_style[] =
     "figcaption{margin-bottom:8px}figcaption b{display:block;font-weight:650}figcaption "
     "span{color:var(--dim);font-size:13px}"
     "figure>svg,.card .map svg{display:block;width:100%;height:auto}"
-    ".grid{stroke:var(--line);fill:none}.axis{stroke:var(--dim);fill:none}"
+    ".grid{stroke:var(--line);fill:none}.gap{stroke:var(--card);fill:none}.axis{stroke:var(--dim);fill:none}"
     ".tick{fill:var(--dim);font-size:12px;font-variant-numeric:tabular-nums}"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.faint{stroke-width:1;opacity:.35}"
     ".dash{stroke-dasharray:7 4}.dot{stroke-dasharray:1.5 4}.band{opacity:.16}"

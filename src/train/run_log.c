@@ -8,10 +8,8 @@
 
 #include "base/memory.h"
 
-static const char balance_schema[] = "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer "
-                                     "TEXT NOT NULL, measure TEXT NOT NULL,"
-                                     " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;";
-static const char schema[] =
+/* What each version has that the one before it lacks: a new file gets all of it. */
+static const char *const versions[SGM_RUN_LOG_VERSION] = {
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE steps (step INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, loss REAL, balance_loss REAL,"
     " gradient_norm REAL, learning_rate REAL NOT NULL, seconds REAL NOT NULL, skipped INTEGER NOT NULL);"
@@ -21,9 +19,14 @@ static const char schema[] =
     " experts_per_token INTEGER NOT NULL, dead_experts INTEGER NOT NULL, min_over_mean REAL, max_over_mean REAL,"
     " entropy_over_log_e REAL, probability_entropy_over_log_e REAL, coefficient_of_variation REAL, correlation REAL,"
     " counts BLOB NOT NULL, probabilities BLOB NOT NULL, PRIMARY KEY (step, layer)) WITHOUT ROWID;"
-    "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);";
+    "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);",
+    "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer TEXT NOT NULL, measure TEXT NOT NULL,"
+    " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;",
+    "CREATE TABLE domain_load (step INTEGER NOT NULL, domain TEXT NOT NULL, layer INTEGER NOT NULL,"
+    " tokens INTEGER NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (step, domain, layer)) WITHOUT ROWID;",
+};
 
-enum { INSERT_STEP, INSERT_LOAD, INSERT_EVAL, INSERT_SAMPLE, INSERT_META, INSERT_BALANCE, STATEMENTS };
+enum { INSERT_STEP, INSERT_LOAD, INSERT_EVAL, INSERT_SAMPLE, INSERT_META, INSERT_BALANCE, INSERT_DOMAIN, STATEMENTS };
 static const char *const statements[STATEMENTS] = {
     "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO load VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -31,6 +34,7 @@ static const char *const statements[STATEMENTS] = {
     "INSERT OR REPLACE INTO samples VALUES (?,?,?)",
     "INSERT OR REPLACE INTO meta VALUES (?,?)",
     "INSERT OR REPLACE INTO balance VALUES (?,?,?,?,?)",
+    "INSERT OR REPLACE INTO domain_load VALUES (?,?,?,?,?)",
 };
 
 /* The load of one layer at one waiting step. Its counts and probabilities stand in the log's arrays. */
@@ -49,6 +53,7 @@ struct sgm_run_log {
     load_row *load;                /* (SGM_RUN_LOG_ROWS, L) */
     unsigned char *counts;         /* (SGM_RUN_LOG_ROWS, L, E) u32 little-endian */
     unsigned char *probabilities;  /* the same, f32 little-endian */
+    unsigned char *domain_counts;  /* (E) u32 little-endian, of the row of a domain at hand */
     int64_t measure_count;         /* of the balancers; 0 until they are first seen */
     sgm_balance_measure *measures; /* (measure_count) whose they are */
     double *measured;              /* (SGM_RUN_LOG_ROWS, measure_count, L) */
@@ -81,8 +86,20 @@ static sgm_status query(sgm_run_log *log, const char *sql, double missing, doubl
     return code == SQLITE_ROW || code == SQLITE_DONE ? SGM_OK : failed(log, "reading", error);
 }
 
-/* A new file gets the tables and the version in one transaction, an older one the tables that it lacks: a crash leaves both
- * or neither. */
+/* Tables and version in one transaction: a crash leaves the file as it was or as it is to be. */
+static sgm_status upgrade(sgm_run_log *log, int version, sgm_error *error) {
+    sgm_buffer sql = {0};
+    sgm_status status = sgm_buffer_print(&sql, "BEGIN IMMEDIATE;");
+    for (int v = version; v < SGM_RUN_LOG_VERSION && !status; v++)
+        status = sgm_buffer_print(&sql, " %s", versions[v]);
+    if (!status)
+        status = sgm_buffer_print(&sql, " PRAGMA user_version=%d; COMMIT;", SGM_RUN_LOG_VERSION);
+    status = status ? sgm_fail(error, SGM_EMEMORY, NULL, "run.sqlite: no memory")
+                    : execute(log, (const char *)sql.data, "making the tables", error);
+    sgm_buffer_free(&sql);
+    return status;
+}
+
 static sgm_status prepare(sgm_run_log *log, const char *path, sgm_error *error) {
     sgm_status status = execute(log, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;", "opening", error);
     double version = 0, tables = 0;
@@ -95,20 +112,12 @@ static sgm_status prepare(sgm_run_log *log, const char *path, sgm_error *error) 
     if (version > SGM_RUN_LOG_VERSION || (version < 1 && tables > 0))
         return sgm_fail(error, SGM_EFORMAT, "a newer sigmoe wrote it, or it is not a run log",
                         "%s: version %.0f, this build reads %d", path, version, SGM_RUN_LOG_VERSION);
-    if (version < SGM_RUN_LOG_VERSION) {
-        char *sql = sgm_format("BEGIN IMMEDIATE; %s%s PRAGMA user_version=%d; COMMIT;", version < 1 ? schema : "",
-                               balance_schema, SGM_RUN_LOG_VERSION);
-        if (!sql)
-            return sgm_fail(error, SGM_EMEMORY, NULL, "run.sqlite: no memory");
-        status = execute(log, sql, "making the tables", error);
-        sgm_free(sql);
-        if (status)
-            return status;
-    }
-    for (int i = 0; i < STATEMENTS; i++)
+    if (version < SGM_RUN_LOG_VERSION)
+        status = upgrade(log, version < 1 ? 0 : (int)version, error);
+    for (int i = 0; i < STATEMENTS && !status; i++)
         if (sqlite3_prepare_v2(log->db, statements[i], -1, &log->statement[i], NULL) != SQLITE_OK)
-            return failed(log, "preparing", error);
-    return SGM_OK;
+            status = failed(log, "preparing", error);
+    return status;
 }
 
 static void destroy(sgm_run_log *log) {
@@ -118,6 +127,7 @@ static void destroy(sgm_run_log *log) {
     sgm_free(log->load);
     sgm_free(log->counts);
     sgm_free(log->probabilities);
+    sgm_free(log->domain_counts);
     sgm_free(log->measures);
     sgm_free(log->measured);
     sgm_free(log);
@@ -132,8 +142,9 @@ sgm_status sgm_run_log_open(const char *path, int64_t layers, int64_t experts, s
         log->load = sgm_alloc(rows * sizeof *log->load);
         log->counts = sgm_alloc(rows * (size_t)experts * 4);
         log->probabilities = sgm_alloc(rows * (size_t)experts * 4);
+        log->domain_counts = sgm_alloc((size_t)experts * 4);
     }
-    if (!log || !log->load || !log->counts || !log->probabilities) {
+    if (!log || !log->load || !log->counts || !log->probabilities || !log->domain_counts) {
         if (log)
             destroy(log);
         return sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for its buffer", path);
@@ -331,6 +342,24 @@ sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, 
     return run(log, INSERT_EVAL, error);
 }
 
+sgm_status sgm_run_log_domain_load(sgm_run_log *log, int64_t step, const char *domain, int64_t layer, int64_t tokens,
+                                   const int64_t *count, int64_t experts, sgm_error *error) {
+    sqlite3_stmt *statement = log->statement[INSERT_DOMAIN];
+    int64_t assignments = 0;
+    for (int64_t expert = 0; expert < experts; expert++) {
+        assignments += count[expert];
+        put_u32(log->domain_counts + 4 * expert, (uint32_t)count[expert]);
+    }
+    if (assignments < experts)
+        return SGM_OK;
+    sqlite3_bind_int64(statement, 1, step);
+    sqlite3_bind_text(statement, 2, domain, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(statement, 3, layer);
+    sqlite3_bind_int64(statement, 4, tokens);
+    sqlite3_bind_blob64(statement, 5, log->domain_counts, (size_t)experts * 4, SQLITE_STATIC);
+    return run(log, INSERT_DOMAIN, error);
+}
+
 sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_error *error) {
     char sql[64];
     double count = 0;
@@ -369,12 +398,13 @@ sgm_status sgm_run_log_routed(sgm_run_log *log, int64_t routed, int64_t layer, c
 }
 
 sgm_status sgm_run_log_truncate(sgm_run_log *log, int64_t step, sgm_error *error) {
-    char sql[512];
-    snprintf(sql, sizeof sql,
-             "BEGIN IMMEDIATE; DELETE FROM steps WHERE step > %lld; DELETE FROM evals WHERE step > %lld;"
-             " DELETE FROM load WHERE step > %lld; DELETE FROM samples WHERE step > %lld;"
-             " DELETE FROM balance WHERE step > %lld; COMMIT;",
-             (long long)step, (long long)step, (long long)step, (long long)step, (long long)step);
+    static const char *const tables[] = {"steps", "evals", "load", "samples", "balance", "domain_load"};
+    char sql[512] = "BEGIN IMMEDIATE;";
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        size_t used = strlen(sql);
+        snprintf(sql + used, sizeof sql - used, " DELETE FROM %s WHERE step > %lld;", tables[i], (long long)step);
+    }
+    snprintf(sql + strlen(sql), sizeof sql - strlen(sql), " COMMIT;");
     log->rows = 0;
     return execute(log, sql, "deleting later rows", error);
 }

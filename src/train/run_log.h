@@ -15,7 +15,7 @@
 #include "sigmoe/error.h"
 
 enum {
-    SGM_RUN_LOG_VERSION = 2, /* PRAGMA user_version; 1, without the table `balance`, gets it on opening */
+    SGM_RUN_LOG_VERSION = 3, /* PRAGMA user_version; an older file gets what it lacks on opening */
     SGM_RUN_LOG_ROWS = 64,   /* steps that wait in memory */
 };
 
@@ -42,6 +42,11 @@ sgm_status sgm_run_log_balance(sgm_run_log *log, const sgm_balance_set *balance,
 /* One row per domain and one, of domain "", for all. */
 sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, int64_t tokens, int64_t bytes,
                             double loss, double bits_per_byte, sgm_error *error);
+/* How the scored tokens of a domain of an evaluation were routed in one layer: `count` (experts). There is a row where the
+ * assignments are at least as many as the experts: fewer do not show which of them a domain uses, and so the rows of an evaluation
+ * are never larger than what was evaluated. */
+sgm_status sgm_run_log_domain_load(sgm_run_log *log, int64_t step, const char *domain, int64_t layer, int64_t tokens,
+                                   const int64_t *count, int64_t experts, sgm_error *error);
 /* Whether there are rows of an evaluation at `step`. */
 sgm_status sgm_run_log_has_eval(sgm_run_log *log, int64_t step, bool *has, sgm_error *error);
 sgm_status sgm_run_log_sample(sgm_run_log *log, int64_t step, const char *prompt, const char *text, size_t size,

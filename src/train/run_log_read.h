@@ -3,6 +3,9 @@
 #ifndef SGM_TRAIN_RUN_LOG_READ_H
 #define SGM_TRAIN_RUN_LOG_READ_H
 
+#include <stdint.h>
+#include <string.h>
+
 #include "sigmoe/error.h"
 
 struct sqlite3;
@@ -13,5 +16,16 @@ struct sqlite3;
 sgm_status sgm_run_log_read(const char *path, const char *hint, struct sqlite3 **db, sgm_error *error);
 /* The error of `db`: SGM_EFORMAT with `hint`, what to do about a damaged file, or SGM_EIO where the file itself is not to blame. */
 sgm_status sgm_run_log_unreadable(struct sqlite3 *db, const char *path, const char *hint, sgm_error *error);
+
+/* One number of a blob of counts or probabilities. */
+static inline uint32_t sgm_run_log_u32(const unsigned char *b) {
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+static inline float sgm_run_log_f32(const unsigned char *b) {
+    uint32_t bits = sgm_run_log_u32(b);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 #endif

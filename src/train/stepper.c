@@ -277,13 +277,16 @@ static void score_on_team(sgm_worker *worker, void *argument) {
                                                                head->rows, false);
 }
 
-static void score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load, float *logits) {
+static void score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load,
+                  void (*observe)(void *observer, const sgm_routing *record), void *observer, float *logits) {
     score_work work = {
         .stepper = stepper,
         .rows = rows,
         .pass = {.experts_per_token = stepper->experts_per_token,
                  .balance = stepper->balance, /* outside a step it only lends its selection bias */
                  .load = load,
+                 .observe = observe,
+                 .observer = observer,
                  .loss_scale = 1,
                  .row_loss = stepper->row_loss},
         .logits = logits,
@@ -291,12 +294,13 @@ static void score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load, fl
     sgm_team_run(stepper->team, score_on_team, &work);
 }
 
-void sgm_stepper_score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load) {
-    score(stepper, rows, load, NULL);
+void sgm_stepper_score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load,
+                       void (*observe)(void *observer, const sgm_routing *record), void *observer) {
+    score(stepper, rows, load, observe, observer, NULL);
 }
 
 void sgm_stepper_logits(sgm_stepper *stepper, const sgm_rows *rows, float *logits) {
-    score(stepper, rows, NULL, logits);
+    score(stepper, rows, NULL, NULL, NULL, logits);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */

@@ -71,9 +71,10 @@ void sgm_stepper_plan_experts(sgm_stepper *stepper);
  * is not finite is a skipped step. */
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader);
 
-/* Losses of at most micro_rows rows with the present weights, into stepper->row_loss; `load` (L) accumulates, may be NULL.
- * Neither the weights nor the balancers change. */
-void sgm_stepper_score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load);
+/* Losses of at most micro_rows rows with the present weights, into stepper->row_loss; `load` (L) accumulates, may be NULL;
+ * `observe` sees each layer's record as in a step, may be NULL. Neither the weights nor the balancers change. */
+void sgm_stepper_score(sgm_stepper *stepper, const sgm_rows *rows, sgm_load *load,
+                       void (*observe)(void *observer, const sgm_routing *record), void *observer);
 /* Logits (V) of the last row. */
 void sgm_stepper_logits(sgm_stepper *stepper, const sgm_rows *rows, float *logits);
 

@@ -36,11 +36,14 @@ sgm_status sgm_evaluator_new(sgm_trainer *trainer, sgm_error *error) {
     evaluator->load = sgm_alloc((size_t)L * sizeof(sgm_load));
     evaluator->load_count = sgm_alloc(loads * sizeof(int64_t));
     evaluator->load_sum = sgm_alloc(loads * sizeof(double));
+    evaluator->layer_numbers = E;
+    evaluator->domain_numbers = L * E;
+    evaluator->domain_count = sgm_alloc(domains * loads * sizeof(int64_t));
     evaluator->logits = sgm_alloc((size_t)trainer->settings->model.vocabulary * sizeof(float));
     if (!evaluator->tokens || !evaluator->positions || !evaluator->targets || !evaluator->domain ||
         !evaluator->segments || !evaluator->token_bytes || !evaluator->loss || !evaluator->scored ||
         !evaluator->bytes || !evaluator->bits_per_byte || !evaluator->names || !evaluator->load ||
-        !evaluator->load_count || !evaluator->load_sum || !evaluator->logits)
+        !evaluator->load_count || !evaluator->load_sum || !evaluator->domain_count || !evaluator->logits)
         return no_memory(error);
     for (size_t d = 0; d < domains; d++)
         evaluator->names[d] = sgm_corpus_domain(trainer->corpus, d);
@@ -73,6 +76,7 @@ void sgm_evaluator_free(sgm_evaluator *evaluator) {
     sgm_free(evaluator->load);
     sgm_free(evaluator->load_count);
     sgm_free(evaluator->load_sum);
+    sgm_free(evaluator->domain_count);
     sgm_free(evaluator->logits);
 }
 
@@ -87,12 +91,26 @@ static sgm_rows rows_of(const sgm_evaluator *evaluator) {
                       .segment_count = evaluator->segment_count};
 }
 
+/* Adds a layer's record of the rows that are scored to the counts of their domains. Thread 0 alone is the observer. */
+static void count_domains(void *observer, const sgm_routing *record) {
+    const sgm_evaluator *evaluator = observer;
+    for (int64_t row = 0; row < record->items; row++) {
+        if (evaluator->domain[row] < 0)
+            continue;
+        int64_t *count = evaluator->domain_count + evaluator->domain[row] * evaluator->domain_numbers +
+                         record->layer * evaluator->layer_numbers;
+        for (int64_t place = row * record->slots; place < (row + 1) * record->slots; place++)
+            if (record->expert[place] >= 0)
+                count[record->expert[place]]++;
+    }
+}
+
 static void flush(sgm_trainer *trainer) {
     sgm_evaluator *evaluator = &trainer->evaluator;
     if (evaluator->rows == 0)
         return;
     sgm_rows rows = rows_of(evaluator);
-    sgm_stepper_score(trainer->stepper, &rows, evaluator->load);
+    sgm_stepper_score(trainer->stepper, &rows, evaluator->load, count_domains, evaluator);
     for (int64_t row = 0; row < evaluator->rows; row++)
         if (evaluator->domain[row] >= 0)
             evaluator->loss[evaluator->domain[row]] += (double)trainer->stepper->row_loss[row];
@@ -142,6 +160,7 @@ static void begin_evaluation(sgm_trainer *trainer) {
     memset(evaluator->bytes, 0, evaluator->domains * sizeof(int64_t));
     memset(evaluator->load_count, 0, loads * sizeof(int64_t));
     memset(evaluator->load_sum, 0, loads * sizeof(double));
+    memset(evaluator->domain_count, 0, evaluator->domains * loads * sizeof(int64_t));
     for (int64_t layer = 0; layer < sgm_model_routed(&trainer->settings->model); layer++)
         evaluator->load[layer].tokens = evaluator->load[layer].computed = 0;
 }
@@ -150,10 +169,26 @@ static double bits_per_byte(double nats, int64_t bytes) {
     return bytes > 0 ? nats / M_LN2 / (double)bytes : (double)NAN;
 }
 
+static sgm_status write_domain(sgm_trainer *trainer, int64_t step, size_t domain, sgm_error *error) {
+    const sgm_evaluator *evaluator = &trainer->evaluator;
+    const int64_t *count = evaluator->domain_count + (int64_t)domain * evaluator->domain_numbers;
+    sgm_status status = SGM_OK;
+    for (int64_t layer = 0; layer < sgm_model_routed(&trainer->settings->model) && !status; layer++)
+        status = sgm_run_log_domain_load(trainer->log, step, evaluator->names[domain], layer, evaluator->scored[domain],
+                                         count + layer * evaluator->layer_numbers, evaluator->load[layer].experts, error);
+    return status;
+}
+
+/* The load first: an evaluation whose losses are there is not made up for after a crash. */
 static sgm_status write_evaluation(sgm_trainer *trainer, const sgm_eval_report *report, sgm_error *error) {
     const sgm_evaluator *evaluator = &trainer->evaluator;
-    sgm_status status = sgm_run_log_eval(trainer->log, report->step, "", report->tokens, report->bytes,
-                                         report->loss_nats_per_token, report->bits_per_byte, error);
+    sgm_status status = SGM_OK;
+    for (size_t d = 0; d < evaluator->domains && !status; d++)
+        if (evaluator->scored[d] > 0)
+            status = write_domain(trainer, report->step, d, error);
+    if (!status)
+        status = sgm_run_log_eval(trainer->log, report->step, "", report->tokens, report->bytes,
+                                  report->loss_nats_per_token, report->bits_per_byte, error);
     for (size_t d = 0; d < evaluator->domains && !status; d++)
         if (evaluator->scored[d] > 0)
             status = sgm_run_log_eval(trainer->log, report->step, evaluator->names[d], evaluator->scored[d],

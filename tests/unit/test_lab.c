@@ -3,6 +3,7 @@
  * runs of another experiment are not mixed in, and every experiment that is shipped runs. */
 #include <dirent.h>
 #include <math.h>
+#include <sqlite3.h>
 
 #include "lab_fixture.h"
 
@@ -48,6 +49,47 @@ static void log_step(sgm_run_log *log, int64_t step, const int64_t (*counts)[4])
     assert_int_equal(sgm_run_log_add(log, &row, load, k, NULL), SGM_OK);
 }
 
+/* At the last evaluation land goes to expert 0 and sea to expert 1 in layer 0: ln 2. In layer 1 land is split in half, sea is not:
+ * the mean (3/4, 1/4) has the entropy 0.5623351446, less half of ln 2. The floor: (2 − 1)(1 − 1/2)(1/8 + 1/8) / 4. Three
+ * assignments of lake to four experts say nothing, nor does an earlier evaluation. */
+static void log_domains(sgm_run_log *log) {
+    static const struct {
+        int64_t step, layer, count[4];
+        const char *domain;
+    } rows[] = {{10, 0, {2, 2, 2, 2}, "land"}, {10, 0, {2, 2, 2, 2}, "sea"},  {20, 0, {8, 0, 0, 0}, "land"},
+                {20, 0, {0, 8, 0, 0}, "sea"},  {20, 1, {4, 4, 0, 0}, "land"}, {20, 1, {8, 0, 0, 0}, "sea"},
+                {20, 0, {0, 0, 3, 0}, "lake"}, {20, 1, {0, 0, 0, 3}, "lake"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(sgm_run_log_domain_load(log, rows[i].step, rows[i].domain, rows[i].layer, 8, rows[i].count, 4,
+                                                 NULL),
+                         SGM_OK);
+}
+
+static void domains_by_hand(const sgm_lab_measures *m) {
+    assert_true(fabs(m->region[SGM_LAB_LOW].domain_divergence - 0.6931471806) < 1e-9);
+    assert_true(fabs(m->region[SGM_LAB_HIGH].domain_divergence - 0.2157615543) < 1e-9);
+    near(m->region[SGM_LAB_ALL].domain_divergence_noise, 0.03125);
+    near(m->domain_share[1 * 2 * 4], 4);     /* land, layer 0, expert 0 */
+    near(m->domain_share[2 * 2 * 4 + 1], 4); /* sea, layer 0, expert 1 */
+    near(m->domain_share[1 * 2 * 4 + 4], 2); /* land, layer 1 */
+    assert_true(isnan(m->domain_share[0]));
+}
+
+/* The run of a version that did not log the load by domain is measured all the same. */
+static void a_log_of_before(const char *run) {
+    sqlite3 *db = NULL;
+    sgm_lab_measures m;
+    char *file = join(path(run), "run.sqlite");
+    assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "DROP TABLE domain_load; PRAGMA user_version = 2", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(sgm_lab_measure(path(run), 2, &m, NULL), SGM_OK);
+    assert_true(isnan(m.region[SGM_LAB_ALL].domain_divergence) && isnan(m.layer[0].domain_divergence_noise));
+    assert_null(m.domain_share);
+    near(m.region[SGM_LAB_ALL].max_violation_batch, 2);
+    sgm_lab_measures_free(&m);
+}
+
 /* 20 steps of 8 tokens in 2 layers of 4 experts; steps 19 and 20 are the last tenth. Layer 0 sends [4,0,2,2] and [0,4,2,2]:
  * uneven in each batch (4 / 2 − 1 = 1), even together. Layer 1 sends all to one: 8 / 2 − 1 = 3, three are dead. In the first
  * ten steps each token had two experts in each layer. */
@@ -66,6 +108,9 @@ static void a_run_by_hand(void **state) {
     assert_int_equal(sgm_run_log_eval(log, 10, "", 100, 300, 3, 2.5, NULL), SGM_OK);
     assert_int_equal(sgm_run_log_eval(log, 20, "", 100, 300, 3, 2.0, NULL), SGM_OK);
     assert_int_equal(sgm_run_log_eval(log, 20, "sea", 100, 300, 3, 1.5, NULL), SGM_OK);
+    assert_int_equal(sgm_run_log_eval(log, 20, "land", 100, 300, 3, 2.5, NULL), SGM_OK);
+    assert_int_equal(sgm_run_log_eval(log, 20, "lake", 3, 9, 3, 2.5, NULL), SGM_OK);
+    log_domains(log);
     assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
 
     sgm_lab_measures m;
@@ -74,9 +119,10 @@ static void a_run_by_hand(void **state) {
         fail_msg("%s", error.message);
     assert_int_equal(m.seed, 7);
     near(m.bits_per_byte, 2);
-    assert_int_equal(m.domains, 1);
-    assert_string_equal(m.domain[0].name, "sea");
-    near(m.domain[0].bits_per_byte, 1.5);
+    assert_int_equal(m.domains, 3);
+    assert_string_equal(m.domain[2].name, "sea");
+    near(m.domain[2].bits_per_byte, 1.5);
+    domains_by_hand(&m);
     near(m.training_loss, 21.5); /* (21 + 22) / 2 */
     near(m.seconds, 10);
     near(m.tokens, 160);
@@ -111,6 +157,7 @@ static void a_run_by_hand(void **state) {
     near(m.point[0].seconds, 5);
     near(m.point[1].tokens, 160);
     sgm_lab_measures_free(&m);
+    a_log_of_before("hand");
     assert_int_equal(sgm_folder_remove(path("hand"), NULL), SGM_OK);
 }
 
@@ -178,6 +225,8 @@ static void interrupted_gives_the_same(void **state) {
     assert_int_equal(json_array_size(json_object_get(all, "arms")), 2);
     assert_true(number_at(all, 0, "mean", "bits_per_byte") > 1);
     assert_true(number_at(all, 0, "mean", "imbalance_score") > 0);
+    assert_true(number_at(all, 0, "mean", "domain_divergence_nats") > 0);
+    assert_true(number_at(all, 0, "mean", "low.domain_divergence_noise_nats") > 0);
     assert_true(
         json_is_null(json_object_get(json_array_get(json_object_get(all, "arms"), 0), "difference_to_baseline")));
     const json_t *second = json_array_get(json_object_get(all, "arms"), 1);

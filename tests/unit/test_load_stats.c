@@ -247,6 +247,23 @@ static void only_scored_rows(void **state) {
     sgm_free(router.settings);
 }
 
+/* (1, 0) and (1/2, 1/2) weigh the same whatever their counts; a domain of none is no domain. Floor: two experts are used,
+ * (2 − 1)(1 − 1/2)(1/2 + 1/4) / 4. */
+static void divergence_by_hand(void **state) {
+    (void)state;
+    const int64_t a[3] = {2, 0, 0}, b[3] = {2, 2, 0}, none[3] = {0, 0, 0};
+    const int64_t *count[] = {none, a, b};
+    double scratch[6];
+    sgm_divergence found = sgm_domain_divergence(count, 3, 3, scratch);
+    close_to(found.nats, 0.75 * log(4.0 / 3) + 0.25 * log(4) - log(2) / 2, 1e-14);
+    close_to(found.noise_nats, 0.09375, 1e-15);
+    found = sgm_domain_divergence(count, 2, 3, scratch); /* one domain alone */
+    close_to(found.nats, 0, 0);
+    close_to(found.noise_nats, 0, 0);
+    const int64_t *alike[] = {b, b};
+    close_to(sgm_domain_divergence(alike, 2, 3, scratch).nats, 0, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_hand),
@@ -258,6 +275,7 @@ int main(void) {
         cmocka_unit_test(only_scored_rows),
         cmocka_unit_test(imbalance_by_hand),
         cmocka_unit_test(imbalance_by_chance),
+        cmocka_unit_test(divergence_by_hand),
     };
     return cmocka_run_group_tests_name("load statistics", tests, NULL, NULL);
 }

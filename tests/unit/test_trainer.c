@@ -48,6 +48,13 @@ void *realloc(void *block, size_t size) {
 /* Enough rows for several tiles a thread. */
 #define LARGER_STEPS "model.context=64", "data.tokens_per_step=256"
 
+/* The numbers in the blobs of domain_load, each times `weight` of its place n. */
+#define DOMAIN_LOAD(weight)                                                                                            \
+    "WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 31), b(step, layer, domain, n, v) AS "   \
+    "(SELECT step, layer, domain, n, (16 * (instr('0123456789ABCDEF', substr(hex(counts), 2 * n + 1, 1)) - 1) + "      \
+    "instr('0123456789ABCDEF', substr(hex(counts), 2 * n + 2, 1)) - 1) << (8 * (n % 4)) FROM domain_load, i) "         \
+    "SELECT total(v * " weight ") FROM b"
+
 /* Untrained, a byte costs log 257 = 5.55 nats. The text's own entropy is about 0.45: 8 random words of 11 in 40 bytes. */
 static void the_loss_falls(void **state) {
     (void)state;
@@ -71,6 +78,11 @@ static void the_loss_falls(void **state) {
     assert_true(query("falls", "SELECT count(*) FROM evals WHERE step = 80") == 3); /* two domains and all */
     assert_true(query("falls", "SELECT bits_per_byte FROM evals WHERE step = 80 AND domain = ''") < 2.4);
     assert_true(query("falls", "SELECT length(counts) FROM load WHERE step = 60 AND layer = 1") == 32);
+    assert_true(query("falls", "SELECT count(*) FROM domain_load") == 2 * 2 * 2); /* evaluations, domains, layers */
+    assert_true(query("falls", DOMAIN_LOAD("1") " WHERE step = 80") ==
+                2 * query("falls", "SELECT tokens FROM evals WHERE step = 80 AND domain = ''"));
+    assert_true(query("falls", "SELECT count(*) FROM domain_load JOIN evals USING (step, domain) WHERE "
+                               "domain_load.tokens = evals.tokens") == 2 * 2 * 2);
     assert_true(query("falls", "SELECT count(*) FROM samples") == 2);
     assert_true(sgm_path_exists(join(path("falls"), "summary.json")));
     remove_run("falls");
@@ -87,6 +99,10 @@ static void threads_and_micro_batches_change_nothing(void **state) {
     same_checkpoint("one", "two", 6);
     same_checkpoint("one", "three", 6);
     same_checkpoint("one", "three", 4);
+    static const char places[] = DOMAIN_LOAD("(1 + n / 4) * (1 + layer) * length(domain)");
+    assert_true(query("one", places) > 0);
+    assert_true(query("two", places) == query("one", places));
+    assert_true(query("three", places) == query("one", places));
     remove_run("one");
     remove_run("two");
     remove_run("three");

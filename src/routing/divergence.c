@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How much domains differ in the experts they use.
+ *
+ * JS = H(mean of the shares) − mean of H(share), each domain weighing the same: the mutual information of an expert and its
+ * domain where domains are equally frequent. The noise follows from the bias −(E − 1)/2n of an entropy that is taken from n
+ * counts, with E the experts that anybody used (Miller and Madow). */
+#include <string.h>
+
+#include "base/elementary.h"
+#include "routing/routing.h"
+
+static double entropy(const double *share, int64_t experts) {
+    double sum = 0;
+    for (int64_t e = 0; e < experts; e++)
+        if (share[e] > 0)
+            sum -= share[e] * sgm_log64(share[e]);
+    return sum;
+}
+
+sgm_divergence sgm_domain_divergence(const int64_t *const *count, size_t domains, int64_t experts, double *scratch) {
+    double *share = scratch, *mean = scratch + experts, entropies = 0, inverse = 0;
+    int64_t present = 0, used = 0;
+    memset(mean, 0, (size_t)experts * sizeof *mean);
+    for (size_t d = 0; d < domains; d++) {
+        int64_t total = 0;
+        for (int64_t e = 0; e < experts; e++)
+            total += count[d][e];
+        if (total == 0)
+            continue;
+        for (int64_t e = 0; e < experts; e++) {
+            share[e] = (double)count[d][e] / (double)total;
+            mean[e] += share[e];
+        }
+        entropies += entropy(share, experts);
+        inverse += 1 / (double)total;
+        present++;
+    }
+    if (present < 2)
+        return (sgm_divergence){0, 0};
+    double D = (double)present;
+    for (int64_t e = 0; e < experts; e++) {
+        mean[e] /= D;
+        used += mean[e] > 0;
+    }
+    double js = entropy(mean, experts) - entropies / D;
+    return (sgm_divergence){.nats = js > 0 ? js : 0, /* rounding */
+                            .noise_nats = (double)(used - 1) * (1 - 1 / D) * inverse / (2 * D)};
+}
