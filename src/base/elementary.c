@@ -41,24 +41,9 @@ float sgm_logf(float x) {
     int32_t n = 0;
     if (bits < 0x00800000u) { /* denormal: its leading bit moves into place */
         x *= 0x1p25F;
-        memcpy(&bits, &x, sizeof bits);
         n = -25;
     }
-    /* Taking away the bits of sqrt(1/2) makes the exponent field step where m wraps. */
-    const uint32_t root = 0x3F3504F3u;
-    bits -= root;
-    n += (int32_t)bits >> 23;
-    bits = (bits & 0x007FFFFFu) + root;
-    float m;
-    memcpy(&m, &bits, sizeof m);
-    float f = m - 1.0F, s = f / (2.0F + f), q = s * s;
-    float p = 2.0F / 11.0F; /* remainder s^12 · 2/13 < 1e-10 */
-    p = p * q + 2.0F / 9.0F;
-    p = p * q + 2.0F / 7.0F;
-    p = p * q + 2.0F / 5.0F;
-    p = p * q + 2.0F / 3.0F;
-    float R = p * q, whole = (float)n;
-    return whole * SGM_LN2_HI_F - ((s * (f - R) - whole * SGM_LN2_LO_F) - f);
+    return sgm_log_normal_inline(x, n);
 }
 
 double sgm_log64(double x) {

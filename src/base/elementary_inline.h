@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The bodies of exp and its constants, inline so that the reference kernels' loops vectorise; elementary.c gives them
+/* The bodies of exp and, in f32, of log, and their constants, inline so that the reference kernels' loops vectorise; elementary.c gives them
  * external names. Branch-free: the same operations for every argument, so scalar and vector code give the same bytes.
  *
  * exp(x) = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln2/2, ln 2 in two parts so that n·hi is exact;
@@ -45,6 +45,27 @@ static inline float sgm_expf_inline(float x) {
     p = (p * r * r + r) + 1.0F;
     int32_t half = n >> 1;
     return p * sgm_exp2_bits_f(half) * sgm_exp2_bits_f(n - half);
+}
+
+/* log of 2^n times a positive normal number; elementary.c says how. */
+static inline float sgm_log_normal_inline(float x, int32_t n) {
+    /* Taking away the bits of sqrt(1/2) makes the exponent field step where m wraps. */
+    const uint32_t root = 0x3F3504F3u;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits -= root;
+    n += (int32_t)bits >> 23;
+    bits = (bits & 0x007FFFFFu) + root;
+    float m;
+    memcpy(&m, &bits, sizeof m);
+    float f = m - 1.0F, s = f / (2.0F + f), q = s * s;
+    float p = 2.0F / 11.0F; /* remainder s^12 · 2/13 < 1e-10 */
+    p = p * q + 2.0F / 9.0F;
+    p = p * q + 2.0F / 7.0F;
+    p = p * q + 2.0F / 5.0F;
+    p = p * q + 2.0F / 3.0F;
+    float R = p * q, whole = (float)n;
+    return whole * SGM_LN2_HI_F - ((s * (f - R) - whole * SGM_LN2_LO_F) - f);
 }
 
 #define SGM_LN2_HI 0x1.62e42feep-1 /* 32 bits */

@@ -91,7 +91,7 @@ double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, 
     return known ? imbalance.score : (double)NAN;
 }
 
-/* layer, tokens, counts, probabilities of one step of the window. */
+/* layer, tokens, counts, probabilities, computed, token_entropy_over_log_e of one step of the window. */
 static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     int64_t routed = sqlite3_column_int64(row, 0), tokens = sqlite3_column_int64(row, 1), E = r->m->experts;
     int64_t layer = sgm_routed_layer(r->model.attention_experts, routed);
@@ -109,6 +109,8 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     }
     r->tokens[layer] += tokens;
     r->batches[layer] += 1;
+    r->computed[layer] += column(row, 4);
+    r->m->layer[layer].token_entropy_over_log_e += column(row, 5) * (double)tokens;
     const sgm_load load = {.tokens = tokens, .experts = E, .count = r->row_count, .probability = r->row_probability};
     sgm_load_summary summary;
     sgm_load_summarise(&load, &summary);
@@ -141,6 +143,8 @@ static void finish_layer(reader *r, int64_t layer) {
     double total = 0;
     for (int64_t e = 0; e < E; e++)
         total += (double)load.count[e];
+    b->token_entropy_over_log_e /= (double)load.tokens;
+    b->dropped_share = 1 - r->computed[layer] / total;
     for (int64_t e = 0; e < E; e++)
         r->m->share[layer * E + e] = total > 0 ? (double)load.count[e] * (double)E / total : (double)NAN;
 }
@@ -171,15 +175,22 @@ static sgm_status read_load(reader *r) {
     r->probability = sgm_alloc(cells * sizeof *r->probability);
     r->tokens = sgm_alloc((size_t)L * sizeof *r->tokens);
     r->batches = sgm_alloc((size_t)L * sizeof *r->batches);
+    r->computed = sgm_alloc((size_t)L * sizeof *r->computed);
     r->row_count = sgm_alloc((size_t)E * sizeof *r->row_count);
     r->row_probability = sgm_alloc((size_t)E * sizeof *r->row_probability);
     r->m->layer = sgm_alloc((size_t)L * sizeof *r->m->layer);
     r->m->share = sgm_alloc(cells * sizeof *r->m->share);
-    if (!r->count || !r->probability || !r->tokens || !r->batches || !r->row_count || !r->row_probability ||
-        !r->m->layer || !r->m->share)
+    if (!r->count || !r->probability || !r->tokens || !r->batches || !r->computed || !r->row_count ||
+        !r->row_probability || !r->m->layer || !r->m->share)
         return sgm_lab_no_memory(r);
-    sgm_status status = sgm_lab_each(
-        r, "SELECT layer, tokens, counts, probabilities FROM load WHERE step >= ?1 ORDER BY step, layer", add_load);
+    sgm_status status =
+        sgm_lab_each(r,
+                     r->version >= SGM_RUN_LOG_HAS_COMPUTED
+                         ? "SELECT layer, tokens, counts, probabilities, computed, token_entropy_over_log_e"
+                           " FROM load WHERE step >= ?1 ORDER BY step, layer"
+                         : "SELECT layer, tokens, counts, probabilities, NULL, NULL"
+                           " FROM load WHERE step >= ?1 ORDER BY step, layer",
+                     add_load);
     if (status)
         return status;
     for (int64_t layer = 0; layer < L; layer++) {
@@ -248,25 +259,36 @@ static void spend(reader *r, spent *s) {
     s->computed = s->layers = 0;
 }
 
+/* Assignments that were computed in a row of load, where it says so. Those of before are told from null ones alone: where
+ * assignments were dropped, they are counted. */
+static double computed_of(const reader *r, sqlite3_stmt *row) {
+    int64_t experts = sqlite3_column_bytes(row, 2) == 4 * r->stored ? r->m->experts : 0;
+    const unsigned char *counts = sqlite3_column_blob(row, 2);
+    double sum = 0;
+    if (sqlite3_column_type(row, 4) != SQLITE_NULL)
+        return column(row, 4);
+    for (int64_t e = 0; e < experts; e++)
+        sum += (double)sgm_run_log_u32(counts + 4 * e);
+    return sum;
+}
+
 static sgm_status read_spent(reader *r) {
     spent s = {0};
     sqlite3_stmt *row = NULL;
     int code;
-    if (sqlite3_prepare_v2(r->db, "SELECT step, tokens, counts, layer FROM load ORDER BY step, layer", -1, &row,
-                           NULL) != SQLITE_OK)
+    const char *sql = r->version >= SGM_RUN_LOG_HAS_COMPUTED
+                          ? "SELECT step, tokens, counts, layer, computed FROM load ORDER BY step, layer"
+                          : "SELECT step, tokens, counts, layer, NULL FROM load ORDER BY step, layer";
+    if (sqlite3_prepare_v2(r->db, sql, -1, &row, NULL) != SQLITE_OK)
         return broken(r);
     while ((code = sqlite3_step(row)) == SQLITE_ROW) {
-        double step = column(row, 0), tokens = column(row, 1), sum = 0;
+        double step = column(row, 0), tokens = column(row, 1);
         if (sgm_routed_is_attention(r->model.attention_experts, sqlite3_column_int64(row, 3)))
             continue; /* sgm_model_count knows what it takes of them */
         if (step > s.step)
             spend(r, &s);
         s.step = step;
-        int64_t experts = sqlite3_column_bytes(row, 2) == 4 * r->stored ? r->m->experts : 0;
-        const unsigned char *counts = sqlite3_column_blob(row, 2);
-        for (int64_t e = 0; e < experts; e++)
-            sum += (double)sgm_run_log_u32(counts + 4 * e);
-        s.computed += tokens > 0 ? sum / tokens : 0;
+        s.computed += tokens > 0 ? computed_of(r, row) / tokens : 0;
         s.layers += 1;
     }
     s.step = (double)r->steps; /* the last row stands for what follows it, too */
@@ -315,12 +337,19 @@ static sgm_status add_domain(reader *r, sqlite3_stmt *row) {
     return SGM_OK;
 }
 
+static sgm_status take_version(reader *r, sqlite3_stmt *row) {
+    r->version = sqlite3_column_int64(row, 0);
+    return SGM_OK;
+}
+
 static sgm_status read_all(reader *r) {
     r->m->bits_per_byte = (double)NAN;
-    sgm_status status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
+    sgm_status status = sgm_lab_each(r, "PRAGMA user_version", take_version);
     if (!status)
-        status =
-            sgm_lab_each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)", add_domain);
+        status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
+    if (!status)
+        status = sgm_lab_each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)",
+                              add_domain);
     if (!status)
         status = sgm_lab_each(r, "SELECT step, bits_per_byte FROM evals WHERE domain = '' ORDER BY step", add_point);
     if (!status)
@@ -355,6 +384,7 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     sgm_free(r.probability);
     sgm_free(r.tokens);
     sgm_free(r.batches);
+    sgm_free(r.computed);
     sgm_free(r.row_count);
     sgm_free(r.row_probability);
     sgm_free(r.domain_count);

@@ -18,17 +18,18 @@ typedef struct sgm_lab_reader {
     int64_t steps, first, groups; /* first: of the window */
     int64_t stored;               /* E of the rows; the last ones are null where m->experts is less */
     double tokens_per_step;
+    int64_t version;               /* of run.sqlite */
     int64_t skipped, most_skipped; /* steps in a row until now; as many as end a run */
     /* the window's load */
     int64_t *count;      /* (L, E) added up */
     double *probability; /* (L, E) Σ p */
     int64_t *tokens;     /* (L) */
     double *batches;     /* (L) rows of the window */
+    double *computed;    /* (L) of the assignments; NaN: not known */
     /* of one row */
     int64_t *row_count;
     double *row_probability;
     /* measure_domains.c: the last evaluation's load */
-    bool has_domains;
     int64_t *domain_count; /* (domains, L, E) */
 } sgm_lab_reader;
 

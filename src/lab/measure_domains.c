@@ -74,14 +74,8 @@ static sgm_status read_rows(sgm_lab_reader *r) {
     return status;
 }
 
-static sgm_status has_table(sgm_lab_reader *r, sqlite3_stmt *row) {
-    r->has_domains = sqlite3_column_int64(row, 0) > 0;
-    return SGM_OK;
-}
-
 sgm_status sgm_lab_measure_domains(sgm_lab_reader *r) {
     for (int64_t layer = 0; layer < r->m->layers; layer++)
         r->m->layer[layer].domain_divergence = r->m->layer[layer].domain_divergence_noise = (double)NAN;
-    sgm_status status = sgm_lab_each(r, "SELECT count(*) FROM sqlite_master WHERE name = 'domain_load'", has_table);
-    return !status && r->has_domains && r->m->domains > 1 ? read_rows(r) : status;
+    return r->version >= SGM_RUN_LOG_HAS_DOMAINS && r->m->domains > 1 ? read_rows(r) : SGM_OK;
 }

@@ -26,6 +26,8 @@
         {prefix "entropy_over_log_e", word "H(f)", OF(region[index].entropy_over_log_e), 3, false},                    \
         {prefix "probability_entropy_over_log_e", word "H(p)", OF(region[index].probability_entropy_over_log_e), 3,    \
          false},                                                                                                       \
+        {prefix "token_entropy_over_log_e", word "H(e|x)", OF(region[index].token_entropy_over_log_e), 3, false},      \
+        {prefix "dropped_share", word "dropped", OF(region[index].dropped_share), 3, false},                           \
         {prefix "correlation", word "corr(f, p)", OF(region[index].correlation), 2, false},                            \
         {prefix "imbalance_score", word "IS", OF(region[index].imbalance_score), 3, false},                            \
         {prefix "domain_divergence_nats", word "JS of domains", OF(region[index].domain_divergence), 3, false}, {      \
@@ -51,7 +53,7 @@ enum { METRICS = sizeof metrics / sizeof *metrics };
 static const char usual[] =
     "bits_per_byte,bits_per_byte_at_equal_active_parameter_tokens,bits_per_byte_at_equal_seconds,"
     "low.max_violation_global,high.max_violation_global,max_violation_batch,dead_experts,"
-    "entropy_over_log_e,probability_entropy_over_log_e,tokens_per_second";
+    "entropy_over_log_e,probability_entropy_over_log_e,token_entropy_over_log_e,tokens_per_second";
 
 const sgm_lab_metric *sgm_lab_metric_at(size_t index) {
     return index < METRICS ? &metrics[index] : NULL;

@@ -15,7 +15,9 @@ typedef struct sgm_lab_balance {
     double max_violation_global, noise_floor_global;
     double coefficient_of_variation, min_over_mean, dead_experts;
     double entropy_over_log_e, probability_entropy_over_log_e, correlation;
-    double imbalance_score; /* (max − min over groups) / tokens, mean over batches; NaN: no groups */
+    double token_entropy_over_log_e; /* mean over tokens of the entropy of their own probabilities; NaN: not kept */
+    double dropped_share;            /* of the assignments to experts that compute; NaN: not kept */
+    double imbalance_score;          /* (max − min over groups) / tokens, mean over batches; NaN: no groups */
     /* Of the last evaluation: how differently its domains use the experts, and what domains that are alike would show
      * (sgm_domain_divergence); NaN: the run did not keep it, or fewer than two domains were scored. */
     double domain_divergence, domain_divergence_noise;

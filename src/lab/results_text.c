@@ -153,12 +153,22 @@ static void add_missing(text *t, const sgm_lab_results *results) {
 }
 
 static void add_all(text *t, const sgm_lab_results *results) {
-    static const char *const balance[] = {
-        "max_violation_batch", "noise_floor_batch",        "max_violation_global",
-        "noise_floor_global",  "coefficient_of_variation", "min_over_mean",
-        "dead_experts",        "entropy_over_log_e",       "probability_entropy_over_log_e",
-        "correlation",         "imbalance_score",          "domain_divergence_nats",
-        "domain_divergence_noise_nats", NULL};
+    static const char *const balance[] = {"max_violation_batch",
+                                          "noise_floor_batch",
+                                          "max_violation_global",
+                                          "noise_floor_global",
+                                          "coefficient_of_variation",
+                                          "min_over_mean",
+                                          "dead_experts",
+                                          "entropy_over_log_e",
+                                          "probability_entropy_over_log_e",
+                                          "token_entropy_over_log_e",
+                                          "dropped_share",
+                                          "correlation",
+                                          "imbalance_score",
+                                          "domain_divergence_nats",
+                                          "domain_divergence_noise_nats",
+                                          NULL};
     static const char *const cost[] = {"training_loss_nats_per_token",
                                        "expert_computations_per_token",
                                        "active_parameter_tokens",

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "base/elementary.h"
+#include "base/elementary_inline.h"
 
 static void add_items(const sgm_routing *record, const int32_t *targets, int64_t begin, int64_t end, sgm_load *load) {
     for (int64_t t = 0; t < record->items; t++) {
@@ -25,10 +26,57 @@ static void add_items(const sgm_routing *record, const int32_t *targets, int64_t
     }
 }
 
+enum { LANES = 16 };
+
+/* Entropy in nats of an item's probabilities, which need not sum to 1: ln S − Σ p ln p / S. The lanes vectorise, and are added up
+ * in their order. What is added to p gives 0 a logarithm that is finite; NaN stays. */
+static double item_entropy(const sgm_real *p, int64_t experts) {
+    float sums[LANES] = {0}, logs[LANES] = {0};
+    int64_t e = 0;
+    for (; e + LANES <= experts; e += LANES)
+        for (int lane = 0; lane < LANES; lane++) {
+            float x = (float)p[e + lane];
+            sums[lane] += x;
+            logs[lane] += x * sgm_log_normal_inline(x + 0x1p-126F, 0);
+        }
+    double sum = 0, log = 0;
+    for (; e < experts; e++) {
+        sum += (double)p[e];
+        log += (double)((float)p[e] * sgm_log_normal_inline((float)p[e] + 0x1p-126F, 0));
+    }
+    for (int lane = 0; lane < LANES; lane++) {
+        sum += (double)sums[lane];
+        log += (double)logs[lane];
+    }
+    double entropy = sum == 0 ? 0 : (double)sgm_logf((float)sum) - log / sum;
+    return entropy < 0 ? 0 : entropy; /* rounding */
+}
+
+/* Of items [begin, end). Whole numbers add up to the same in any order. */
+static void add_entropies(const sgm_routing *record, const int32_t *targets, int64_t begin, int64_t end,
+                          sgm_load *load) {
+    int64_t sum = 0, known = 0;
+    for (int64_t t = begin; t < end; t++) {
+        if (targets && targets[t] < 0)
+            continue;
+        double entropy =
+            item_entropy(record->probabilities + t * record->experts, record->experts - record->null_experts);
+        if (entropy == entropy) {
+            sum += (int64_t)(entropy * SGM_ENTROPY_UNITS + 0.5);
+            known++;
+        }
+    }
+    atomic_fetch_add(&load->token_entropy, sum);
+    atomic_fetch_add(&load->token_entropies, known);
+}
+
 void sgm_load_add(sgm_worker *worker, sgm_load *load, const sgm_routing *record, const int32_t *targets) {
     int64_t begin, end;
     sgm_split(worker, record->experts, 8, &begin, &end);
     add_items(record, targets, begin, end, load);
+    sgm_split(worker, record->items, 8, &begin, &end);
+    if (load->entropies)
+        add_entropies(record, targets, begin, end, load);
     if (worker->thread != 0)
         return;
     for (int64_t t = 0; t < record->items; t++) {
@@ -102,6 +150,13 @@ static double noise_floor(double tokens, double assignments, int64_t experts) {
     return spread / mean * sqrt((double)experts / (double)(experts - 1));
 }
 
+static double token_entropy(const sgm_load *load, int64_t experts) {
+    double sum = (double)load->token_entropy / SGM_ENTROPY_UNITS;
+    if (!load->entropies || load->token_entropies != load->tokens)
+        return (double)NAN;
+    return experts > 1 ? sum / (double)load->tokens / sgm_log64((double)experts) : 1;
+}
+
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary) {
     *summary = (sgm_load_summary){.tokens = load->tokens};
     int64_t experts = load->experts - load->null_experts;
@@ -132,6 +187,7 @@ void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary) {
     summary->max_violation = summary->max_over_mean - 1;
     summary->entropy_over_log_e = experts > 1 ? entropy / sgm_log64((double)experts) : 1;
     summary->probability_entropy_over_log_e = entropy_over_log(load->probability, experts, p_total);
+    summary->token_entropy_over_log_e = token_entropy(load, experts);
     summary->coefficient_of_variation = sqrt(variance / (double)experts) / mean;
     /* An exactly even side has no direction to agree with. */
     summary->correlation = variance > 0 && p_variance > 0 ? covariance / sqrt(variance) / sqrt(p_variance) : 0;

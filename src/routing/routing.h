@@ -12,6 +12,7 @@
 #ifndef SGM_ROUTING_ROUTING_H
 #define SGM_ROUTING_ROUTING_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -80,12 +81,18 @@ void sgm_routing_counts(const sgm_routing *record, int64_t *counts);
 
 /* ---- load statistics ------------------------------------------------------------------------------------------ */
 
+#define SGM_ENTROPY_UNITS 0x1p24
+
 /* Accumulated over any number of records of one layer. */
 typedef struct sgm_load {
     int64_t tokens, experts, null_experts; /* the last so many of E compute nothing: summaries leave them out */
     int64_t *count;                        /* (E) assignments */
     double *probability;                   /* (E) Σ over items of p */
     int64_t computed;                      /* of the assignments those that cost a row: neither null nor dropped */
+    /* Wanted, as it takes a logarithm of every p: Σ over items of the entropy of p, of the experts that compute, in nats /
+     * SGM_ENTROPY_UNITS, and the items whose entropy is a number: all, but for NaN. */
+    bool entropies;
+    _Atomic int64_t token_entropy, token_entropies;
 } sgm_load;
 
 /* Add a finished record: of its items those with targets[item] >= 0 (evaluation windows overlap, and a row is counted where
@@ -100,10 +107,11 @@ typedef struct sgm_load_summary {
     double min_over_mean, max_over_mean, max_violation; /* max_violation = max/mean − 1 */
     double entropy_over_log_e;                          /* of f = count / Σ count over log of their number; 1 = even */
     double probability_entropy_over_log_e;              /* of the mean p */
-    double coefficient_of_variation;                    /* of f */
-    double correlation;                                 /* of f and mean p over experts */
-    double noise_floor;        /* expected max_violation of an even multinomial with these counts */
-    double computed_per_token; /* experts that cost something: null and dropped ones do not */
+    double token_entropy_over_log_e; /* mean over tokens of that of their own p, H(e|x); NaN: not wanted */
+    double coefficient_of_variation; /* of f */
+    double correlation;              /* of f and mean p over experts */
+    double noise_floor;              /* expected max_violation of an even multinomial with these counts */
+    double computed_per_token;       /* experts that cost something: null and dropped ones do not */
 } sgm_load_summary;
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary);
 

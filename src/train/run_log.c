@@ -20,16 +20,18 @@ static const char *const versions[SGM_RUN_LOG_VERSION] = {
     " entropy_over_log_e REAL, probability_entropy_over_log_e REAL, coefficient_of_variation REAL, correlation REAL,"
     " counts BLOB NOT NULL, probabilities BLOB NOT NULL, PRIMARY KEY (step, layer)) WITHOUT ROWID;"
     "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);",
-    "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer TEXT NOT NULL, measure TEXT NOT NULL,"
+    "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer TEXT NOT NULL, measure TEXT NOT "
+    "NULL,"
     " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;",
     "CREATE TABLE domain_load (step INTEGER NOT NULL, domain TEXT NOT NULL, layer INTEGER NOT NULL,"
     " tokens INTEGER NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (step, domain, layer)) WITHOUT ROWID;",
+    "ALTER TABLE load ADD COLUMN token_entropy_over_log_e REAL; ALTER TABLE load ADD COLUMN computed INTEGER;",
 };
 
 enum { INSERT_STEP, INSERT_LOAD, INSERT_EVAL, INSERT_SAMPLE, INSERT_META, INSERT_BALANCE, INSERT_DOMAIN, STATEMENTS };
 static const char *const statements[STATEMENTS] = {
     "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO load VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO load VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO evals VALUES (?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO samples VALUES (?,?,?)",
     "INSERT OR REPLACE INTO meta VALUES (?,?)",
@@ -39,7 +41,7 @@ static const char *const statements[STATEMENTS] = {
 
 /* The load of one layer at one waiting step. Its counts and probabilities stand in the log's arrays. */
 typedef struct load_row {
-    int64_t tokens, experts, experts_per_token;
+    int64_t tokens, experts, experts_per_token, computed;
     sgm_load_summary summary;
 } load_row;
 
@@ -197,6 +199,7 @@ sgm_status sgm_run_log_add(sgm_run_log *log, const sgm_run_log_step *step, const
         load_row *to = &log->load[row * log->layers + layer];
         to->tokens = from->tokens;
         to->experts = from->experts;
+        to->computed = from->computed;
         to->experts_per_token = experts_per_token[layer];
         sgm_load_summarise(from, &to->summary);
         size_t at = (size_t)((row * log->layers + layer) * log->experts) * 4;
@@ -273,6 +276,8 @@ static sgm_status write_load(sgm_run_log *log, int64_t row, sgm_error *error) {
             sqlite3_bind_double(statement, 6 + i, values[i]);
         sqlite3_bind_blob64(statement, 12, log->counts + at, (size_t)from->experts * 4, SQLITE_STATIC);
         sqlite3_bind_blob64(statement, 13, log->probabilities + at, (size_t)from->experts * 4, SQLITE_STATIC);
+        sqlite3_bind_double(statement, 14, summary->token_entropy_over_log_e);
+        sqlite3_bind_int64(statement, 15, from->computed);
         sgm_status status = run(log, INSERT_LOAD, error);
         if (status)
             return status;

@@ -15,7 +15,7 @@
 #include "sigmoe/error.h"
 
 enum {
-    SGM_RUN_LOG_VERSION = 3, /* PRAGMA user_version; an older file gets what it lacks on opening */
+    SGM_RUN_LOG_VERSION = 4, /* PRAGMA user_version; an older file gets what it lacks on opening */
     SGM_RUN_LOG_ROWS = 64,   /* steps that wait in memory */
 };
 

@@ -17,6 +17,9 @@ sgm_status sgm_run_log_read(const char *path, const char *hint, struct sqlite3 *
 /* The error of `db`: SGM_EFORMAT with `hint`, what to do about a damaged file, or SGM_EIO where the file itself is not to blame. */
 sgm_status sgm_run_log_unreadable(struct sqlite3 *db, const char *path, const char *hint, sgm_error *error);
 
+/* The versions from which on there are things that a reader may lack (docs/formats.md). */
+enum { SGM_RUN_LOG_HAS_DOMAINS = 3, SGM_RUN_LOG_HAS_COMPUTED = 4 };
+
 /* One number of a blob of counts or probabilities. */
 static inline uint32_t sgm_run_log_u32(const unsigned char *b) {
     return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;

@@ -198,8 +198,11 @@ static void clear_load(sgm_stepper *stepper) {
     size_t count = (size_t)sgm_model_routed_numbers(&stepper->settings->model);
     memset(stepper->load_count, 0, count * sizeof *stepper->load_count);
     memset(stepper->load_sum, 0, count * sizeof *stepper->load_sum);
-    for (int64_t layer = 0; layer < sgm_model_routed(&stepper->settings->model); layer++)
+    for (int64_t layer = 0; layer < sgm_model_routed(&stepper->settings->model); layer++) {
         stepper->load[layer].tokens = stepper->load[layer].computed = 0;
+        stepper->load[layer].token_entropy = stepper->load[layer].token_entropies = 0;
+        stepper->load[layer].entropies = stepper->entropies;
+    }
 }
 
 void sgm_stepper_step(sgm_stepper *stepper, sgm_loader *loader) {

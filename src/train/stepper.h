@@ -53,6 +53,7 @@ typedef struct sgm_stepper {
     double loss, balance_loss, gradient_norm, learning_rate;
     bool skipped;
     sgm_load *load;                 /* (L) */
+    bool entropies;                 /* of the tokens' probabilities are wanted of the next steps */
     int64_t *load_count;            /* (L, E) behind them */
     double *load_sum, *probability; /* (L, E): sums behind them, and means */
 } sgm_stepper;

@@ -174,8 +174,9 @@ static sgm_status write_domain(sgm_trainer *trainer, int64_t step, size_t domain
     const int64_t *count = evaluator->domain_count + (int64_t)domain * evaluator->domain_numbers;
     sgm_status status = SGM_OK;
     for (int64_t layer = 0; layer < sgm_model_routed(&trainer->settings->model) && !status; layer++)
-        status = sgm_run_log_domain_load(trainer->log, step, evaluator->names[domain], layer, evaluator->scored[domain],
-                                         count + layer * evaluator->layer_numbers, evaluator->load[layer].experts, error);
+        status =
+            sgm_run_log_domain_load(trainer->log, step, evaluator->names[domain], layer, evaluator->scored[domain],
+                                    count + layer * evaluator->layer_numbers, evaluator->load[layer].experts, error);
     return status;
 }
 

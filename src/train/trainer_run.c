@@ -90,6 +90,11 @@ static void fill_report(sgm_trainer *trainer, double seconds, sgm_step_report *r
     };
 }
 
+/* Is a step's load written? */
+static bool has_load(const sgm_train_settings *train, int64_t step) {
+    return step % train->load_every == 0 || step == 1 || step == train->steps;
+}
+
 static void record(sgm_trainer *trainer, const sgm_step_report *report) {
     const sgm_train_settings *train = &trainer->settings->train;
     sgm_run_log_step row = {.step = report->step,
@@ -100,7 +105,7 @@ static void record(sgm_trainer *trainer, const sgm_step_report *report) {
                             .learning_rate = report->learning_rate,
                             .seconds = report->seconds,
                             .skipped = report->skipped};
-    bool load = report->step % train->load_every == 0 || report->step == 1 || report->step == train->steps;
+    bool load = has_load(train, report->step);
     sgm_error error;
     if (sgm_run_log_add(trainer->log, &row, load ? trainer->stepper->load : NULL, report->experts_per_token, &error))
         tell_log_failure(trainer, &error);
@@ -117,6 +122,7 @@ sgm_status sgm_trainer_step(sgm_trainer *trainer, sgm_step_report *report, sgm_e
         return sgm_fail(error, SGM_EARGUMENT, "raise --steps to go on",
                         "the run is complete: all %" PRId64 " steps are done", trainer->settings->train.steps);
     bool traced = sgm_trainer_trace_begin(trainer);
+    trainer->stepper->entropies = has_load(&trainer->settings->train, trainer->stepper->step + 1);
     double begun = now();
     sgm_stepper_step(trainer->stepper, trainer->loader);
     sgm_step_report local;

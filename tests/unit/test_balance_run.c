@@ -66,13 +66,17 @@ static void an_older_log_is_taken_on(void **state) {
         assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
     assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
     sgm_trainer_close(trainer);
-    execute("older", "DROP TABLE balance; DROP TABLE domain_load; PRAGMA user_version = 1");
+    execute("older", "DROP TABLE balance; DROP TABLE domain_load; ALTER TABLE load DROP COLUMN computed;"
+                     "ALTER TABLE load DROP COLUMN token_entropy_over_log_e; PRAGMA user_version = 1");
     finish(resume("older", 0));
     assert_true(query("older", "PRAGMA user_version") == SGM_RUN_LOG_VERSION);
     assert_true(query("older", "SELECT count(*) FROM domain_load") > 0); /* of the evaluation at the end */
     assert_true(query("older", "SELECT count(*) FROM steps") == 12);
     assert_true(query("older", "SELECT count(DISTINCT step) FROM balance") == 6);
     assert_true(query("older", "SELECT min(step) FROM balance") == 7);
+    assert_true(query("older", "SELECT count(*) FROM load WHERE computed IS NULL") == 6 * 2);
+    assert_true(query("older", "SELECT count(*) FROM load WHERE computed > 0 AND token_entropy_over_log_e > 0") ==
+                6 * 2);
     execute("older", "PRAGMA user_version = 1000");
     sgm_error error = {0};
     assert_int_equal(sgm_trainer_resume(path("older"), 20, 0, NULL, &trainer, &error), SGM_EFORMAT);

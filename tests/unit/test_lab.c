@@ -37,13 +37,24 @@ static void curves_by_hand(void **state) {
     assert_true(isnan(sgm_lab_curve_at(&m, offsetof(sgm_lab_point, seconds), 50)));
 }
 
-static void log_step(sgm_run_log *log, int64_t step, const int64_t (*counts)[4]) {
+/* `computing`: so many of the four experts; `dropped` of the assignments of layer 1. */
+static void log_step(sgm_run_log *log, int64_t step, const int64_t (*counts)[4], int computing, int64_t dropped) {
     double probability[2][4] = {{2, 2, 2, 2}, {8, 0, 0, 0}}; /* Σ over 8 tokens */
     sgm_load load[2];
     int64_t copy[2][4], k[2] = {1, 1};
     memcpy(copy, counts, sizeof copy);
     for (int l = 0; l < 2; l++)
-        load[l] = (sgm_load){.tokens = 8, .experts = 4, .count = copy[l], .probability = probability[l]};
+        load[l] = (sgm_load){.tokens = 8,
+                             .experts = 4,
+                             .count = copy[l],
+                             .probability = probability[l],
+                             .computed = -l * dropped,
+                             .entropies = true,
+                             .token_entropy = l ? 0 : (int64_t)(8 * M_LN2 * SGM_ENTROPY_UNITS),
+                             .token_entropies = 8};
+    for (int l = 0; l < 2; l++)
+        for (int e = 0; e < computing; e++)
+            load[l].computed += counts[l][e];
     const sgm_run_log_step row = {
         .step = step, .tokens = 8 * step, .loss = step > 18 ? 2.0 + (double)step : 9, .seconds = 0.5};
     assert_int_equal(sgm_run_log_add(log, &row, load, k, NULL), SGM_OK);
@@ -60,9 +71,9 @@ static void log_domains(sgm_run_log *log) {
                 {20, 0, {0, 8, 0, 0}, "sea"},  {20, 1, {4, 4, 0, 0}, "land"}, {20, 1, {8, 0, 0, 0}, "sea"},
                 {20, 0, {0, 0, 3, 0}, "lake"}, {20, 1, {0, 0, 0, 3}, "lake"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        assert_int_equal(sgm_run_log_domain_load(log, rows[i].step, rows[i].domain, rows[i].layer, 8, rows[i].count, 4,
-                                                 NULL),
-                         SGM_OK);
+        assert_int_equal(
+            sgm_run_log_domain_load(log, rows[i].step, rows[i].domain, rows[i].layer, 8, rows[i].count, 4, NULL),
+            SGM_OK);
 }
 
 static void domains_by_hand(const sgm_lab_measures *m) {
@@ -75,24 +86,31 @@ static void domains_by_hand(const sgm_lab_measures *m) {
     assert_true(isnan(m->domain_share[0]));
 }
 
-/* The run of a version that did not log the load by domain is measured all the same. */
+#define LOG_OF_VERSION_2                                                                                               \
+    "DROP TABLE domain_load; ALTER TABLE load DROP COLUMN computed;"                                                   \
+    "ALTER TABLE load DROP COLUMN token_entropy_over_log_e; PRAGMA user_version = 2"
+
+/* The run of a version that logged neither the load by domain nor what was computed is measured all the same. */
 static void a_log_of_before(const char *run) {
     sqlite3 *db = NULL;
     sgm_lab_measures m;
     char *file = join(path(run), "run.sqlite");
     assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "DROP TABLE domain_load; PRAGMA user_version = 2", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, LOG_OF_VERSION_2, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     assert_int_equal(sgm_lab_measure(path(run), 2, &m, NULL), SGM_OK);
     assert_true(isnan(m.region[SGM_LAB_ALL].domain_divergence) && isnan(m.layer[0].domain_divergence_noise));
     assert_null(m.domain_share);
+    assert_true(isnan(m.region[SGM_LAB_ALL].dropped_share) && isnan(m.layer[0].token_entropy_over_log_e));
+    near(m.expert_computations_per_token, 1.5); /* who was dropped is not known */
     near(m.region[SGM_LAB_ALL].max_violation_batch, 2);
     sgm_lab_measures_free(&m);
 }
 
 /* 20 steps of 8 tokens in 2 layers of 4 experts; steps 19 and 20 are the last tenth. Layer 0 sends [4,0,2,2] and [0,4,2,2]:
  * uneven in each batch (4 / 2 − 1 = 1), even together. Layer 1 sends all to one: 8 / 2 − 1 = 3, three are dead. In the first
- * ten steps each token had two experts in each layer. */
+ * ten steps each token had two experts in each layer; later 2 of the 8 assignments of layer 1 are dropped. The entropy of
+ * a token's probabilities is half of ln 4 in layer 0 and 0 in layer 1. */
 static void a_run_by_hand(void **state) {
     (void)state;
     static const int64_t wide[2][4] = {{4, 4, 4, 4}, {16, 0, 0, 0}}, narrow[2][4] = {{4, 0, 2, 2}, {8, 0, 0, 0}},
@@ -104,7 +122,7 @@ static void a_run_by_hand(void **state) {
     sgm_run_log *log;
     assert_int_equal(sgm_run_log_open(path("hand/run.sqlite"), 2, 4, &log, NULL), SGM_OK);
     for (int64_t step = 1; step <= 20; step++)
-        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other);
+        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other, 4, step <= 10 ? 0 : 2);
     assert_int_equal(sgm_run_log_eval(log, 10, "", 100, 300, 3, 2.5, NULL), SGM_OK);
     assert_int_equal(sgm_run_log_eval(log, 20, "", 100, 300, 3, 2.0, NULL), SGM_OK);
     assert_int_equal(sgm_run_log_eval(log, 20, "sea", 100, 300, 3, 1.5, NULL), SGM_OK);
@@ -145,11 +163,15 @@ static void a_run_by_hand(void **state) {
     near(m.region[SGM_LAB_ALL].dead_experts, 1.5);
     /* The floor of one batch is above the floor of both. */
     assert_true(low->noise_floor_batch > low->noise_floor_global && low->noise_floor_global > 0);
-    near(m.expert_computations_per_token, 1.5);
+    near(m.expert_computations_per_token, 1.4375);
+    near(low->dropped_share, 0);
+    near(high->dropped_share, 0.25);
+    assert_true(fabs(low->token_entropy_over_log_e - 0.5) < 1e-6);
+    near(high->token_entropy_over_log_e, 0);
     near(m.share[0], 1);
     near(m.share[4], 4);
     /* An expert has 3·8·4 = 96 weights. Others: attention 4·8·8 + 2·8 = 272, gate 32, norms 16 a layer, 8 at the end: 648. */
-    double two = 648 + 2 * 2 * 96, one = 648 + 2 * 96;
+    double two = 648 + 2 * 2 * 96, one = 648 + 2 * 0.875 * 96;
     near(m.active_parameter_tokens, 10 * 8 * (two + one));
     assert_int_equal(m.points, 2);
     near(m.point[0].active_parameter_tokens, 10 * 8 * two);
@@ -175,7 +197,7 @@ static void null_experts_are_left_out(void **state) {
     sgm_run_log *log;
     assert_int_equal(sgm_run_log_open(path("null/run.sqlite"), 2, 4, &log, NULL), SGM_OK);
     for (int64_t step = 1; step <= 20; step++)
-        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other);
+        log_step(log, step, step <= 10 ? wide : step % 2 ? narrow : other, 3, 0);
     assert_int_equal(sgm_run_log_close(log, NULL), SGM_OK);
     sgm_lab_measures m;
     sgm_error error = {0};
@@ -227,6 +249,10 @@ static void interrupted_gives_the_same(void **state) {
     assert_true(number_at(all, 0, "mean", "imbalance_score") > 0);
     assert_true(number_at(all, 0, "mean", "domain_divergence_nats") > 0);
     assert_true(number_at(all, 0, "mean", "low.domain_divergence_noise_nats") > 0);
+    assert_true(number_at(all, 0, "mean", "token_entropy_over_log_e") > 0.5); /* hardly trained */
+    assert_true(number_at(all, 0, "mean", "token_entropy_over_log_e") <
+                number_at(all, 0, "mean", "probability_entropy_over_log_e"));
+    near(number_at(all, 0, "mean", "dropped_share"), 0);
     assert_true(
         json_is_null(json_object_get(json_array_get(json_object_get(all, "arms"), 0), "difference_to_baseline")));
     const json_t *second = json_array_get(json_object_get(all, "arms"), 1);

@@ -206,10 +206,11 @@ static void accumulation(void **state) {
     random_logits(&r, 5, 1);
     route(&router, &r);
     double first[E];
+    int64_t entropy = 0;
     for (int threads = 1; threads <= 3; threads++) {
         int64_t count[E] = {0}, expected[E];
         double probability[E] = {0};
-        sgm_load load = {.experts = E, .count = count, .probability = probability};
+        sgm_load load = {.experts = E, .count = count, .probability = probability, .entropies = true};
         on_team(threads, add_work, &(adding){&load, &r, NULL});
         assert_int_equal(load.tokens, T);
         sgm_routing_counts(&r, expected);
@@ -217,7 +218,53 @@ static void accumulation(void **state) {
         if (threads == 1)
             memcpy(first, probability, sizeof first);
         assert_memory_equal(first, probability, sizeof first);
+        if (threads == 1)
+            entropy = load.token_entropy;
+        assert_true(load.token_entropy == entropy && entropy > 0);
     }
+    record_free(&r);
+    sgm_free(router.settings);
+}
+
+static double mean_entropy(const sgm_routing *r, const int32_t *targets) {
+    int64_t count[20] = {0};
+    double probability[20] = {0};
+    sgm_load load = {.experts = r->experts,
+                     .null_experts = r->null_experts,
+                     .count = count,
+                     .probability = probability,
+                     .entropies = true};
+    sgm_load_summary s;
+    on_team(1, add_work, &(adding){&load, r, targets});
+    sgm_load_summarise(&load, &s);
+    return s.token_entropy_over_log_e;
+}
+
+/* 19 experts: two runs of lanes and a rest, the last two null. Item 0 is certain, item 1 even over all that compute, item 2 over
+ * four of them; scores that do not sum to 1 are divided by their sum; what null experts have is left out. */
+static void entropy_of_tokens(void **state) {
+    (void)state;
+    enum { T = 3, E = 19, TRUE = 17 };
+    sgm_router router = router_new("top_k");
+    sgm_routing r = record_new(T, E, 1);
+    random_logits(&r, 5, 1);
+    route(&router, &r);
+    for (int e = 0; e < E; e++) {
+        r.probabilities[e] = e == 16 ? 0.7F : 0;
+        r.probabilities[E + e] = 0.9F;
+        r.probabilities[2 * E + e] = e == 0 || e == 7 || e == 8 || e == 16 ? 0.25F : 0;
+    }
+    r.probabilities[E - 1] = 0.3F;
+    r.null_experts = E - TRUE;
+    const int32_t certain[T] = {1, -1, -1}, even[T] = {-1, 1, -1}, four[T] = {-1, -1, 1};
+    close_to(mean_entropy(&r, certain), 0, 1e-7);
+    close_to(mean_entropy(&r, even), 1, 1e-6);
+    close_to(mean_entropy(&r, four), log(4) / log(TRUE), 1e-6);
+    close_to(mean_entropy(&r, NULL), (1 + log(4) / log(TRUE)) / 3, 1e-6);
+    r.probabilities[2 * E + 18] = (sgm_real)NAN; /* of a null expert */
+    close_to(mean_entropy(&r, four), log(4) / log(TRUE), 1e-6);
+    r.probabilities[2 * E + 3] = (sgm_real)NAN;
+    assert_true(isnan(mean_entropy(&r, four)));
     record_free(&r);
     sgm_free(router.settings);
 }
@@ -272,6 +319,7 @@ int main(void) {
         cmocka_unit_test(even_and_empty),
         cmocka_unit_test(noise),
         cmocka_unit_test(accumulation),
+        cmocka_unit_test(entropy_of_tokens),
         cmocka_unit_test(only_scored_rows),
         cmocka_unit_test(imbalance_by_hand),
         cmocka_unit_test(imbalance_by_chance),

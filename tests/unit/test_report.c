@@ -49,7 +49,7 @@ static void write_run(const char *path, int steps) {
     for (int s = 1; s <= steps; s++) {
         int64_t uneven[4] = {60, 40, 0, 0}, even[4] = {25, 25, 25, 25}, k[2] = {2, 1};
         double p[4] = {25, 25, 25, 25};
-        sgm_load load[2] = {{100, 4, 0, uneven, p, 100}, {100, 4, 0, even, p, 100}};
+        sgm_load load[2] = {{100, 4, 0, uneven, p, 100, true, 0, 100}, {100, 4, 0, even, p, 100, true, 0, 100}};
         sgm_run_log_step step = {s, 100 * s, s == 2 ? NAN : 3.0 / s, 0.001, 1, 0.01, 0.5, s == 2};
         assert_int_equal(sgm_run_log_add(log, &step, load, k, NULL), SGM_OK);
     }
