@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* report.html of a lab: one page that fetches nothing, made of the pieces of a run's report. Lines are means over seeds,
- * areas reach from the least to the greatest seed. */
+/* report.html of a lab: one page that fetches nothing, made of the pieces of a run's report. */
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
@@ -9,128 +8,9 @@
 
 #include "base/file.h"
 #include "base/text_print.h"
-#include "lab/results.h"
+#include "lab/lab_curves.h"
 #include "sigmoe/machine.h"
 #include "train/report.h"
-
-enum { LONGEST_LABEL = 14, MOST_LABELS = 16 };
-
-/* ---- curves over seeds ---------------------------------------------------------------------------------------- */
-
-/* Per arm `points` places with the mean of x, and of y the mean, least and greatest over seeds. */
-typedef struct curves {
-    size_t arms;
-    double *block;
-    sgm_svg_series *series;
-    sgm_svg_band *bands;
-    double x_min, x_max;
-} curves;
-
-typedef double (*place)(const sgm_lab_measures *m, size_t index, size_t offset);
-
-static double point_x(const sgm_lab_measures *m, size_t index, size_t offset) {
-    double value;
-    memcpy(&value, (const char *)&m->point[index] + offset, sizeof value);
-    return value;
-}
-
-static double point_y(const sgm_lab_measures *m, size_t index, size_t offset) {
-    (void)offset;
-    return m->point[index].bits_per_byte;
-}
-
-static double layer_x(const sgm_lab_measures *m, size_t index, size_t offset) {
-    (void)m, (void)offset;
-    return (double)index;
-}
-
-static double layer_y(const sgm_lab_measures *m, size_t index, size_t offset) {
-    double value;
-    memcpy(&value, (const char *)&m->layer[index] + offset, sizeof value);
-    return value;
-}
-
-static size_t places(const sgm_lab_arm_results *arm, bool layers) {
-    size_t least = SIZE_MAX;
-    for (size_t i = 0; i < arm->runs; i++) {
-        size_t count = layers ? (size_t)arm->run[i].layers : arm->run[i].points;
-        least = count < least ? count : least;
-    }
-    return least;
-}
-
-static bool labels_fit(const sgm_lab_results *results) {
-    bool fit = results->arms <= MOST_LABELS;
-    for (size_t a = 0; a < results->arms; a++)
-        fit = fit && strlen(results->arm[a].arm.name) <= LONGEST_LABEL;
-    return fit;
-}
-
-static void free_curves(curves *c) {
-    sgm_free(c->block);
-    sgm_free(c->series);
-    sgm_free(c->bands);
-}
-
-/* `late`: the second half of the places alone. */
-static bool make_curves(const sgm_lab_results *results, bool layers, bool late, size_t offset, curves *c) {
-    size_t all = 0;
-    for (size_t a = 0; a < results->arms; a++)
-        all += places(&results->arm[a], layers);
-    *c = (curves){.arms = results->arms, .x_min = (double)INFINITY, .x_max = -(double)INFINITY};
-    c->block = sgm_alloc((4 * all + 1) * sizeof(double));
-    c->series = sgm_alloc(results->arms * sizeof *c->series);
-    c->bands = sgm_alloc(results->arms * sizeof *c->bands);
-    if (!c->block || !c->series || !c->bands)
-        return false;
-    place get_x = layers ? layer_x : point_x, get_y = layers ? layer_y : point_y;
-    bool labels = labels_fit(results);
-    double *at = c->block;
-    for (size_t a = 0; a < results->arms; a++) {
-        const sgm_lab_arm_results *arm = &results->arm[a];
-        size_t all_places = places(arm, layers), first = late ? all_places / 2 : 0, count = all_places - first;
-        double *x = at, *mean = at + count, *low = at + 2 * count, *high = at + 3 * count;
-        at += 4 * count;
-        for (size_t p = 0; p < count; p++) {
-            low[p] = (double)INFINITY;
-            high[p] = -(double)INFINITY;
-            for (size_t i = 0; i < arm->runs; i++) {
-                double y = get_y(&arm->run[i], first + p, offset);
-                x[p] += get_x(&arm->run[i], first + p, offset) / (double)arm->runs;
-                mean[p] += y / (double)arm->runs;
-                low[p] = fmin(low[p], y);
-                high[p] = fmax(high[p], y);
-            }
-            c->x_min = fmin(c->x_min, x[p]);
-            c->x_max = fmax(c->x_max, x[p]);
-        }
-        c->series[a] =
-            (sgm_svg_series){x, mean, count, labels ? arm->arm.name : NULL, (int)a, -1, false, !layers && count <= 40};
-        c->bands[a] = (sgm_svg_band){x, low, high, arm->runs > 1 ? count : 0, (int)a};
-    }
-    return true;
-}
-
-static void put_curves(sgm_page *page, const sgm_lab_results *results, bool layers, bool late, size_t offset,
-                       const char *title, const char *note, const char *x_name, bool log_y, double y_high) {
-    curves c;
-    if (make_curves(results, layers, late, offset, &c))
-        sgm_svg_chart_write(page, &(sgm_svg_chart){.title = title,
-                                                   .note = note,
-                                                   .x_name = x_name,
-                                                   .series = c.series,
-                                                   .count = c.arms,
-                                                   .bands = c.bands,
-                                                   .band_count = c.arms,
-                                                   .x_min = c.x_min,
-                                                   .x_max = c.x_max,
-                                                   .y_low = (double)NAN,
-                                                   .y_high = y_high,
-                                                   .log_y = log_y});
-    else
-        page->status = SGM_EMEMORY;
-    free_curves(&c);
-}
 
 /* ---- sections ------------------------------------------------------------------------------------------------- */
 
@@ -167,10 +47,7 @@ static void put_swatch(sgm_page *page, size_t arm) {
     PUT(page,
         "<svg class=\"swatch\" viewBox=\"0 0 26 10\"><path class=\"line%s\" style=\"stroke:var(--c%zu)\" d=\"M1 "
         "5H25\"/></svg>",
-        arm < 8    ? ""
-        : arm < 16 ? " dash"
-                   : " dot",
-        arm % 8);
+        sgm_lab_dashes(arm), arm % 8);
 }
 
 static void put_arms(sgm_page *page, const sgm_lab_results *results, const char *baseline) {
@@ -248,37 +125,73 @@ static void put_table(sgm_page *page, const sgm_lab_results *results, const sgm_
     PUT(page, "</table></div>\n");
 }
 
-static void put_quality(sgm_page *page, const sgm_lab_results *results) {
-    PUT(page,
-        "<h2>How well they predict</h2><p>Held-out bits per byte; lower is better. The same evaluations over three "
-        "budgets: an arm that computes more for a token is further to the right in the second.</p>\n"
-        "<div class=\"pair\">\n");
-    put_curves(page, results, false, false, offsetof(sgm_lab_point, step), "At equal tokens", "bits per byte", "step",
-               false, (double)NAN);
-    put_curves(page, results, false, false, offsetof(sgm_lab_point, active_parameter_tokens),
-               "At equal active parameter-tokens", "bits per byte; parameters at work, times tokens", "spent", false,
-               (double)NAN);
-    put_curves(page, results, false, false, offsetof(sgm_lab_point, seconds), "At equal time",
-               "bits per byte; seconds in training steps", "seconds", false, (double)NAN);
-    put_curves(page, results, false, true, offsetof(sgm_lab_point, step), "At equal tokens, the second half",
-               "bits per byte", "step", false, (double)NAN);
+static void put_charts(sgm_page *page, const sgm_lab_results *results, const sgm_lab_chart *charts, size_t count) {
+    PUT(page, "<div class=\"pair\">\n");
+    for (size_t i = 0; i < count; i++) {
+        sgm_lab_chart chart = charts[i];
+        chart.wide = !sgm_lab_labels_fit(results);
+        sgm_lab_chart_write(page, results, &chart);
+    }
     PUT(page, "</div>\n");
 }
 
+static void put_quality(sgm_page *page, const sgm_lab_results *results) {
+    static const sgm_lab_chart charts[] = {
+        {.title = "At equal tokens", .note = "bits per byte", .offset = offsetof(sgm_lab_point, step)},
+        {.title = "At equal active parameter-tokens",
+         .note = "bits per byte; parameters at work, times tokens",
+         .x_name = "spent",
+         .offset = offsetof(sgm_lab_point, active_parameter_tokens)},
+        {.title = "At equal time",
+         .note = "bits per byte; seconds in training steps",
+         .x_name = "seconds",
+         .offset = offsetof(sgm_lab_point, seconds)},
+        {.title = "At equal tokens, the second half",
+         .note = "bits per byte",
+         .offset = offsetof(sgm_lab_point, step),
+         .late = true}};
+    PUT(page,
+        "<h2>How well they predict</h2><p>Held-out bits per byte; lower is better. The same evaluations over three "
+        "budgets: an arm that computes more for a token is further to the right in the second.</p>\n");
+    put_charts(page, results, charts, sizeof charts / sizeof *charts);
+}
+
 static void put_balance(sgm_page *page, const sgm_lab_results *results) {
+    static const sgm_lab_chart charts[] = {
+        {.title = "Entropy of the load f",
+         .note = "over log E",
+         .layers = true,
+         .offset = offsetof(sgm_lab_balance, entropy_over_log_e),
+         .to_one = true},
+        {.title = "Entropy of the mean probability p",
+         .note = "over log E",
+         .layers = true,
+         .offset = offsetof(sgm_lab_balance, probability_entropy_over_log_e),
+         .to_one = true},
+        {.title = "MaxVio, global",
+         .note = "greatest load over the mean, minus 1; log scale; thin: an even router, by chance",
+         .layers = true,
+         .offset = offsetof(sgm_lab_balance, max_violation_global),
+         .floor = offsetof(sgm_lab_balance, noise_floor_global),
+         .log_y = true},
+        {.title = "Correlation of f and p",
+         .note = "over experts",
+         .layers = true,
+         .offset = offsetof(sgm_lab_balance, correlation),
+         .to_one = true},
+        {.title = "Entropy of each token's own probabilities",
+         .note = "H(e|x) over log E, mean over tokens",
+         .layers = true,
+         .offset = offsetof(sgm_lab_balance, token_entropy_over_log_e),
+         .to_one = true}};
+    const size_t count = sizeof charts / sizeof *charts;
     PUT(page,
         "<h2>How the experts share the work, layer by layer</h2><p>Of the last tenth of the steps. f is the share of "
         "assignments, p the mean probability of the router: a balancing loss can be content with an even p while f is "
-        "not.</p>\n<div class=\"pair\">\n");
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, entropy_over_log_e), "Entropy of the load f",
-               "over log E", "layer", false, 1);
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, probability_entropy_over_log_e),
-               "Entropy of the mean probability p", "over log E", "layer", false, 1);
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, max_violation_global), "MaxVio, global",
-               "greatest load over the mean, minus 1; log scale", "layer", true, (double)NAN);
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, correlation), "Correlation of f and p",
-               "over experts", "layer", false, 1);
-    PUT(page, "</div>\n");
+        "not. p is even where tokens differ in their experts, and where the router does not choose: then each token's "
+        "own probabilities are even too.</p>\n");
+    put_charts(page, results, charts,
+               count - !sgm_lab_balance_known(results, offsetof(sgm_lab_balance, token_entropy_over_log_e)));
 }
 
 /* The beginning of a card about an arm's first seed. */
@@ -304,40 +217,30 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
     sgm_svg_load_key(page);
 }
 
-/* A layer's load by domain. */
+/* Of one layer. */
 static void put_domain_map(sgm_page *page, const sgm_lab_measures *m, int64_t layer, double *share,
                            const char **names) {
-    for (size_t d = 0; d < m->domains; d++) {
-        names[d] = m->domain[d].name;
-        memcpy(share + (int64_t)d * m->experts, m->domain_share + ((int64_t)d * m->layers + layer) * m->experts,
-               (size_t)m->experts * sizeof *share);
-    }
-    const sgm_svg_map map = {.share = share,
-                             .rows = (int64_t)m->domains,
-                             .columns = m->experts,
-                             .names = names,
-                             .width = 1120,
-                             .row_most = 20};
+    const sgm_svg_map map = sgm_lab_domain_map(m, layer, 1120, share, names);
     PUT(page, "<p>layer %" PRId64 ": divergence %.3f nats, floor %.3f</p>\n", layer, m->layer[layer].domain_divergence,
         m->layer[layer].domain_divergence_noise);
     sgm_svg_map_write(page, &map, "load of the experts by domain");
 }
 
 static void put_domains(sgm_page *page, const sgm_lab_results *results) {
-    bool known = false;
-    for (size_t a = 0; a < results->arms; a++)
-        known = known || isfinite(results->arm[a].run[0].region[SGM_LAB_ALL].domain_divergence);
-    if (!known)
+    static const sgm_lab_chart chart = {.title = "Divergence of the domains",
+                                        .note = "nats; thin: domains that are alike, by chance",
+                                        .layers = true,
+                                        .offset = offsetof(sgm_lab_balance, domain_divergence),
+                                        .floor = offsetof(sgm_lab_balance, domain_divergence_noise)};
+    if (!sgm_lab_balance_known(results, chart.offset))
         return;
-    PUT(page, "<h2>What each domain uses</h2><p>Of the last evaluation. The divergence (Jensen–Shannon, domains weighing "
-              "the same) is 0 where all domains use the experts alike and ln of their number where each has its own; "
-              "alike ones show the floor by chance.</p>\n<div class=\"pair\">\n");
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, domain_divergence), "Divergence of the domains",
-               "nats", "layer", false, (double)NAN);
-    put_curves(page, results, true, false, offsetof(sgm_lab_balance, domain_divergence_noise), "Its floor",
-               "nats, of domains that are alike", "layer", false, (double)NAN);
-    PUT(page, "</div>\n<p>Load of every expert by domain in the first layer and in the last; the first seed of each "
-              "arm.</p>\n");
+    PUT(page,
+        "<h2>What each domain uses</h2><p>Of the last evaluation. The divergence (Jensen–Shannon, domains weighing "
+        "the same) is 0 where all domains use the experts alike and ln of their number where each has its own; "
+        "alike ones show the floor by chance.</p>\n");
+    put_charts(page, results, &chart, 1);
+    PUT(page,
+        "<p>Load of every expert by domain in the first layer and in the last; the first seed of each arm.</p>\n");
     for (size_t a = 0; a < results->arms; a++) {
         const sgm_lab_measures *m = &results->arm[a].run[0];
         double *share = sgm_alloc((m->domains * (size_t)m->experts + 1) * sizeof *share);

@@ -272,8 +272,10 @@ sgm_status sgm_lab_report(const char *folder, sgm_error *error) {
     static const struct {
         const char *name;
         sgm_status (*write)(const sgm_lab_results *results, const char *path, sgm_error *error);
-    } outputs[] = {
-        {"results.json", sgm_lab_write_json}, {"results.md", sgm_lab_write_text}, {"report.html", sgm_lab_write_page}};
+    } outputs[] = {{"results.json", sgm_lab_write_json},
+                   {"results.md", sgm_lab_write_text},
+                   {"report.html", sgm_lab_write_page},
+                   {"pictures", sgm_lab_write_pictures}};
     sgm_lab_plan plan;
     sgm_experiment *experiment = NULL;
     sgm_lab_results results = {0};

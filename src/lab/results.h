@@ -118,9 +118,11 @@ bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric)
 /* arm − baseline over the seeds that both have. */
 sgm_paired sgm_lab_difference(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric);
 
-/* results_json.c, results_text.c, lab_page.c */
+/* results_json.c, results_text.c, lab_page.c, lab_pictures.c: curves.svg, balance.svg, load.svg and, where it is known what domains
+ * use, domains.svg in a folder that is made */
 sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, sgm_error *error);
 sgm_status sgm_lab_write_text(const sgm_lab_results *results, const char *path, sgm_error *error);
 sgm_status sgm_lab_write_page(const sgm_lab_results *results, const char *path, sgm_error *error);
+sgm_status sgm_lab_write_pictures(const sgm_lab_results *results, const char *folder, sgm_error *error);
 
 #endif

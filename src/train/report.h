@@ -102,11 +102,14 @@ void sgm_report_write_balance(sgm_page *page, const sgm_report_data *data, doubl
 /* ---- drawings (report_svg.c, report_map.c) ------------------------------------------------------------------------
  */
 
+/* A line of what chance alone would show: thin, dotted, in the colour of the text. */
+enum { SGM_SVG_FLOOR = -1 };
+
 typedef struct sgm_svg_series {
     const double *x, *y; /* NaN y: a gap */
     size_t count;
     const char *label; /* NULL: none */
-    int colour;        /* 0… categorical, from 8 on dashed, from 16 on dotted; with `depth` ≥ 0 ignored */
+    int colour;        /* 0… categorical, from 8 on dashed, from 16 on dotted; with `depth` ≥ 0 ignored; SGM_SVG_FLOOR */
     double depth;      /* 0…1: colour by layer depth; negative: categorical */
     bool faint, points;
 } sgm_svg_series;
@@ -129,7 +132,12 @@ typedef struct sgm_svg_chart {
     double y_low, y_high; /* include these; NaN: whatever the data needs */
     bool log_y;
     bool depth_key; /* a key from the first to the last layer */
+    bool wide;      /* nothing stands right of the plot: no labels, no key */
 } sgm_svg_chart;
+enum { SGM_SVG_CHART_WIDTH = 560, SGM_SVG_CHART_HEIGHT = 300 };
+/* What stands in a drawing of that size, without title and note. */
+void sgm_svg_chart_draw(sgm_page *page, const sgm_svg_chart *chart);
+/* A figure of a page. */
 void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart);
 
 /* (layers, buckets) values as coloured cells, layers downwards, time to the right. */
@@ -162,11 +170,23 @@ void sgm_svg_map_write(sgm_page *page, const sgm_svg_map *map, const char *label
 void sgm_svg_load_map(sgm_page *page, const sgm_report_snapshot *snapshot, int64_t layers, int64_t experts,
                       bool in_turn);
 void sgm_svg_load_key(sgm_page *page);
+/* The same as a drawing of SGM_SVG_KEY_HEIGHT, from the origin on. */
+enum { SGM_SVG_KEY_HEIGHT = 20 };
+void sgm_svg_load_key_draw(sgm_page *page);
+
+/* ---- pictures (report_picture.c): a drawing as a file of its own ------------------------------------------------- */
+
+/* The head of an SVG file of that size on a light ground; drawings follow, in groups that are moved to their places. */
+void sgm_picture_begin(sgm_page *page, double width, double height);
+/* A heading in bold and a line of smaller text below it, at (x, y) and (x, y + 18); `note` may be NULL. Both are escaped. */
+void sgm_picture_heading(sgm_page *page, double x, double y, const char *title, const char *note);
+/* The end of the file: colours that were named become what they are on a light page. */
+void sgm_picture_end(sgm_page *page);
 
 /* About `wanted` round positions between low and high; returns how many were written (≤ 12). */
 size_t sgm_svg_ticks(double low, double high, int wanted, double *ticks);
 
-/* The style sheet, in one string (report_style.c). */
-extern const char sgm_report_style[];
+/* The style sheet, in one string, and of it the rules of drawings and the light colours (report_style.c). */
+extern const char sgm_report_style[], sgm_svg_style[], sgm_svg_colours[];
 
 #endif

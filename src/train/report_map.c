@@ -152,6 +152,16 @@ void sgm_svg_load_key(sgm_page *page) {
     PUT(page, "</div>\n");
 }
 
+void sgm_svg_load_key_draw(sgm_page *page) {
+    PUT(page, "<text class=\"tick\" x=\"0\" y=\"11\">load over the fair share:</text>\n");
+    double x = 152;
+    for (int c = 0; c < CLASSES; c++) {
+        PUT(page, "<path class=\"h%d\" d=\"M%.0f 1h12v12h-12z\"/><text class=\"tick\" x=\"%.0f\" y=\"11\">%s</text>\n",
+            c, x, x + 17, load_names[c]);
+        x += 36 + 6.6 * (double)strlen(load_names[c]);
+    }
+}
+
 static int grid_class(const sgm_svg_grid *grid, double value) {
     if (!isfinite(value))
         return -1;

@@ -9,10 +9,11 @@
 
 /* Geometry in the units of the viewBox; a chart is half the page wide. */
 enum {
-    WIDTH = 560,
-    HEIGHT = 300,
+    WIDTH = SGM_SVG_CHART_WIDTH,
+    HEIGHT = SGM_SVG_CHART_HEIGHT,
     LEFT = 56,
-    RIGHT = 136,
+    RIGHT = 136, /* with labels */
+    RIGHT_WIDE = 20,
     TOP = 14,
     BOTTOM = 34,
     LABEL_GAP = 14,
@@ -22,7 +23,8 @@ enum {
 
 typedef struct frame {
     double x_min, x_max, y_min, y_max;
-    bool log_y;
+    bool log_y, wide;
+    int right; /* edge of the plot */
 } frame;
 
 size_t sgm_svg_ticks(double low, double high, int wanted, double *ticks) {
@@ -47,11 +49,17 @@ static double scale_y(const frame *f, double y) {
 
 static double scale_x(const frame *f, double x) {
     double share = f->x_max > f->x_min ? (x - f->x_min) / (f->x_max - f->x_min) : 0.5;
-    return LEFT + (WIDTH - LEFT - RIGHT) * share;
+    return LEFT + (f->right - LEFT) * share;
 }
 
 static frame find_frame(const sgm_svg_chart *chart) {
-    frame f = {chart->x_min, chart->x_max, INFINITY, -INFINITY, chart->log_y};
+    frame f = {.x_min = chart->x_min,
+               .x_max = chart->x_max,
+               .y_min = INFINITY,
+               .y_max = -INFINITY,
+               .log_y = chart->log_y,
+               .wide = chart->wide,
+               .right = WIDTH - (chart->wide ? RIGHT_WIDE : RIGHT)};
     for (size_t s = 0; s < chart->count; s++)
         for (size_t i = 0; i < chart->series[s].count; i++) {
             double y = chart->series[s].y[i];
@@ -128,7 +136,7 @@ static void write_axes(sgm_page *page, const frame *f, const char *x_name) {
         PUT(page,
             "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" "
             "text-anchor=\"end\">%s</text>\n",
-            LEFT, y, WIDTH - RIGHT, LEFT - 7, y + 4, text);
+            LEFT, y, f->right, LEFT - 7, y + 4, text);
     }
     count = sgm_svg_ticks(f->x_min, f->x_max, 5, ticks);
     for (size_t i = 0; i < count; i++) {
@@ -139,13 +147,19 @@ static void write_axes(sgm_page *page, const frame *f, const char *x_name) {
             "text-anchor=\"middle\">%s</text>\n",
             x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 17, text);
     }
-    PUT(page, "<path class=\"axis\" d=\"M%d %dH%d\"/><text class=\"tick\" x=\"%d\" y=\"%d\">%s</text>\n", LEFT,
-        HEIGHT - BOTTOM, WIDTH - RIGHT, WIDTH - RIGHT + 22, HEIGHT - BOTTOM + 17, x_name);
+    PUT(page, "<path class=\"axis\" d=\"M%d %dH%d\"/>", LEFT, HEIGHT - BOTTOM, f->right);
+    if (f->wide)
+        PUT(page, "<text class=\"tick\" x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", f->right, HEIGHT - 2,
+            x_name);
+    else
+        PUT(page, "<text class=\"tick\" x=\"%d\" y=\"%d\">%s</text>\n", f->right + 22, HEIGHT - BOTTOM + 17, x_name);
 }
 
 /* Colour of a series: one of eight, or mixed along the layer scale. */
 static void colour(char *text, size_t room, const sgm_svg_series *series) {
-    if (series->depth >= 0)
+    if (series->colour == SGM_SVG_FLOOR)
+        snprintf(text, room, "var(--ink)");
+    else if (series->depth >= 0)
         sgm_text_print(text, room, "color-mix(in oklab,var(--deep) %.0f%%,var(--shallow))", 100 * series->depth);
     else
         snprintf(text, room, "var(--c%d)", series->colour % COLOURS);
@@ -172,11 +186,12 @@ static void write_line(sgm_page *page, const frame *f, const sgm_svg_series *ser
     size_t drawn = 0;
     bool pen = false;
     /* What comes after the last colour begins again with dashes. */
-    int round = series->depth >= 0 ? 0 : series->colour / COLOURS;
+    int round = series->depth >= 0 || series->colour == SGM_SVG_FLOOR ? 0 : series->colour / COLOURS;
     PUT(page, "<path class=\"line%s%s\" style=\"stroke:%s\" d=\"", series->faint ? " faint" : "",
-        round == 0   ? ""
-        : round == 1 ? " dash"
-                     : " dot",
+        series->colour == SGM_SVG_FLOOR ? " floor"
+        : round == 0                    ? ""
+        : round == 1                    ? " dash"
+                                        : " dot",
         stroke);
     for (size_t i = 0; i < series->count; i++) {
         double y = series->y[i];
@@ -240,8 +255,30 @@ static void write_labels(sgm_page *page, const sgm_svg_chart *chart, const frame
     }
 }
 
-void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart) {
+void sgm_svg_chart_draw(sgm_page *page, const sgm_svg_chart *chart) {
     frame f = find_frame(chart);
+    const char *x_name = chart->x_name ? chart->x_name : "step";
+    write_axes(page, &f, x_name);
+    for (size_t b = 0; b < chart->band_count; b++)
+        write_band(page, &f, &chart->bands[b]);
+    for (size_t s = 0; s < chart->count; s++)
+        write_line(page, &f, &chart->series[s], x_name);
+    write_labels(page, chart, &f);
+    if (!chart->depth_key)
+        return;
+    int x = WIDTH - RIGHT + 12;
+    for (int i = 0; i < 20; i++)
+        PUT(page,
+            "<rect x=\"%d\" y=\"%d\" width=\"10\" height=\"6.5\" "
+            "style=\"fill:color-mix(in oklab,var(--deep) %d%%,var(--shallow))\"/>\n",
+            x, TOP + 6 + 6 * i, 100 * i / 19);
+    PUT(page,
+        "<text class=\"tick\" x=\"%d\" y=\"%d\">first layer</text><text class=\"tick\" x=\"%d\" y=\"%d\">last "
+        "layer</text>\n",
+        x + 16, TOP + 15, x + 16, TOP + 126);
+}
+
+void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart) {
     PUT(page, "<figure><figcaption><b>");
     sgm_page_string(page, chart->title);
     PUT(page, "</b>");
@@ -253,24 +290,6 @@ void sgm_svg_chart_write(sgm_page *page, const sgm_svg_chart *chart) {
     PUT(page, "</figcaption><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
     sgm_page_string(page, chart->title);
     PUT(page, "\">\n");
-    const char *x_name = chart->x_name ? chart->x_name : "step";
-    write_axes(page, &f, x_name);
-    for (size_t b = 0; b < chart->band_count; b++)
-        write_band(page, &f, &chart->bands[b]);
-    for (size_t s = 0; s < chart->count; s++)
-        write_line(page, &f, &chart->series[s], x_name);
-    write_labels(page, chart, &f);
-    if (chart->depth_key) {
-        int x = WIDTH - RIGHT + 12;
-        for (int i = 0; i < 20; i++)
-            PUT(page,
-                "<rect x=\"%d\" y=\"%d\" width=\"10\" height=\"6.5\" "
-                "style=\"fill:color-mix(in oklab,var(--deep) %d%%,var(--shallow))\"/>\n",
-                x, TOP + 6 + 6 * i, 100 * i / 19);
-        PUT(page,
-            "<text class=\"tick\" x=\"%d\" y=\"%d\">first layer</text><text class=\"tick\" x=\"%d\" y=\"%d\">last "
-            "layer</text>\n",
-            x + 16, TOP + 15, x + 16, TOP + 126);
-    }
+    sgm_svg_chart_draw(page, chart);
     PUT(page, "</svg></figure>\n");
 }
