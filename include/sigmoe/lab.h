@@ -4,7 +4,7 @@
  * An experiment is one YAML file: a base configuration and arms that inherit from it or from each other and override
  * keys. A lab is the folder of one experiment's runs: for each seed every arm is trained on the same data, the arms
  * taking turns of a few steps, so that whatever slows the machine slows all of them. An arm with a seed is an ordinary
- * run folder. From the finished runs come results.json, results.md and report.html. docs/lab.md has the keys of an
+ * run folder. From the finished runs come results.json, results.md, report.html and pictures. docs/lab.md has the keys of an
  * experiment, the fields of results.json and how to read them.
  *
  * The same experiment, steps and seeds give the same numbers (times aside), also when the lab was interrupted or killed
@@ -100,7 +100,7 @@ typedef struct sgm_lab_events {
 sgm_status sgm_lab_run(const char *experiment, const sgm_lab_options *options, const sgm_lab_events *events,
                        const volatile int *stop, sgm_error *error);
 
-/* Write results.json, results.md and report.html of what is complete. SGM_ENOTFOUND: no lab, or nothing is complete.
+/* Write results.json, results.md, report.html and pictures/ of what is complete. SGM_ENOTFOUND: no lab, or nothing is complete.
  * SGM_EARGUMENT: a run is not one that this lab would make (the message names it and what differs); SGM_EFORMAT: it is
  * damaged, or no run. */
 sgm_status sgm_lab_report(const char *folder, sgm_error *error);

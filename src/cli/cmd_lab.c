@@ -193,7 +193,7 @@ static void print_summary(const json_t *root, const char *folder) {
                (int64_t)json_integer_value(json_object_get(arm, "seed")),
                json_string_value(json_object_get(arm, "state")));
     }
-    printf("\ntables: %s/results.md\nreport: %s/report.html\n", folder, folder);
+    printf("\ntables: %s/results.md\nreport: %s/report.html\npictures: %s/pictures\n", folder, folder, folder);
 }
 
 /* What was written, for people or as it is. */
@@ -304,9 +304,10 @@ const cli_command cli_lab_run = {
     .flags = run_flags,
     .details = "The arms take turns of a few steps. Interrupted or killed, the same command goes on where it was; with "
                "more --seeds\n"
-               "or other --arms it adds to what is there. Results are in DIR/results.json, results.md and report.html; "
-               "the runs\n"
-               "are ordinary run folders, DIR/runs/ARM-seed-N. --minutes measures once and keeps the number of steps.",
+               "or other --arms it adds to what is there. Results are in DIR/results.json, results.md, report.html "
+               "and pictures;\n"
+               "the runs are ordinary run folders, DIR/runs/ARM-seed-N. --minutes measures once and keeps the number "
+               "of steps.",
     .example = "sigmoe lab run sigma --minutes 60\nsigmoe lab run mine.yaml --seeds 5 --steps 2000 --out runs/mine\n"
                "sigmoe lab run sigma --arms none,standard_1e-2 --set model.layers=16 --out runs/deep",
     .run = run,

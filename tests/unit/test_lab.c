@@ -285,6 +285,27 @@ static void interrupted_gives_the_same(void **state) {
     remove_run("alone");
 }
 
+/* Every picture names every arm, holds no number that is none and no colour that only a page knows. */
+static void pictures_are_whole(const char *folder) {
+    static const char *const names[] = {"curves", "balance", "load", "domains"};
+    for (int i = 0; i < 4; i++) {
+        char *file = sgm_format("%s/pictures/%s.svg", path(folder), names[i]), *text = NULL;
+        size_t size = 0;
+        assert_int_equal(sgm_file_read(file, 1 << 20, &text, &size, NULL), SGM_OK);
+        assert_true(strncmp(text, "<svg ", 5) == 0 && strcmp(text + size - 7, "</svg>\n") == 0);
+        assert_non_null(strstr(text, ">none</text>"));
+        assert_non_null(strstr(text, ">even</text>"));
+        assert_non_null(strstr(text, ">third</text>"));
+        assert_null(strstr(text, "var("));
+        assert_null(strstr(text, "nan"));
+        assert_null(strstr(text, "inf"));
+        if (i == 3) /* the names of the domains stand beside their rows */
+            assert_true(strstr(text, ">sea</text>") && strstr(text, ">land</text>"));
+        sgm_free(text);
+        sgm_free(file);
+    }
+}
+
 static void a_lab_grows_and_refuses(void **state) {
     (void)state;
     sgm_error error;
@@ -321,9 +342,11 @@ static void a_lab_grows_and_refuses(void **state) {
     assert_true(sgm_path_exists(path("whole/runs/even-seed-1/checkpoints")));
     /* Results can be made again from what there is. */
     assert_int_equal(unlink(path("whole/results.json")), 0);
+    assert_int_equal(sgm_folder_remove(path("whole/pictures"), NULL), SGM_OK);
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
     assert_true(sgm_path_exists(path("whole/results.json")) && sgm_path_exists(path("whole/results.md")) &&
                 sgm_path_exists(path("whole/report.html")));
+    pictures_are_whole("whole");
     assert_int_equal(sgm_folder_remove(path("whole"), NULL), SGM_OK);
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_ENOTFOUND);
 }

@@ -107,6 +107,26 @@ static char *page_of(const fixture *f, size_t *size) {
     return page;
 }
 
+/* A picture needs no style sheet: colours are what they are on a light page, and text is made safe. What is no colour stays. */
+static void test_pictures_stand_alone(void **state) {
+    (void)state;
+    sgm_page page = {0};
+    sgm_picture_begin(&page, 40, 30);
+    sgm_picture_heading(&page, 1, 2, "a<b", "c&d");
+    PUT(&page, "<path style=\"stroke:var(--c1)\"/><path style=\"stroke:var(--c11)\"/>var(--card)");
+    sgm_picture_end(&page);
+    assert_int_equal(page.status, SGM_OK);
+    const char *text = page.buffer.data;
+    assert_int_equal(strlen(text), page.buffer.size);
+    assert_true(strncmp(text, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"40\" height=\"30\"", 59) == 0);
+    assert_non_null(strstr(text, "a&#60;b</text>"));
+    assert_non_null(strstr(text, "c&#38;d</text>"));
+    assert_non_null(strstr(text, "<path style=\"stroke:#d1622b\"/><path style=\"stroke:var(--c11)\"/>#fff</svg>\n"));
+    assert_non_null(strstr(text, ".h8{fill:#8f2416}"));
+    assert_non_null(strstr(text, ".s8{fill:#0e325a}")); /* the last of them */
+    sgm_buffer_free(&page.buffer);
+}
+
 static void test_page_is_safe_and_whole(void **state) {
     fixture *f = *state;
     size_t size;
@@ -414,6 +434,7 @@ static void test_ticks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_what_was_logged, set_up, tear_down),
+        cmocka_unit_test(test_pictures_stand_alone),
         cmocka_unit_test_setup_teardown(test_page_is_safe_and_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_page_is_the_same_in_every_locale, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_without_steps, set_up, tear_down),

@@ -23,6 +23,9 @@ says "held out"; says "report: whole/report.html"
 [ "$(grep -c 'step 24/24' "$out")" -eq 4 ] || fail "not a line for every arm and seed at the end"
 [ -s whole/results.md ] && [ -s whole/report.html ] || fail "an output is missing"
 grep -qiE '<script|https?://|@import|url\(|src=|<link' whole/report.html && fail "the page fetches or runs something"
+python3 -c 'import sys, xml.dom.minidom as m; [m.parse(f) for f in sys.argv[1:]]' \
+    whole/pictures/{curves,balance,load,domains}.svg || fail "a picture is missing or no XML"
+grep -qiE '<script|@import|url\(|href|<image' whole/pictures/*.svg && fail "a picture fetches or runs something"
 grep -q 'sigmoe lab run tiny.yaml --seeds 2 --steps 24 --data text' whole/results.md || fail "the command is missing"
 same_numbers() {
     python3 - "$1/results.json" "$2/results.json" <<'PY' || fail "$1 and $2 have other results"
