@@ -150,6 +150,7 @@ static void with_chart(sgm_page *page, const sgm_lab_results *results, const sgm
                                     .y_low = (double)NAN,
                                     .y_high = chart->to_one ? 1 : (double)NAN,
                                     .log_y = chart->log_y,
+                                    .whole_x = chart->layers,
                                     .wide = chart->wide});
     else
         page->status = SGM_EMEMORY;

@@ -61,7 +61,7 @@ static void add_spread(text *t, const sgm_lab_arm_results *arm, const sgm_lab_me
 static void add_header(text *t, const sgm_lab_metric *const *metric, size_t count) {
     ADD(t, "\n| arm | balancing (scope) |");
     for (size_t i = 0; i < count; i++)
-        ADD(t, " %s |", metric[i]->title);
+        add_cell(t, metric[i]->title);
     ADD(t, "\n|---|---|");
     for (size_t i = 0; i < count; i++)
         ADD(t, "---|");

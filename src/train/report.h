@@ -109,8 +109,8 @@ typedef struct sgm_svg_series {
     const double *x, *y; /* NaN y: a gap */
     size_t count;
     const char *label; /* NULL: none */
-    int colour;        /* 0… categorical, from 8 on dashed, from 16 on dotted; with `depth` ≥ 0 ignored; SGM_SVG_FLOOR */
-    double depth;      /* 0…1: colour by layer depth; negative: categorical */
+    int colour;   /* 0… categorical, from 8 on dashed, from 16 on dotted; with `depth` ≥ 0 ignored; SGM_SVG_FLOOR */
+    double depth; /* 0…1: colour by layer depth; negative: categorical */
     bool faint, points;
 } sgm_svg_series;
 
@@ -132,6 +132,7 @@ typedef struct sgm_svg_chart {
     double y_low, y_high; /* include these; NaN: whatever the data needs */
     bool log_y;
     bool depth_key; /* a key from the first to the last layer */
+    bool whole_x;   /* between whole numbers there is nothing to the right */
     bool wide;      /* nothing stands right of the plot: no labels, no key */
 } sgm_svg_chart;
 enum { SGM_SVG_CHART_WIDTH = 560, SGM_SVG_CHART_HEIGHT = 300 };

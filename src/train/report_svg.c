@@ -23,7 +23,7 @@ enum {
 
 typedef struct frame {
     double x_min, x_max, y_min, y_max;
-    bool log_y, wide;
+    bool log_y, whole_x, wide;
     int right; /* edge of the plot */
 } frame;
 
@@ -58,6 +58,7 @@ static frame find_frame(const sgm_svg_chart *chart) {
                .y_min = INFINITY,
                .y_max = -INFINITY,
                .log_y = chart->log_y,
+               .whole_x = chart->whole_x,
                .wide = chart->wide,
                .right = WIDTH - (chart->wide ? RIGHT_WIDE : RIGHT)};
     for (size_t s = 0; s < chart->count; s++)
@@ -141,6 +142,8 @@ static void write_axes(sgm_page *page, const frame *f, const char *x_name) {
     count = sgm_svg_ticks(f->x_min, f->x_max, 5, ticks);
     for (size_t i = 0; i < count; i++) {
         double x = scale_x(f, ticks[i]);
+        if (f->whole_x && ticks[i] != floor(ticks[i]))
+            continue;
         number(text, sizeof text, ticks[i]);
         PUT(page,
             "<path class=\"axis\" d=\"M%.1f %dv4\"/><text class=\"tick\" x=\"%.1f\" y=\"%d\" "

@@ -26,10 +26,10 @@ typedef struct sgm_evaluator {
     sgm_load *load;  /* (L) of the last evaluation */
     int64_t *load_count;
     double *load_sum;
-    int64_t *domain_count;   /* (domains, L, E) of it */
-    int64_t layer_numbers;   /* from one layer to the next of the counts: E, of the widest */
-    int64_t domain_numbers;  /* from one domain to the next */
-    float *logits;           /* (V) */
+    int64_t *domain_count;  /* (domains, L, E) of it */
+    int64_t layer_numbers;  /* from one layer to the next of the counts: E, of the widest */
+    int64_t domain_numbers; /* from one domain to the next */
+    float *logits;          /* (V) */
 } sgm_evaluator;
 
 struct sgm_trainer {

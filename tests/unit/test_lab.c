@@ -347,6 +347,12 @@ static void a_lab_grows_and_refuses(void **state) {
     assert_true(sgm_path_exists(path("whole/results.json")) && sgm_path_exists(path("whole/results.md")) &&
                 sgm_path_exists(path("whole/report.html")));
     pictures_are_whole("whole");
+    char *text = NULL;
+    size_t size = 0;
+    assert_int_equal(sgm_file_read(path("whole/results.md"), 1 << 20, &text, &size, NULL), SGM_OK);
+    assert_non_null(strstr(text, "| H(e\\|x) |")); /* a bar of its own would be another column */
+    assert_non_null(strstr(text, "| JS of domains |"));
+    sgm_free(text);
     assert_int_equal(sgm_folder_remove(path("whole"), NULL), SGM_OK);
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_ENOTFOUND);
 }
