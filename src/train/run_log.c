@@ -10,21 +10,21 @@
 
 /* What each version has that the one before it lacks: a new file gets all of it. */
 static const char *const versions[SGM_RUN_LOG_VERSION] = {
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE steps (step INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, loss REAL, balance_loss REAL,"
-    " gradient_norm REAL, learning_rate REAL NOT NULL, seconds REAL NOT NULL, skipped INTEGER NOT NULL);"
-    "CREATE TABLE evals (step INTEGER NOT NULL, domain TEXT NOT NULL, tokens INTEGER NOT NULL, bytes INTEGER NOT NULL,"
-    " loss REAL, bits_per_byte REAL, PRIMARY KEY (step, domain)) WITHOUT ROWID;"
-    "CREATE TABLE load (step INTEGER NOT NULL, layer INTEGER NOT NULL, tokens INTEGER NOT NULL,"
-    " experts_per_token INTEGER NOT NULL, dead_experts INTEGER NOT NULL, min_over_mean REAL, max_over_mean REAL,"
-    " entropy_over_log_e REAL, probability_entropy_over_log_e REAL, coefficient_of_variation REAL, correlation REAL,"
-    " counts BLOB NOT NULL, probabilities BLOB NOT NULL, PRIMARY KEY (step, layer)) WITHOUT ROWID;"
-    "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);",
-    "CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer TEXT NOT NULL, measure TEXT NOT "
-    "NULL,"
-    " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;",
-    "CREATE TABLE domain_load (step INTEGER NOT NULL, domain TEXT NOT NULL, layer INTEGER NOT NULL,"
-    " tokens INTEGER NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (step, domain, layer)) WITHOUT ROWID;",
+    ("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+     "CREATE TABLE steps (step INTEGER PRIMARY KEY, tokens INTEGER NOT NULL, loss REAL, balance_loss REAL,"
+     " gradient_norm REAL, learning_rate REAL NOT NULL, seconds REAL NOT NULL, skipped INTEGER NOT NULL);"
+     "CREATE TABLE evals (step INTEGER NOT NULL, domain TEXT NOT NULL, tokens INTEGER NOT NULL, bytes INTEGER NOT NULL,"
+     " loss REAL, bits_per_byte REAL, PRIMARY KEY (step, domain)) WITHOUT ROWID;"
+     "CREATE TABLE load (step INTEGER NOT NULL, layer INTEGER NOT NULL, tokens INTEGER NOT NULL,"
+     " experts_per_token INTEGER NOT NULL, dead_experts INTEGER NOT NULL, min_over_mean REAL, max_over_mean REAL,"
+     " entropy_over_log_e REAL, probability_entropy_over_log_e REAL, coefficient_of_variation REAL, correlation REAL,"
+     " counts BLOB NOT NULL, probabilities BLOB NOT NULL, PRIMARY KEY (step, layer)) WITHOUT ROWID;"
+     "CREATE TABLE samples (step INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text BLOB NOT NULL);"),
+    ("CREATE TABLE balance (step INTEGER NOT NULL, layer INTEGER NOT NULL, balancer TEXT NOT NULL, measure TEXT NOT "
+     "NULL,"
+     " value REAL, PRIMARY KEY (step, layer, balancer, measure)) WITHOUT ROWID;"),
+    ("CREATE TABLE domain_load (step INTEGER NOT NULL, domain TEXT NOT NULL, layer INTEGER NOT NULL,"
+     " tokens INTEGER NOT NULL, counts BLOB NOT NULL, PRIMARY KEY (step, domain, layer)) WITHOUT ROWID;"),
     "ALTER TABLE load ADD COLUMN token_entropy_over_log_e REAL; ALTER TABLE load ADD COLUMN computed INTEGER;",
 };
 
