@@ -169,7 +169,7 @@ static void put_balance(sgm_page *page, const sgm_lab_results *results) {
          .offset = offsetof(sgm_lab_balance, probability_entropy_over_log_e),
          .to_one = true},
         {.title = "MaxVio, global",
-         .note = "greatest load over the mean, minus 1; log scale; thin: an even router, by chance",
+         .note = "greatest load over the mean, minus 1; log scale; dotted: an even router, by chance",
          .layers = true,
          .offset = offsetof(sgm_lab_balance, max_violation_global),
          .floor = offsetof(sgm_lab_balance, noise_floor_global),
@@ -228,7 +228,7 @@ static void put_domain_map(sgm_page *page, const sgm_lab_measures *m, int64_t la
 
 static void put_domains(sgm_page *page, const sgm_lab_results *results) {
     static const sgm_lab_chart chart = {.title = "Divergence of the domains",
-                                        .note = "nats; thin: domains that are alike, by chance",
+                                        .note = "nats; dotted: domains that are alike, by chance",
                                         .layers = true,
                                         .offset = offsetof(sgm_lab_balance, domain_divergence),
                                         .floor = offsetof(sgm_lab_balance, domain_divergence_noise)};
@@ -238,7 +238,9 @@ static void put_domains(sgm_page *page, const sgm_lab_results *results) {
         "<h2>What each domain uses</h2><p>Of the last evaluation. The divergence (Jensen–Shannon, domains weighing "
         "the same) is 0 where all domains use the experts alike and ln of their number where each has its own; "
         "alike ones show the floor by chance.</p>\n");
+    PUT(page, "<div style=\"max-width:620px\">\n"); /* alone it would be as wide as the page */
     put_charts(page, results, &chart, 1);
+    PUT(page, "</div>\n");
     PUT(page,
         "<p>Load of every expert by domain in the first layer and in the last; the first seed of each arm.</p>\n");
     for (size_t a = 0; a < results->arms; a++) {
