@@ -196,7 +196,7 @@ static void write_balance(const char *path, int layers, int steps) {
     for (int s = 1; s <= steps; s++) {
         sgm_load load[8];
         for (int l = 0; l < layers; l++)
-            load[l] = (sgm_load){2, 2, 0, even, p, 2};
+            load[l] = (sgm_load){.tokens = 2, .experts = 2, .count = even, .probability = p, .computed = 2};
         sgm_run_log_step step = {s, 2 * s, 1, 0, 1, 1, 1, false};
         assert_int_equal(sgm_run_log_add(log, &step, load, k, NULL), SGM_OK);
     }
