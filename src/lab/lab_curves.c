@@ -2,8 +2,11 @@
 /* A lab's curves over steps or layers: lines are means over seeds, areas reach from the least to the greatest seed. */
 #include "lab/lab_curves.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
+
+#include "base/text_print.h"
 
 enum { LONGEST_LABEL = 14, MOST_LABELS = 16 };
 
@@ -64,14 +67,18 @@ static void free_curves(curves *c) {
     sgm_free(c->bands);
 }
 
-/* The mean over the arms of what chance alone would show. */
+/* The mean over all runs of what chance alone would show. */
 static void make_floor(const sgm_lab_results *results, size_t offset, double *x, double *mean, size_t count) {
     for (size_t p = 0; p < count; p++) {
-        x[p] = (double)p;
+        double sum = 0, known = 0; /* runs of older versions do not have every measure */
         for (size_t a = 0; a < results->arms; a++)
-            for (size_t i = 0; i < results->arm[a].runs; i++)
-                mean[p] +=
-                    layer_y(&results->arm[a].run[i], p, offset) / (double)results->arm[a].runs / (double)results->arms;
+            for (size_t i = 0; i < results->arm[a].runs; i++) {
+                double y = layer_y(&results->arm[a].run[i], p, offset);
+                sum += isfinite(y) ? y : 0;
+                known += isfinite(y);
+            }
+        x[p] = (double)p;
+        mean[p] = known > 0 ? sum / known : (double)NAN;
     }
 }
 
@@ -186,6 +193,15 @@ sgm_svg_map sgm_lab_domain_map(const sgm_lab_measures *m, int64_t layer, double 
                          .names = names,
                          .width = width,
                          .row_most = 18};
+}
+
+void sgm_lab_domain_note(const sgm_lab_measures *m, int64_t layer, char *note, size_t size) {
+    const sgm_lab_balance *b = &m->layer[layer];
+    if (isfinite(b->domain_divergence))
+        sgm_text_print(note, size, "layer %" PRId64 ": divergence %.3f nats, floor %.3f", layer, b->domain_divergence,
+                       b->domain_divergence_noise);
+    else
+        sgm_text_print(note, size, "layer %" PRId64 ": too few assignments to tell", layer);
 }
 
 const char *sgm_lab_dashes(size_t arm) {

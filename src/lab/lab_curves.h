@@ -31,5 +31,7 @@ bool sgm_lab_balance_known(const sgm_lab_results *results, size_t offset);
  * (domains) are the caller's room. */
 sgm_svg_map sgm_lab_domain_map(const sgm_lab_measures *m, int64_t layer, double width, double *share,
                                const char **names);
+/* What is written beside it: divergence and floor, where enough of the layer's assignments were of two domains. */
+void sgm_lab_domain_note(const sgm_lab_measures *m, int64_t layer, char *note, size_t size);
 
 #endif

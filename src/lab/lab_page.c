@@ -221,8 +221,9 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
 static void put_domain_map(sgm_page *page, const sgm_lab_measures *m, int64_t layer, double *share,
                            const char **names) {
     const sgm_svg_map map = sgm_lab_domain_map(m, layer, 1120, share, names);
-    PUT(page, "<p>layer %" PRId64 ": divergence %.3f nats, floor %.3f</p>\n", layer, m->layer[layer].domain_divergence,
-        m->layer[layer].domain_divergence_noise);
+    char note[128];
+    sgm_lab_domain_note(m, layer, note, sizeof note);
+    PUT(page, "<p>%s</p>\n", note);
     sgm_svg_map_write(page, &map, "load of the experts by domain");
 }
 

@@ -172,8 +172,7 @@ static void put_domain_maps(picture *p, const sgm_lab_arm_results *arm, double *
         const sgm_svg_map map = sgm_lab_domain_map(m, layers[i], SGM_SVG_CHART_WIDTH, share, names);
         char name[LONGEST_NAME + 8], note[128];
         short_name(arm->arm.name, name, sizeof name);
-        sgm_text_print(note, sizeof note, "layer %" PRId64 ": divergence %.3f nats, floor %.3f", layers[i],
-                       m->layer[layers[i]].domain_divergence, m->layer[layers[i]].domain_divergence_noise);
+        sgm_lab_domain_note(m, layers[i], note, sizeof note);
         highest = fmax(highest, put_map(p, &map, PAD + i * (SGM_SVG_CHART_WIDTH + GAP), name, note));
     }
     p->y += highest + 10;

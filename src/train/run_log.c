@@ -317,22 +317,30 @@ static sgm_status write_step(sgm_run_log *log, int64_t row, sgm_error *error) {
     return !status && log->has_balance[row] ? write_balance(log, row, error) : status;
 }
 
+sgm_status sgm_run_log_begin(sgm_run_log *log, sgm_error *error) {
+    return execute(log, "BEGIN IMMEDIATE", "writing", error);
+}
+
+sgm_status sgm_run_log_end(sgm_run_log *log, sgm_status status, sgm_error *error) {
+    if (!status)
+        status = execute(log, "COMMIT", "writing", error);
+    if (status)
+        sqlite3_exec(log->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
 sgm_status sgm_run_log_flush(sgm_run_log *log, sgm_error *error) {
     if (log->rows == 0)
         return SGM_OK;
-    sgm_status status = execute(log, "BEGIN IMMEDIATE", "writing", error);
+    sgm_status status = sgm_run_log_begin(log, error);
     if (status)
         return status;
     for (int64_t row = 0; row < log->rows && !status; row++)
         status = write_step(log, row, error);
+    status = sgm_run_log_end(log, status, error);
     if (!status)
-        status = execute(log, "COMMIT", "writing", error);
-    if (status) {
-        sqlite3_exec(log->db, "ROLLBACK", NULL, NULL, NULL);
-        return status;
-    }
-    log->rows = 0;
-    return SGM_OK;
+        log->rows = 0;
+    return status;
 }
 
 sgm_status sgm_run_log_eval(sgm_run_log *log, int64_t step, const char *domain, int64_t tokens, int64_t bytes,

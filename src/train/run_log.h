@@ -56,6 +56,9 @@ sgm_status sgm_run_log_meta(sgm_run_log *log, const char *key, const char *value
  * where this was called. */
 sgm_status sgm_run_log_routed(sgm_run_log *log, int64_t routed, int64_t layer, const char *part, int64_t experts,
                               sgm_error *error);
+/* What is written between the two is in the file as a whole or not at all; `end` is told how it went, and returns that. */
+sgm_status sgm_run_log_begin(sgm_run_log *log, sgm_error *error);
+sgm_status sgm_run_log_end(sgm_run_log *log, sgm_status status, sgm_error *error);
 sgm_status sgm_run_log_flush(sgm_run_log *log, sgm_error *error);
 
 /* Delete every row after `step`, waiting ones too. */

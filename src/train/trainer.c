@@ -176,10 +176,11 @@ static void note_idle_scopes(sgm_trainer *trainer) {
     for (size_t i = 0; i < sgm_balance_set_count(set) && data->micro_batch_tokens >= data->tokens_per_step; i++) {
         sgm_balance_scope scope = sgm_balance_set_scope(set, i);
         if (scope == SGM_SCOPE_MICRO || scope == SGM_SCOPE_SHUFFLE)
-            sgm_trainer_note(trainer,
-                             "balance.%zu.scope (%s) does what global does: a step is one micro-batch of %" PRId64
-                             " tokens; lower data.micro_batch_tokens for more of them",
-                             i, sgm_balance_set_name(set, i), data->tokens_per_step);
+            sgm_trainer_note(
+                trainer,
+                "balance.%zu.scope (%s) does what global does in its mode exact: a step is one micro-batch of %" PRId64
+                " tokens; lower data.micro_batch_tokens for more of them",
+                i, sgm_balance_set_name(set, i), data->tokens_per_step);
     }
 }
 

@@ -181,7 +181,7 @@ static sgm_status write_domain(sgm_trainer *trainer, int64_t step, size_t domain
 }
 
 /* The load first: an evaluation whose losses are there is not made up for after a crash. */
-static sgm_status write_evaluation(sgm_trainer *trainer, const sgm_eval_report *report, sgm_error *error) {
+static sgm_status write_rows(sgm_trainer *trainer, const sgm_eval_report *report, sgm_error *error) {
     const sgm_evaluator *evaluator = &trainer->evaluator;
     sgm_status status = SGM_OK;
     for (size_t d = 0; d < evaluator->domains && !status; d++)
@@ -196,6 +196,12 @@ static sgm_status write_evaluation(sgm_trainer *trainer, const sgm_eval_report *
                                       evaluator->bytes[d], evaluator->loss[d] / (double)evaluator->scored[d],
                                       evaluator->bits_per_byte[d], error);
     return status;
+}
+
+/* All of it or nothing: a run that goes on takes an evaluation that is there for whole. */
+static sgm_status write_evaluation(sgm_trainer *trainer, const sgm_eval_report *report, sgm_error *error) {
+    sgm_status status = sgm_run_log_begin(trainer->log, error);
+    return status ? status : sgm_run_log_end(trainer->log, write_rows(trainer, report, error), error);
 }
 
 sgm_status sgm_trainer_evaluate(sgm_trainer *trainer, int64_t limit, sgm_error *error) {

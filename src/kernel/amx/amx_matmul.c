@@ -334,7 +334,7 @@ INLINE bool lines(const float *C, int64_t ldc) {
 
 INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
                      const float *B, int64_t ldb, float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[PANEL / TILE * MOST_STEP]; /* as in three parts, the most */
+    _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[PANEL / TILE * MOST_STEP]; /* as much as in one part, the most */
     if (M <= 0 || N <= 0 || K <= 0) {                                        /* nothing to compute, or an empty sum */
         const bool past = what == TN && N % TILE == 0 && M * N >= STREAMED && lines(C, ldc);
         for (int64_t i = 0; i < M && !add; i++)

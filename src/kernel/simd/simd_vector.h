@@ -211,13 +211,14 @@ static void axpy(int64_t n, float a, const float *x, float *y) {
 }
 
 static double sum_squares(int64_t n, const float *x) {
-    enum { FAR = 2048 };
+    enum { FAR = 8192 }; /* bytes */
     vsquares sum[2] = {v_no_squares(), v_no_squares()};
     double lanes[2 * WIDTH];
     for (int64_t i = 0; i < n; i += 2 * WIDTH) {
-        __builtin_prefetch(x + i + FAR, 0,
-                           2); /* one run of memory is too little for a processor to ask for by itself */
-        __builtin_prefetch(x + i + FAR + WIDTH, 0, 2);
+        /* One run of memory is too little for a processor to ask for by itself. */
+        const char *far = (const char *)((uintptr_t)(x + i) + FAR);
+        __builtin_prefetch(far, 0, 2);
+        __builtin_prefetch(far + WIDTH * sizeof *x, 0, 2);
         v_add_squares(&sum[0], get(x + i, n - i));
         if (i + WIDTH < n)
             v_add_squares(&sum[1], get(x + i + WIDTH, n - i - WIDTH));
