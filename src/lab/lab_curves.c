@@ -172,6 +172,34 @@ void sgm_lab_chart_draw(sgm_page *page, const sgm_lab_results *results, const sg
     with_chart(page, results, chart, sgm_svg_chart_draw);
 }
 
+const sgm_lab_chart sgm_lab_balance_charts[SGM_LAB_BALANCE_CHARTS] = {
+    {.title = "H(f): entropy of the load",
+     .note = "over log E; 1 is even",
+     .layers = true,
+     .offset = offsetof(sgm_lab_balance, entropy_over_log_e),
+     .to_one = true},
+    {.title = "H(p): entropy of the mean probability",
+     .note = "over log E; 1 is even",
+     .layers = true,
+     .offset = offsetof(sgm_lab_balance, probability_entropy_over_log_e),
+     .to_one = true},
+    {.title = "MaxVio, global",
+     .note = "greatest load over the mean, minus 1; log scale; dotted: an even router, by chance",
+     .layers = true,
+     .offset = offsetof(sgm_lab_balance, max_violation_global),
+     .floor = offsetof(sgm_lab_balance, noise_floor_global),
+     .log_y = true},
+    [SGM_LAB_CORRELATION] = {.title = "Correlation of f and p",
+                             .note = "over experts; 1: the load follows the router's mean probability",
+                             .layers = true,
+                             .offset = offsetof(sgm_lab_balance, correlation),
+                             .to_one = true},
+    [SGM_LAB_TOKEN_ENTROPY] = {.title = "H(e|x): entropy of each token's own probabilities",
+                               .note = "over log E, mean over tokens; 0 is certain",
+                               .layers = true,
+                               .offset = offsetof(sgm_lab_balance, token_entropy_over_log_e),
+                               .to_one = true}};
+
 bool sgm_lab_balance_known(const sgm_lab_results *results, size_t offset) {
     const sgm_lab_metric *metric;
     for (size_t i = 0; (metric = sgm_lab_metric_at(i)); i++)

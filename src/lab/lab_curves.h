@@ -22,6 +22,10 @@ void sgm_lab_chart_draw(sgm_page *page, const sgm_lab_results *results, const sg
 /* Are the names of the arms short and few enough to stand beside their lines? */
 bool sgm_lab_labels_fit(const sgm_lab_results *results);
 
+/* Balance by layer; the last one is not known of runs of older versions. */
+enum { SGM_LAB_CORRELATION = 3, SGM_LAB_TOKEN_ENTROPY, SGM_LAB_BALANCE_CHARTS };
+extern const sgm_lab_chart sgm_lab_balance_charts[SGM_LAB_BALANCE_CHARTS];
+
 /* The class of an arm's line beside " line": the eight colours come again in dashes. */
 const char *sgm_lab_dashes(size_t arm);
 /* Whether a field of sgm_lab_balance is known of any run. */

@@ -157,41 +157,13 @@ static void put_quality(sgm_page *page, const sgm_lab_results *results) {
 }
 
 static void put_balance(sgm_page *page, const sgm_lab_results *results) {
-    static const sgm_lab_chart charts[] = {
-        {.title = "Entropy of the load f",
-         .note = "over log E",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, entropy_over_log_e),
-         .to_one = true},
-        {.title = "Entropy of the mean probability p",
-         .note = "over log E",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, probability_entropy_over_log_e),
-         .to_one = true},
-        {.title = "MaxVio, global",
-         .note = "greatest load over the mean, minus 1; log scale; dotted: an even router, by chance",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, max_violation_global),
-         .floor = offsetof(sgm_lab_balance, noise_floor_global),
-         .log_y = true},
-        {.title = "Correlation of f and p",
-         .note = "over experts",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, correlation),
-         .to_one = true},
-        {.title = "Entropy of each token's own probabilities",
-         .note = "H(e|x) over log E, mean over tokens",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, token_entropy_over_log_e),
-         .to_one = true}};
-    const size_t count = sizeof charts / sizeof *charts;
+    bool known = sgm_lab_balance_known(results, sgm_lab_balance_charts[SGM_LAB_TOKEN_ENTROPY].offset);
     PUT(page,
         "<h2>How the experts share the work, layer by layer</h2><p>Of the last tenth of the steps. f is the share of "
         "assignments, p the mean probability of the router: a balancing loss can be content with an even p while f is "
         "not. p is even where tokens differ in their experts, and where the router does not choose: then each token's "
         "own probabilities are even too.</p>\n");
-    put_charts(page, results, charts,
-               count - !sgm_lab_balance_known(results, offsetof(sgm_lab_balance, token_entropy_over_log_e)));
+    put_charts(page, results, sgm_lab_balance_charts, SGM_LAB_BALANCE_CHARTS - !known);
 }
 
 /* The beginning of a card about an arm's first seed. */

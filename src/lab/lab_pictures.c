@@ -107,36 +107,11 @@ static void draw_curves(picture *p) {
 }
 
 static void draw_balance(picture *p) {
-    static const sgm_lab_chart charts[] = {
-        {.title = "H(f): entropy of the load",
-         .note = "over log E; 1 is even",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, entropy_over_log_e),
-         .to_one = true},
-        {.title = "H(p): entropy of the mean probability",
-         .note = "over log E; 1 is even",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, probability_entropy_over_log_e),
-         .to_one = true},
-        {.title = "MaxVio, global",
-         .note = "greatest load over the mean, minus 1; log scale; dotted: an even router, by chance",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, max_violation_global),
-         .floor = offsetof(sgm_lab_balance, noise_floor_global),
-         .log_y = true},
-        {.title = "H(e|x): entropy of each token's own probabilities",
-         .note = "over log E, mean over tokens; 0 is certain",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, token_entropy_over_log_e),
-         .to_one = true},
-        {.title = "Correlation of f and p",
-         .note = "over experts; 1: the load follows the router's mean probability",
-         .layers = true,
-         .offset = offsetof(sgm_lab_balance, correlation),
-         .to_one = true}};
-    /* Runs of before did not keep the entropy. */
-    bool known = sgm_lab_balance_known(p->results, offsetof(sgm_lab_balance, token_entropy_over_log_e));
-    const sgm_lab_chart shown[] = {charts[0], charts[1], charts[2], known ? charts[3] : charts[4]};
+    const sgm_lab_chart *charts = sgm_lab_balance_charts;
+    /* Runs of before did not keep the entropy of single tokens: then the correlation is in its place. */
+    bool known = sgm_lab_balance_known(p->results, charts[SGM_LAB_TOKEN_ENTROPY].offset);
+    const sgm_lab_chart shown[] = {charts[0], charts[1], charts[2],
+                                   charts[known ? SGM_LAB_TOKEN_ENTROPY : SGM_LAB_CORRELATION]};
     put_legend(p);
     put_charts(p, shown, sizeof shown / sizeof *shown);
 }
