@@ -24,14 +24,15 @@ static void walk(sgm_trace *trace) {
             if (block.token[t] < 0 || block.token[t] >= about->vocabulary || block.domain[t] >= about->domains ||
                 strlen(about->domain[block.domain[t]]) == 0)
                 abort();
-        for (int64_t i = 0; i < block.first[about->layers]; i++)
-            if (block.expert[i] >= about->experts && block.expert[i] != SGM_TRACE_UNUSED)
-                abort();
+        for (int64_t l = 0; l < about->layers; l++)
+            for (int64_t i = block.first[l]; i < block.first[l + 1]; i++)
+                if (block.expert[i] >= sgm_trace_experts(about, l) && block.expert[i] != SGM_TRACE_UNUSED)
+                    abort();
     }
     if (tokens != about->tokens)
         abort();
     for (size_t d = 0; d < about->domains && sgm_trace_probability(trace, d); d++)
-        for (int64_t i = 0; i < about->layers * about->experts; i++)
+        for (int64_t i = 0; i < about->layers * sgm_trace_stride(about); i++)
             if (sgm_trace_probability(trace, d)[i] == 0.12345)
                 return; /* every number was read */
 }
