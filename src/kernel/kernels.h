@@ -95,7 +95,7 @@ typedef struct sgm_kernels {
     /* C (M,N) = or += A (M,K) · B (N,K)ᵀ, B in storage type `type` with `stride` bytes between rows, read where it lies.
      * Integer types: per 32 elements the integer dot product is exact, times scales in f32, fused into the sum in order of k:
      * the same bytes in every table (the formulas: ref/ref_typed.c). f32, f16: products and sums in f32, k in order, fused. bf16: A is rounded to bf16 as in
-     * matmul_nt_bf16. C and A are f32 in every build. */
+     * matmul_nt_bf16, and the bytes are its bytes for the same weights in f32. C and A are f32 in every build. */
     void (*matmul_typed)(int64_t M, int64_t N, int64_t K, const sgm_activations *A, sgm_type type, const void *B,
                          size_t stride, float *C, int64_t ldc, bool add);
 

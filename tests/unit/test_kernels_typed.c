@@ -285,6 +285,31 @@ static void pieces(void **state) {
     each(pieces_of);
 }
 
+/* Stored as bf16, weights give the bytes that they give in f32: one model file, one function. */
+static void stored_like_floats(void **state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 16, 64}, {1, 37, 95},    {16, 33, 96}, {17, 70, 33},
+                                        {33, 1, 7},  {70, 50, 1700}, {5, 40, 6500}};
+    const sgm_kernels *k;
+    for (size_t t = 0; (k = sgm_kernels_at(t)) != NULL; t++)
+        for (size_t i = 0; k->usable() && i < 2 * COUNT(shapes); i++) {
+            const int64_t M = shapes[i / 2][0], N = shapes[i / 2][1], K = shapes[i / 2][2];
+            const size_t size = (size_t)(M * N) * sizeof(float);
+            weights w = weights_new(SGM_TYPE_BF16, N, K, 2, false);
+            sgm_activations a = activations_new(k, M, K, K + 3, false);
+            float *want = block_of(size), *got = block_of(size);
+            for (int64_t j = 0; j < M * N; j++)
+                want[j] = got[j] = uniform();
+            k->matmul_nt_bf16(M, N, K, a.x, a.ldx, w.values, K, want, N, i % 2);
+            k->matmul_typed(M, N, K, &a, SGM_TYPE_BF16, w.memory.data, w.stride, got, N, i % 2);
+            if (memcmp(want, got, size) != 0)
+                fail_msg("%s: other bytes at M %lld N %lld K %lld", k->name, (long long)M, (long long)N, (long long)K);
+            free(want), free(got);
+            activations_free(&a);
+            weights_free(&w);
+        }
+}
+
 /* The quantised product is near the product: 8 bits of activations cost about 1/254 of the largest of each 32. */
 static void quality_of(const sgm_kernels *k, sgm_type type) {
     enum { N = 24, K = 768 };
@@ -443,9 +468,13 @@ static void special_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products),       cmocka_unit_test(pieces),
-        cmocka_unit_test(quality),        cmocka_unit_test(activations_become_integers),
-        cmocka_unit_test(a_step_by_hand), cmocka_unit_test(special_values),
+        cmocka_unit_test(products),
+        cmocka_unit_test(pieces),
+        cmocka_unit_test(quality),
+        cmocka_unit_test(activations_become_integers),
+        cmocka_unit_test(a_step_by_hand),
+        cmocka_unit_test(special_values),
+        cmocka_unit_test(stored_like_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,16 +130,6 @@ INLINE void pack_transposed(int64_t cols, int64_t depth, const float *from, int6
         }
 }
 
-/* The same from rows stored as bf16. */
-static void pack_stored(int64_t cols, int64_t depth, const uint8_t *from, size_t stride, pair *packed) {
-    for (int64_t n = 0; n < cols; n += TILE)
-        for (int64_t g = 0; g < groups_of(depth); g++) {
-            vec square[TILE];
-            stored_square(cols - n, depth - g * GROUP, from + (size_t)n * stride + 2 * g * GROUP, stride, 0, square);
-            store_square(tile_at(packed, n / TILE, g, 1), square);
-        }
-}
-
 /* ---- what comes next ---- */
 
 /* Weights come from memory, and while tiles are multiplied a processor has little else to do: then what will be packed next is
@@ -384,35 +374,3 @@ PRODUCT(sgm_amx_matmul_nt_x6, NT, PARTS)
 PRODUCT(sgm_amx_matmul_nn_x6, NN, PARTS)
 PRODUCT(sgm_amx_matmul_tn_x6, TN, PARTS)
 #undef PRODUCT
-
-/* Panels outside, blocks of k inside: B is read in order. As much of A as fits is packed at once. */
-void sgm_amx_matmul_stored(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const void *B, size_t stride,
-                           float *C, int64_t ldc, bool add) {
-    _Alignas(64) pair a[ROW_TILES * TILE_STEP(1)], b[PANEL / TILE * TILE_STEP(1)];
-    TILES_BEGIN();
-    for (int64_t i = 0, rows; i < M; i += rows) {
-        rows = M - i < BLOCK_ROWS ? M - i : BLOCK_ROWS;
-        const int64_t tiles = (rows + TILE - 1) / TILE, part = ROW_TILES / tiles * DEPTH(1); /* k whose A fits */
-        for (int64_t first = 0; first < K; first += part) {
-            const int64_t last = K - first < part ? K : first + part;
-            for (int64_t k = first; k < last; k += DEPTH(1))
-                pack_rows(rows, last - k < DEPTH(1) ? last - k : DEPTH(1), A + i * lda + k, lda, 1,
-                          tile_at(a, (k - first) / DEPTH(1) * tiles, 0, 1));
-            for (int64_t n = 0; n < N; n += PANEL) {
-                const int64_t cols = N - n < PANEL ? N - n : PANEL;
-                for (int64_t k = first; k < last; k += DEPTH(1)) {
-                    const int64_t depth = last - k < DEPTH(1) ? last - k : DEPTH(1);
-                    const uint8_t *panel = (const uint8_t *)B + (size_t)n * stride + 2 * k;
-                    pack_stored(cols, depth, panel, stride, b);
-                    ahead next = {0};
-                    if (n + 2 * PANEL <= N)
-                        next = ask_for(panel + PANEL * stride, (int64_t)stride, PANEL, 2 * depth,
-                                       squares_of(rows, cols) * groups_of(depth));
-                    multiply_panel(1, tile_at(a, (k - first) / DEPTH(1) * tiles, 0, 1), b, groups_of(depth),
-                                   C + i * ldc + n, ldc, add || k > 0, rows, cols, false, &next);
-                }
-            }
-        }
-    }
-    TILES_END();
-}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Products in bf16 by tiles (amx_matmul.c): A and B f32 in memory, rounded to bf16 on the way in. */
+/* Products in bf16 by tiles: A and B f32 in memory, rounded to bf16 on the way in (amx_matmul.c), or B as a file stores it
+ * (amx_stored.c). */
 #ifndef SGM_KERNEL_AMX_MATMUL_H
 #define SGM_KERNEL_AMX_MATMUL_H
 
