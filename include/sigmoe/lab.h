@@ -67,7 +67,8 @@ typedef struct sgm_lab_options {
     size_t arm_count;
     int64_t seeds, steps;     /* 0: the experiment's, or the lab's own where it has begun */
     double minutes;           /* > 0: as many steps as fit, measured once and kept; excludes `steps` */
-    int64_t threads;          /* 0: as the experiment says */
+    int64_t threads;          /* of an arm; 0: as the experiment says, with several jobs an equal share of the cores */
+    int64_t jobs;             /* arms trained at once; 0: one. Results do not depend on it, times do */
     bool discard_checkpoints; /* of a run that is complete: results do not need them */
 } sgm_lab_options;
 
@@ -84,6 +85,7 @@ typedef struct sgm_lab_row {
     double tokens_per_second, seconds;  /* of its own steps in this session */
 } sgm_lab_row;
 
+/* With several jobs they come from any of their threads, one at a time. */
 typedef struct sgm_lab_events {
     void *context;
     /* After every turn; rows are borrowed. `done`: share of all runs' steps that are done. */

@@ -23,6 +23,9 @@ typedef struct sgm_lab {
 
 void sgm_lab_note(const sgm_lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool sgm_lab_stopped(const sgm_lab *lab);
+/* Arms that are trained at once, of `arms`; threads of each: 0: as the experiment says. */
+int sgm_lab_jobs(const sgm_lab *lab, size_t arms);
+int sgm_lab_threads(const sgm_lab *lab);
 /* The configuration of arm `index` of the experiment with a seed and so many steps. */
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
                           sgm_error *error);
@@ -37,7 +40,7 @@ sgm_status sgm_lab_remove_data(const sgm_lab *lab, sgm_error *error);
 /* FOLDER/data from the text there is, or the data folder that was named; lab->data. */
 sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error);
 /* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
- * arm. SGM_EARGUMENT: fewer than ten. */
+ * arm, as many arms at once as there are jobs. SGM_EARGUMENT: fewer than ten. */
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);
 /* lab_turns.c: every arm at work with this seed, in turns, to the end. *failed: the first error of an arm whose run could
  * not go on, code SGM_OK if there was none. */

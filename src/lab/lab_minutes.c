@@ -3,10 +3,12 @@
  * number of steps once, and that number, not the clock, is what the lab keeps to. */
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/memory.h"
+#include "base/team.h"
 #include "lab/lab.h"
 
 enum { WARM_STEPS = 2, TIMED_STEPS = 5, LEAST_STEPS = 10, EVALUATIONS = 13 };
@@ -55,22 +57,69 @@ static sgm_status probe(sgm_lab *lab, size_t index, const char *run, double *ste
     return status;
 }
 
-sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error) {
-    double step = 0, rest = 0;
-    char *run = sgm_path_join(lab->folder, ".probe");
-    sgm_status status = run ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory to measure an arm");
-    for (size_t i = 0; i < lab->arms && !status; i++) {
-        double arm_step = 0, arm_rest = 0;
-        if (sgm_lab_stopped(lab))
-            status = sgm_fail(error, SGM_EINTERRUPTED, "the same command begins again", "interrupted while measuring");
+/* The arms, shared among the jobs: each is measured while others are. */
+typedef struct probes {
+    sgm_lab *lab;
+    const char *folder;
+    pthread_mutex_t mutex; /* for what follows */
+    double step, rest;     /* sums over arms */
+    sgm_status status;     /* of the first that failed */
+    sgm_error *error;
+} probes;
+
+static sgm_status no_memory(sgm_error *error) {
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to measure an arm");
+}
+
+static void probe_arms(sgm_worker *worker, void *argument) {
+    probes *all = argument;
+    sgm_lab *lab = all->lab;
+    sgm_status status = SGM_OK;
+    for (int64_t i; !status && (i = sgm_task(worker)) < (int64_t)lab->arms;) {
+        double step = 0, rest = 0;
+        sgm_error why = {0};
+        size_t arm = lab->arm[i];
+        char *run = sgm_path_join(all->folder, lab->experiment->arms[arm].settings.name);
+        if (!run)
+            status = no_memory(&why);
+        else if (sgm_lab_stopped(lab))
+            status = sgm_fail(&why, SGM_EINTERRUPTED, "the same command begins again", "interrupted while measuring");
         else
-            status = probe(lab, lab->arm[i], run, &arm_step, &arm_rest, error);
-        step += arm_step;
-        rest += arm_rest;
+            status = probe(lab, arm, run, &step, &rest, &why);
+        sgm_free(run);
+        pthread_mutex_lock(&all->mutex);
+        all->step += step;
+        all->rest += rest;
+        if (status && !all->status) {
+            all->status = status;
+            if (all->error)
+                *all->error = why;
+        }
+        status = all->status; /* one that fails ends it for all */
+        pthread_mutex_unlock(&all->mutex);
     }
-    sgm_free(run);
+}
+
+sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error) {
+    const int jobs = sgm_lab_jobs(lab, lab->arms);
+    char *folder = sgm_path_join(lab->folder, ".probe");
+    sgm_team *team = NULL;
+    probes all = {.lab = lab, .folder = folder, .mutex = PTHREAD_MUTEX_INITIALIZER, .error = error};
+    sgm_status status = folder ? sgm_folder_make(folder, error) : no_memory(error);
+    if (!status)
+        status = sgm_team_new(jobs, &team, error);
+    if (!status) {
+        sgm_team_run(team, probe_arms, &all);
+        status = all.status;
+    }
+    sgm_team_free(team);
+    pthread_mutex_destroy(&all.mutex);
+    if (folder)
+        sgm_folder_remove(folder, NULL);
+    sgm_free(folder);
     if (status)
         return status;
+    double step = all.step / jobs, rest = all.rest / jobs; /* of all arms, by the clock */
     double each = 60 * minutes * spare / (double)lab->plan.seeds, fit = (each - rest) / step;
     if (fit < LEAST_STEPS) {
         double needed = (LEAST_STEPS * step + rest) * (double)lab->plan.seeds / spare / 60;

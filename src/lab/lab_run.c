@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/team.h"
 #include "base/text_print.h"
 #include "lab/lab.h"
 #include "lab/results.h"
@@ -31,6 +32,18 @@ static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a lab");
 }
 
+int sgm_lab_jobs(const sgm_lab *lab, size_t arms) {
+    size_t jobs = lab->options->jobs > 1 ? (size_t)lab->options->jobs : 1;
+    return (int)(jobs < arms ? jobs : arms ? arms : 1);
+}
+
+int sgm_lab_threads(const sgm_lab *lab) {
+    int jobs = sgm_lab_jobs(lab, lab->arms), cores = sgm_usable_cores();
+    if (lab->options->threads > 0 || jobs == 1)
+        return (int)lab->options->threads;
+    return cores > jobs ? cores / jobs : 1;
+}
+
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
                           sgm_error *error) {
     char number[32];
@@ -40,8 +53,9 @@ sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_
     snprintf(number, sizeof number, "%" PRId64, seed);
     if (!status)
         status = sgm_config_set(*config, "train.seed", number, "lab", error);
-    snprintf(number, sizeof number, "%" PRId64, lab->options->threads);
-    if (!status && lab->options->threads > 0)
+    const int threads = sgm_lab_threads(lab);
+    snprintf(number, sizeof number, "%d", threads);
+    if (!status && threads > 0)
         status = sgm_config_set(*config, "train.threads", number, "--threads", error);
     return status;
 }

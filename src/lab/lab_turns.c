@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The arms of one seed take turns of a few steps, so that a slow minute of the machine is shared by all of them. Results do
- * not depend on whose turn it is: arms share nothing but the data. */
+/* The arms of one seed take turns of a few steps, so that a slow minute of the machine is shared by all of them. As many turns
+ * are taken at once as there are jobs. Results do not depend on whose turn it is: arms share nothing but the data.
+ *
+ * A job trains with no lock held: what it learns of the run goes into `live`, which is its own for the turn. All else on the
+ * table, and the caller's events, is touched by one thread at a time. */
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/team.h"
 #include "lab/lab.h"
 
 enum { TURN_STEPS = 4 };
 
+typedef struct table table;
+
 typedef struct seat {
-    sgm_lab *lab;
+    table *table;
     size_t index; /* of the arm in the experiment */
     char *run;
     sgm_trainer *trainer;
-    sgm_lab_row row;
+    int64_t turns;
+    bool taken;       /* a job has its turn now */
+    sgm_lab_row live; /* who has its turn writes here, */
+    sgm_lab_row row;  /* and then it stands here */
 } seat;
 
-typedef struct table {
+struct table {
     sgm_lab *lab;
     int64_t seed;
     seat *seats;
@@ -27,7 +37,9 @@ typedef struct table {
     size_t count;
     int64_t done_before; /* runs of seeds before this one */
     sgm_error *failed;
-} table;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* a turn has ended */
+};
 
 /* ---- events of one run ---------------------------------------------------------------------------------------- */
 
@@ -47,7 +59,7 @@ static void on_step(void *context, const sgm_step_report *report) {
         violation += sum ? (double)(most * experts) / (double)sum - 1 : 0;
         dead += (double)none;
     }
-    sgm_lab_row *row = &s->row;
+    sgm_lab_row *row = &s->live;
     double loss = report->loss_nats_per_token;
     row->step = report->step;
     row->loss_nats_per_token =
@@ -60,14 +72,19 @@ static void on_step(void *context, const sgm_step_report *report) {
 
 static void on_eval(void *context, const sgm_eval_report *report) {
     seat *s = context;
-    s->row.bits_per_byte = report->bits_per_byte;
-    if (s->lab->events.eval)
-        s->lab->events.eval(s->lab->events.context, &s->row);
+    const sgm_lab_events *events = &s->table->lab->events;
+    s->live.bits_per_byte = report->bits_per_byte;
+    pthread_mutex_lock(&s->table->mutex);
+    if (events->eval)
+        events->eval(events->context, &s->live);
+    pthread_mutex_unlock(&s->table->mutex);
 }
 
 static void on_note(void *context, const char *text) {
     const seat *s = context;
-    sgm_lab_note(s->lab, "%s, seed %" PRId64 ": %s", s->row.arm, s->row.seed, text);
+    pthread_mutex_lock(&s->table->mutex);
+    sgm_lab_note(s->table->lab, "%s, seed %" PRId64 ": %s", s->row.arm, s->row.seed, text);
+    pthread_mutex_unlock(&s->table->mutex);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------------ */
@@ -92,7 +109,7 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_config *config = NULL;
     sgm_status status;
     if (sgm_path_exists(s->run)) {
-        status = sgm_trainer_resume(s->run, 0, (int)lab->options->threads, &events, &s->trainer, error);
+        status = sgm_trainer_resume(s->run, 0, sgm_lab_threads(lab), &events, &s->trainer, error);
     } else {
         status = sgm_lab_config(lab, s->index, t->seed, lab->plan.steps, &config, error);
         if (!status)
@@ -103,6 +120,7 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
         return status;
     s->row.state = SGM_LAB_TRAINS;
     s->row.step = s->trainer->stepper->step;
+    s->live = s->row;
     return SGM_OK;
 }
 
@@ -141,48 +159,104 @@ static void diverged(const seat *s, int64_t steps, int64_t step, sgm_error *erro
              step);
 }
 
-static sgm_status take_turn(table *t, seat *s, sgm_error *error) {
-    bool done = false;
-    sgm_error local = {0};
-    sgm_status status = sgm_trainer_advance(s->trainer, TURN_STEPS, t->lab->stop, &done, &local);
-    if (status == SGM_EINTERRUPTED)
-        return SGM_OK; /* all of them are saved below */
-    if (!status && !done)
+/* What a turn came to. */
+static sgm_status end_turn(table *t, seat *s, sgm_status status, bool done, sgm_error *why, sgm_error *error) {
+    s->row = s->live;
+    if (status == SGM_EINTERRUPTED || (!status && !done)) /* interrupted: all of them are saved later */
         return SGM_OK;
     if (status == SGM_ENUMERIC)
-        diverged(s, s->trainer->stepper->skipped_in_row, s->trainer->stepper->step, &local);
+        diverged(s, s->trainer->stepper->skipped_in_row, s->trainer->stepper->step, why);
     stand_up(s);
     if (status) {
-        fail(t, s, &local);
+        fail(t, s, why);
         return SGM_OK;
     }
     s->row.state = SGM_LAB_DONE;
     return t->lab->options->discard_checkpoints ? drop_checkpoints(s, error) : SGM_OK;
 }
 
-/* Everyone at the table [first, end) to the end; the one who begins changes. */
-static sgm_status play(table *t, size_t first, size_t end, sgm_error *error) {
-    sgm_status status = SGM_OK;
-    for (size_t round = 0, busy = 1; busy && !status; round++) {
-        busy = 0;
-        for (size_t i = 0; i < end - first && !status && !sgm_lab_stopped(t->lab); i++) {
-            seat *s = &t->seats[first + (round + i) % (end - first)];
-            if (!s->trainer)
-                continue;
-            busy++;
-            status = take_turn(t, s, error);
-            tell(t);
-        }
-        if (!sgm_lab_stopped(t->lab) || status)
+/* Those who play together, [first, end) of the table. */
+typedef struct party {
+    table *table;
+    size_t first, end;
+    sgm_status status;
+    sgm_error *error;
+} party;
+
+/* Whose turn it is: of those that train and have had the fewest, the one who begins changes. NULL: nobody's; *busy: yet, because
+ * a turn is being taken. */
+static seat *whose_turn(const party *p, bool *busy) {
+    const size_t count = p->end - p->first;
+    seat *next = NULL;
+    size_t next_place = 0;
+    *busy = false;
+    for (size_t i = 0; i < count; i++) {
+        seat *s = &p->table->seats[p->first + i];
+        *busy = *busy || s->taken;
+        if (!s->trainer || s->taken)
             continue;
-        for (size_t i = first; i < end && !status; i++)
-            if (t->seats[i].trainer)
-                status = sgm_trainer_save(t->seats[i].trainer, error);
-        if (!status)
-            status = sgm_fail(error, SGM_EINTERRUPTED, "the same command goes on with it",
-                              "interrupted; every arm is saved");
+        size_t place = (i + count - (size_t)s->turns % count) % count;
+        if (!next || s->turns < next->turns || (s->turns == next->turns && place < next_place)) {
+            next = s;
+            next_place = place;
+        }
     }
-    return status;
+    return next;
+}
+
+/* One job: turn after turn, until there is none to take. */
+static void take_turns(sgm_worker *worker, void *argument) {
+    (void)worker;
+    party *p = argument;
+    table *t = p->table;
+    pthread_mutex_lock(&t->mutex);
+    while (!p->status && !sgm_lab_stopped(t->lab)) {
+        bool busy, done = false;
+        sgm_error why = {0};
+        seat *s = whose_turn(p, &busy);
+        if (!s && !busy)
+            break;
+        if (!s) {
+            pthread_cond_wait(&t->changed, &t->mutex);
+            continue;
+        }
+        s->taken = true;
+        pthread_mutex_unlock(&t->mutex);
+        sgm_status status = sgm_trainer_advance(s->trainer, TURN_STEPS, t->lab->stop, &done, &why);
+        pthread_mutex_lock(&t->mutex);
+        s->taken = false;
+        s->turns++;
+        sgm_error local;
+        status = end_turn(t, s, status, done, &why, &local);
+        if (status && !p->status) {
+            p->status = status;
+            if (p->error)
+                *p->error = local;
+        }
+        tell(t);
+        pthread_cond_broadcast(&t->changed);
+    }
+    pthread_mutex_unlock(&t->mutex);
+}
+
+/* Everyone at the table [first, end) to the end. */
+static sgm_status play(table *t, size_t first, size_t end, sgm_error *error) {
+    party p = {.table = t, .first = first, .end = end, .error = error};
+    sgm_team *jobs = NULL;
+    sgm_status status = sgm_team_new(sgm_lab_jobs(t->lab, end - first), &jobs, error);
+    if (status)
+        return status;
+    sgm_team_run(jobs, take_turns, &p);
+    sgm_team_free(jobs);
+    status = p.status;
+    if (status || !sgm_lab_stopped(t->lab))
+        return status;
+    for (size_t i = first; i < end && !status; i++)
+        if (t->seats[i].trainer)
+            status = sgm_trainer_save(t->seats[i].trainer, error);
+    return status ? status
+                  : sgm_fail(error, SGM_EINTERRUPTED, "the same command goes on with it",
+                             "interrupted; every arm is saved");
 }
 
 /* As many from `first` on as fit into memory together, at least one; *end: behind the last. */
@@ -219,7 +293,7 @@ static sgm_status lay(table *t, sgm_error *error) {
     const sgm_lab *lab = t->lab;
     for (size_t i = 0; i < t->count; i++) {
         seat *s = &t->seats[i];
-        s->lab = t->lab;
+        s->table = t;
         s->index = lab->arm[i];
         const char *name = lab->experiment->arms[s->index].settings.name;
         s->run = sgm_lab_run_folder(lab->folder, name, t->seed);
@@ -241,7 +315,12 @@ static sgm_status lay(table *t, sgm_error *error) {
 }
 
 sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm_error *error) {
-    table t = {.lab = lab, .seed = seed, .count = lab->arms, .failed = failed};
+    table t = {.lab = lab,
+               .seed = seed,
+               .count = lab->arms,
+               .failed = failed,
+               .mutex = PTHREAD_MUTEX_INITIALIZER,
+               .changed = PTHREAD_COND_INITIALIZER};
     t.done_before = (seed - 1) * (int64_t)lab->arms;
     t.seats = sgm_alloc(t.count * sizeof *t.seats);
     t.rows = sgm_alloc(t.count * sizeof *t.rows);
@@ -258,5 +337,7 @@ sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm
     }
     sgm_free(t.seats);
     sgm_free(t.rows);
+    pthread_cond_destroy(&t.changed);
+    pthread_mutex_destroy(&t.mutex);
     return status;
 }

@@ -265,10 +265,11 @@ static void interrupted_gives_the_same(void **state) {
          number_at(all, 1, "mean", "bits_per_byte"));
     json_decref(all);
     for (stop_after = 1; stop_after < 12; stop_after += 5) { /* in the first seed, and in the second */
-        assert_int_equal(run_lab("parts", "two.yaml", (sgm_lab_options){0}, &error), SGM_EINTERRUPTED);
+        const int64_t jobs = stop_after > 1 ? 2 : 0;
+        assert_int_equal(run_lab("parts", "two.yaml", (sgm_lab_options){.jobs = jobs}, &error), SGM_EINTERRUPTED);
         int stopped_at = stop_after;
         stop_after = 0;
-        if (run_lab("parts", "two.yaml", (sgm_lab_options){0}, &error))
+        if (run_lab("parts", "two.yaml", (sgm_lab_options){.jobs = 2 * jobs}, &error))
             fail_msg("%s (%s)", error.message, error.hint);
         same_results("whole", "parts");
         assert_int_equal(sgm_folder_remove(path("parts"), NULL), SGM_OK);
@@ -460,11 +461,9 @@ static void minutes_become_steps(void **state) {
     assert_int_equal(run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = 1e-6}, &error), SGM_EARGUMENT);
     assert_non_null(strstr(error.hint, "more minutes"));
     assert_int_equal(run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = 1, .steps = 20}, &error), SGM_EARGUMENT);
-    const char *none[] = {"none"};
     sgm_status status = SGM_EARGUMENT; /* how fast this machine is must not matter: more minutes until it fits */
     for (double minutes = 0.02; status == SGM_EARGUMENT && minutes < 10; minutes *= 2)
-        status = run_lab("quick", "two.yaml",
-                         (sgm_lab_options){.minutes = minutes, .seeds = 1, .arms = none, .arm_count = 1}, &error);
+        status = run_lab("quick", "two.yaml", (sgm_lab_options){.minutes = minutes, .seeds = 1, .jobs = 2}, &error);
     assert_int_equal(status, SGM_OK);
     assert_int_equal(sgm_lab_plan_read(path("quick"), &plan, &error), SGM_OK);
     assert_true(plan.steps >= 10 && plan.steps % 10 == 0 && isfinite(plan.minutes));
