@@ -8,6 +8,7 @@
 #include "base/config_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -228,10 +229,17 @@ static sgm_status set_list(sgm_config *config, sgm_config_entry *entry, const ch
     char *copy = sgm_strdup(text);
     if (!copy)
         return no_memory(error);
-    char *rest = copy + strspn(copy, " \t[");
+    char *rest = copy + strspn(copy, " \t");
     size_t n = strlen(rest);
-    while (n && strchr(" \t]", rest[n - 1]))
+    while (n && strchr(" \t", rest[n - 1]))
         rest[--n] = '\0';
+    if (n > 1 && rest[0] == '[' && rest[n - 1] == ']') {
+        rest[n - 1] = '\0';
+        rest += 1 + strspn(rest + 1, " \t");
+        n = strlen(rest);
+        while (n && strchr(" \t", rest[n - 1]))
+            rest[--n] = '\0';
+    }
     sgm_status status = SGM_OK;
     if (strcmp(rest, "none") == 0)
         rest = NULL;
@@ -286,6 +294,27 @@ static const char *nearest_key(const sgm_config *config, const char *key, const 
     return sgm_nearest(key, names);
 }
 
+/* Is it a key of plug-ins of which another one is chosen there? Then the hint says of which. */
+static bool hint_of_kind(const sgm_config *config, const sgm_section *section, const char *key, sgm_buffer *hint) {
+    const char *dot = strrchr(key, '.');
+    if (!section || section->shape == SGM_SECTION_FIXED || !dot)
+        return false;
+    char *kind_key = sgm_format("%.*s.kind", (int)(dot - key), key);
+    const sgm_config_entry *kind = kind_key ? find(config, kind_key) : NULL;
+    sgm_free(kind_key);
+    if (!kind)
+        return false;
+    const sgm_plugin *plugin;
+    for (size_t i = 0; (plugin = config->schema->at(section->registry, i)) != NULL; i++)
+        for (size_t p = 0; p < plugin->param_count; p++)
+            if (strcmp(plugin->params[p].name, dot + 1) == 0)
+                sgm_buffer_print(hint, "%s%s%s", hint->size ? ", " : dot + 1, hint->size ? "" : " is a key of ",
+                                 plugin->name);
+    if (hint->size)
+        sgm_buffer_print(hint, "; %s is %s", kind->key, kind->value.text);
+    return hint->size > 0;
+}
+
 /* An unknown key: the nearest known one, else the keys of its section, else the sections. */
 static sgm_status unknown_key(const sgm_config *config, const char *key, const char *origin, sgm_error *error) {
     sgm_buffer hint = {0};
@@ -294,17 +323,23 @@ static sgm_status unknown_key(const sgm_config *config, const char *key, const c
     const sgm_section *section = sgm_config_section(config, key);
     bool list = section && section->shape == SGM_SECTION_PLUGIN_LIST && key[strlen(section->name)];
     bool numbered = list && strchr("0123456789", key[strlen(section->name) + 1]);
-    if (names && (!list || numbered))
+    bool beyond = numbered && strtoull(key + strlen(section->name) + 1, NULL, 10) >=
+                                  (unsigned long long)sgm_config_list_count(config, section->name);
+    const bool of_kind = hint_of_kind(config, section, key, &hint);
+    if (names && !of_kind && !beyond && (!list || numbered))
         near = nearest_key(config, key, names);
-    if (near) {
+    if (of_kind) {
+        /* said */
+    } else if (near) {
         sgm_buffer_print(&hint, "did you mean %s?", near);
     } else if (list && !numbered) {
         sgm_buffer_print(&hint,
                          "%s is a list: write %s: [KIND, KIND], or entries \"- kind: KIND\" with their keys below",
                          section->name, section->name);
-    } else if (section && section->shape == SGM_SECTION_PLUGIN_LIST && key[strlen(section->name)]) {
-        sgm_buffer_print(&hint, "%s has %lld entries; set %s=KIND,KIND first, then its entries by number from 0",
-                         section->name, (long long)sgm_config_list_count(config, section->name), section->name);
+    } else if (list) {
+        sgm_buffer_print(&hint, "%s has %lld %s; set %s=KIND,KIND first, then its entries by number from 0",
+                         section->name, (long long)sgm_config_list_count(config, section->name),
+                         sgm_config_list_count(config, section->name) == 1 ? "entry" : "entries", section->name);
     } else if (section) {
         sgm_buffer_print(&hint, "%s has", section->name);
         for (size_t i = 0; i < config->count; i++)

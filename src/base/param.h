@@ -23,6 +23,7 @@ typedef struct sgm_schema {
     sgm_status (*preset)(const char *name, const char **yaml, sgm_error *error);
     sgm_status (*check)(const sgm_config *config, sgm_error *error);
     const sgm_plugin *(*find)(const char *registry, const char *name, sgm_error *error);
+    const sgm_plugin *(*at)(const char *registry, size_t index); /* NULL past the end */
 } sgm_schema;
 sgm_status sgm_config_new_with(const sgm_schema *schema, sgm_config **config, sgm_error *error);
 

@@ -10,8 +10,9 @@ static void print_shape(const sgm_model_settings *m) {
     if (m->attention_experts)
         printf("%lld experts a layer, %lld per token, each with ", (long long)m->attention_experts,
                (long long)m->attention_experts_per_token);
-    printf("%lld heads of %lld, %lld key/value heads%s\n", (long long)m->heads, (long long)m->head_size,
-           (long long)m->kv_heads, m->attention == SGM_ATTENTION_STICK_BREAKING ? ", stick-breaking" : "");
+    printf("%s of %lld, %s%s\n", cli_counted(m->heads, "head").text, (long long)m->head_size,
+           cli_counted(m->kv_heads, "key/value head").text,
+           m->attention == SGM_ATTENTION_STICK_BREAKING ? ", stick-breaking" : "");
     printf("experts           %lld a layer of width %lld, %lld per token\n", (long long)m->experts,
            (long long)m->expert_width, (long long)m->experts_per_token);
     if (m->null_experts)

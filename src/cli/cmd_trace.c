@@ -38,9 +38,13 @@ static int report(const cli_args *args, const char *path, double bits_per_byte) 
                                         "experts", (json_int_t)about->experts, "domains", domains, "bytes",
                                         (json_int_t)file_bytes(path), "bits_per_byte", cli_json_real(bits_per_byte)));
     } else {
-        printf("%s: routes of %s through %lld layers of %s, %s\n", path, cli_counted(about->tokens, "token").text,
-               (long long)about->layers, cli_counted(about->experts, "expert").text,
-               cli_bytes_label((double)file_bytes(path)).text);
+        printf("%s: routes of %s through ", path, cli_counted(about->tokens, "token").text);
+        if (about->attention_experts > 0) /* its sub-layers are attention's and the feed-forward's in turn */
+            printf("%s of %s in attention and %s", cli_counted(about->layers / 2, "layer").text,
+                   cli_counted(about->attention_experts, "expert").text, cli_counted(about->experts, "expert").text);
+        else
+            printf("%s of %s", cli_counted(about->layers, "layer").text, cli_counted(about->experts, "expert").text);
+        printf(", %s\n", cli_bytes_label((double)file_bytes(path)).text);
     }
     sgm_trace_close(trace);
     return code;

@@ -312,7 +312,7 @@ static void fill(void) {
         {"train", SGM_SECTION_FIXED, train_params, sizeof train_params / sizeof *train_params, NULL, NULL},
     };
     memcpy(sections, all, sizeof sections);
-    schema = (sgm_schema){sections, SECTIONS, sgm_preset_yaml, check, sgm_registry_find};
+    schema = (sgm_schema){sections, SECTIONS, sgm_preset_yaml, check, sgm_registry_find, sgm_registry_get};
 }
 
 sgm_status sgm_config_new(sgm_config **config, sgm_error *error) {

@@ -273,13 +273,13 @@ static sgm_status raise_steps(sgm_config *config, int64_t steps, sgm_error *erro
     return status;
 }
 
-/* Files that a killed process was still writing: NAME.partial-PID-N. The lock says that nobody else is. */
-static sgm_status remove_partial(const char *run, sgm_error *error) {
+/* Files of a folder that a killed process was still writing: NAME.partial-PID-N. The lock says that nobody else is. */
+static sgm_status remove_partial(const char *folder, sgm_error *error) {
     char **names = NULL;
     size_t count = 0;
-    sgm_status status = sgm_folder_list(run, &names, &count, error);
+    sgm_status status = sgm_folder_list(folder, &names, &count, error);
     for (size_t i = 0; i < count && !status; i++) {
-        char *path = strstr(names[i], ".partial-") ? sgm_path_join(run, names[i]) : NULL;
+        char *path = strstr(names[i], ".partial-") ? sgm_path_join(folder, names[i]) : NULL;
         if (path)
             unlink(path); /* one that stays is only in the way of the eye */
         sgm_free(path);
@@ -291,8 +291,8 @@ static sgm_status remove_partial(const char *run, sgm_error *error) {
 sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, sgm_config **config, sgm_error *error) {
     *lock = NULL;
     *config = NULL;
-    char *path = sgm_path_join(run, "config.yaml");
-    sgm_status status = path ? SGM_OK : no_memory(error);
+    char *path = sgm_path_join(run, "config.yaml"), *traces = sgm_path_join(run, "traces");
+    sgm_status status = path && traces ? SGM_OK : no_memory(error);
     if (!status && !sgm_path_exists(run))
         status = sgm_fail(error, SGM_ENOTFOUND, "check the path; relative ones start here", "there is no run folder %s",
                           run);
@@ -303,6 +303,8 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
         status = take_lock(run, lock, error);
     if (!status)
         status = remove_partial(run, error);
+    if (!status && sgm_path_is_folder(traces))
+        status = remove_partial(traces, error);
     if (!status)
         status = sgm_config_new(config, error);
     if (!status)
@@ -316,5 +318,6 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
         *lock = NULL;
     }
     sgm_free(path);
+    sgm_free(traces);
     return status;
 }

@@ -313,6 +313,17 @@ static sgm_status remove_summary(const sgm_trainer *trainer, sgm_error *error) {
     return SGM_OK;
 }
 
+/* The numbers of steps before, which a file that is gone or empty has no more: the run goes on without them, said so. */
+static sgm_status note_lost_history(sgm_trainer *trainer, sgm_error *error) {
+    double seconds, rows;
+    sgm_status status = sgm_run_log_seconds(trainer->log, &seconds, &rows, error);
+    if (!status && rows < (double)trainer->stepper->step)
+        sgm_trainer_note(trainer,
+                         "run.sqlite has %.0f of the %" PRId64 " steps before: the report will lack the others", rows,
+                         trainer->stepper->step);
+    return status;
+}
+
 sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const sgm_trainer_events *events,
                               sgm_trainer **out, sgm_error *error) {
     *out = NULL;
@@ -350,6 +361,8 @@ sgm_status sgm_trainer_resume(const char *run, int64_t steps, int threads, const
         status = sgm_run_folder_write_steps(run, trainer->settings->config, error);
     if (!status)
         status = sgm_run_log_truncate(trainer->log, trainer->stepper->step, error);
+    if (!status)
+        status = note_lost_history(trainer, error);
     if (!status && trainer->stepper->step < trainer->settings->train.steps)
         status = remove_summary(trainer, error);
     if (status) {

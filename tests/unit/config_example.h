@@ -67,6 +67,11 @@ static inline const sgm_plugin *example_find(const char *registry, const char *n
     return NULL;
 }
 
+static inline const sgm_plugin *example_at(const char *registry, size_t index) {
+    (void)registry;
+    return index < 3 ? &example_plugins[index] : NULL;
+}
+
 static inline sgm_status example_preset(const char *name, const char **yaml, sgm_error *error) {
     if (strcmp(name, "nano") != 0)
         return sgm_fail(error, SGM_ENOTFOUND, "presets: nano", "there is no preset %s", name);
@@ -86,6 +91,6 @@ static const sgm_section example_sections[] = {
     {"balance", SGM_SECTION_PLUGIN_LIST, NULL, 0, "balance", "none"},
     {"extra", SGM_SECTION_PLUGIN_LIST, NULL, 0, "balance", "bare,z_loss"},
 };
-static const sgm_schema example_schema = {example_sections, 4, example_preset, example_check, example_find};
+static const sgm_schema example_schema = {example_sections, 4, example_preset, example_check, example_find, example_at};
 
 #endif

@@ -226,6 +226,8 @@ static void test_values(void **state) {
         {"model.note", "\xff", "not valid UTF-8", ""},
         {"model.note", "\xed\xa0\x80", "not valid UTF-8", ""},
         {"router.kind", "zloss", "there is no router", "z_loss"},
+        {"balance", "[z_loss", "there is no balance", "z_loss"},
+        {"balance", "z_loss]", "there is no balance", "z_loss"},
     };
     sgm_config *config = *state;
     sgm_error error;
@@ -256,7 +258,11 @@ static void test_unknown_keys(void **state) {
     assert_refused(config, "q: {}\n", "unknown key q", "sections");
     assert_refused(config, "balance.7.xyzzyxyzzyxyzzy: 3\n", "balance.7", "balance has 0 entries");
     assert_refused(config, "router: {scop: micro}\n", "router.scop", "router.scope");
-    assert_refused(config, "router: {groups: 1}\n", "router.groups", ""); /* a key of another kind */
+    assert_refused(config, "router: {groups: 1}\n", "router.groups",
+                   "groups is a key of z_loss; router.kind is load_loss");
+    assert_refused(config, "balance: [load_loss]\nbalance.0.groups: 1\n", "balance.0.groups",
+                   "groups is a key of z_loss");
+    assert_refused(config, "balance: [load_loss]\nbalance.1.kind: z_loss\n", "balance.1.kind", "balance has 1 entry;");
     assert_refused(config, "router: z_loss\n", "router is a section", "kind: NAME");
     assert_refused(config, "model: 5\n", "model is a section", "below");
     assert_refused(config, "'': 5\n", "unknown key \"\"", "sections");

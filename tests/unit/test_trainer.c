@@ -259,7 +259,11 @@ static void a_run_can_be_made_longer(void **state) {
     assert_true(sgm_path_exists(path("short/summary.json")));
     assert_int_equal(sgm_file_write(path("short/config.yaml.partial-1-0"), "x", 1, NULL),
                      SGM_OK); /* of a killed process */
+    assert_int_equal(sgm_folder_make(path("short/traces"), NULL), SGM_OK);
+    assert_int_equal(sgm_file_write(path("short/traces/step-000004.trace.partial-1-8"), "x", 1, NULL), SGM_OK);
     trainer = resume("short", 16);
+    assert_false(sgm_path_exists(path("short/traces/step-000004.trace.partial-1-8")));
+    assert_null(strstr(notes, "run.sqlite"));
     assert_false(sgm_path_exists(path("short/config.yaml.partial-1-0")));
     assert_false(sgm_path_exists(path("short/summary.json"))); /* it told of a run of 12 steps */
     finish(trainer);
@@ -268,6 +272,9 @@ static void a_run_can_be_made_longer(void **state) {
     assert_int_equal(sgm_trainer_resume(path("short"), 0, 0, NULL, &trainer, &error), SGM_OK);
     assert_int_equal(sgm_trainer_step(trainer, NULL, &error), SGM_EARGUMENT); /* complete: 16 was remembered */
     sgm_trainer_close(trainer);
+    assert_int_equal(unlink(path("short/run.sqlite")), 0);
+    sgm_trainer_close(resume("short", 17));
+    assert_non_null(strstr(notes, "run.sqlite has 0 of the 16 steps before"));
     remove_run("short");
     remove_run("long");
 }
