@@ -143,9 +143,11 @@ static int list_products(const mixture *m, const sgm_walk *walk, int half, direc
         if ((rows == 0 && !sets) || (way == GRADIENT && !w->gradient))
             continue;
         products[count++] =
-            way == FORWARD ? (sgm_product){SGM_NT, rows, R, C, x, C, w->data, C, y, R, false, NULL, walk->compute}
-            : way == BACK  ? (sgm_product){SGM_NN, rows, C, R, y, R, w->data, C, x, C, false, NULL, walk->compute}
-                           : (sgm_product){SGM_TN, R, C, rows, y, R, x, C, w->gradient, C, !sets, NULL, walk->compute};
+            way == FORWARD
+                ? (sgm_product){SGM_NT, rows, R, C, x, C, w->data, C, y, R, false, NULL, walk->compute, w->rounded}
+            : way == BACK
+                ? (sgm_product){SGM_NN, rows, C, R, y, R, w->data, C, x, C, false, NULL, walk->compute, w->rounded}
+                : (sgm_product){SGM_TN, R, C, rows, y, R, x, C, w->gradient, C, !sets, NULL, walk->compute, NULL};
     }
     return count;
 }

@@ -98,8 +98,8 @@ static void decide(sgm_walk *walk, const route *r, const sgm_real *scored) {
         *r->record = mine;
         sgm_router_begin(router, a->routed, a->experts_per_token, a->rows, a->selection_bias, r->record);
     }
-    sgm_product logits = {SGM_NT, r->T,        r->A, r->N,  scored, r->N,           a->gate->data,
-                          r->N,   mine.logits, r->A, false, NULL,   SGM_COMPUTE_F32};
+    sgm_product logits = {SGM_NT,      r->T, r->A,  r->N, scored,          r->N, a->gate->data, r->N,
+                          mine.logits, r->A, false, NULL, SGM_COMPUTE_F32, NULL};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(worker);
     int64_t begin, end;
@@ -155,8 +155,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     sgm_product products[2];
     int count = 0;
     if (d_scored)
-        products[count++] = (sgm_product){SGM_NN,   r.T, r.N, r.A,  d_logits,       r.A, gate->data, r.N,
-                                          d_scored, r.N, add, NULL, SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_NN,   r.T, r.N, r.A,  d_logits,        r.A, gate->data, r.N,
+                                          d_scored, r.N, add, NULL, SGM_COMPUTE_F32, NULL};
     if (gate->gradient)
         products[count++] = (sgm_product){SGM_TN,
                                           r.A,
@@ -170,7 +170,8 @@ static void backward(sgm_walk *walk, sgm_node *node) {
                                           r.N,
                                           !walk->sets_gradients,
                                           NULL,
-                                          SGM_COMPUTE_F32};
+                                          SGM_COMPUTE_F32,
+                                          NULL};
     sgm_products_run(walk, products, count);
 }
 

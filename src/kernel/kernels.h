@@ -33,6 +33,10 @@ typedef struct sgm_adamw_step {
 typedef void sgm_matmul(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                         sgm_real *C, int64_t ldc, bool add);
 
+/* The same of B (weights) that is bf16 already. */
+typedef void sgm_matmul_rounded(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const uint16_t *B,
+                                int64_t ldb, sgm_real *C, int64_t ldc, bool add);
+
 /* In which numbers products are multiplied; sums, and everything that is no product, stay f32. bf16x6: as exact as f32, by six
  * products of bf16 where that is faster. */
 typedef enum sgm_compute { SGM_COMPUTE_F32, SGM_COMPUTE_BF16, SGM_COMPUTE_BF16X6, SGM_COMPUTES } sgm_compute;
@@ -84,7 +88,12 @@ typedef struct sgm_kernels {
      * groups of `bf16_group` products and flushes denormals. An element depends on K alone here too, but a sum over K that is
      * cut inside a group has other groups, so `add` continues a sum to the byte only from multiples of bf16_group. */
     sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
-    /* The same three as exact as in f32, but free in the order of the sum: a float is the sum of three bf16, and of the nine
+    /* The first two with B as `bf16_round` made it: the bytes of matmul_nt_bf16 and matmul_nn_bf16 on what it was made from.
+     * bf16_round rounds as these products do (which may take denormals for zeros) and may write past the caches. All three or
+     * none: NULL where half the bytes of B make nothing faster, and where it was not measured. */
+    sgm_matmul_rounded *matmul_nt_rounded, *matmul_nn_rounded;
+    void (*bf16_round)(int64_t n, const sgm_real *x, uint16_t *y);
+    /* All three products as exact as in f32, but free in the order of the sum: a float is the sum of three bf16, and of the nine
      * products of two such sums the six largest are added, in f32. In groups of `bf16_group` and with denormals as the products
      * in bf16; what is not finite, or rounds to an infinity in bf16, makes NaN of its sums. Where that is no faster the entries
      * are those of f32. */

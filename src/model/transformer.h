@@ -66,6 +66,7 @@ typedef struct sgm_model {
     sgm_layer *layers;
     sgm_rope_table rope;        /* of settings.context positions; empty where attention does not rotate */
     sgm_real *data, *gradients; /* (elements); gradients NULL without training */
+    uint16_t *rounded;          /* (elements): `data` in bf16, kept by the trainer; NULL: none */
     sgm_real *head_gradient;    /* tied head's own gradient; NULL otherwise */
     int64_t elements;
     void *source; /* the mapped file that weights point into, and how to close it; NULL: none */
@@ -85,6 +86,9 @@ sgm_status sgm_model_new_views(const sgm_model_settings *settings, sgm_router ro
                                sgm_error *error);
 /* Let the layers, their experts and the head point at the weights' data as they now are. */
 void sgm_model_connect(sgm_model *model);
+/* Memory for all weights rounded to bf16 beside their data, which products in bf16 then read: 2 bytes an element. Whoever changes
+ * data fills it in (kernels->bf16_round). Where `data` is f32 and the model's own. */
+sgm_status sgm_model_keep_rounded(sgm_model *model, sgm_error *error);
 /* Take over a bias on selection (L, E), copied; NULL: none. */
 sgm_status sgm_model_set_selection_bias(sgm_model *model, const sgm_real *bias, sgm_error *error);
 /* Normal deviates: element i of weight w is a function of (seed, name of w, i) alone. Norm gains are 1. */

@@ -178,6 +178,9 @@ void sgm_model_connect(sgm_model *model) {
                 .d_gate = at[0].gradient,
                 .d_up = at[1].gradient,
                 .d_down = at[2].gradient,
+                .rounded_gate = at[0].rounded,
+                .rounded_up = at[1].rounded,
+                .rounded_down = at[2].rounded,
                 .stored_gate = at[0].stored,
                 .stored_up = at[1].stored,
                 .stored_down = at[2].stored,
@@ -283,6 +286,18 @@ sgm_status sgm_model_new_views(const sgm_model_settings *settings, sgm_router ro
     return model_make(settings, router, VIEWS, out, error);
 }
 
+sgm_status sgm_model_keep_rounded(sgm_model *model, sgm_error *error) {
+    uint16_t *rounded = sgm_alloc((size_t)model->elements * sizeof *rounded);
+    if (!rounded)
+        return sgm_fail(error, SGM_EMEMORY, "train.compute=f32 keeps no second copy of the weights",
+                        "no memory for the weights in bf16");
+    model->rounded = rounded;
+    for (int64_t i = 0; i < model->weight_count; i++)
+        model->weights[i].rounded = rounded + (model->weights[i].data - model->data);
+    sgm_model_connect(model);
+    return SGM_OK;
+}
+
 void sgm_model_free(sgm_model *model) {
     if (!model)
         return;
@@ -298,6 +313,7 @@ void sgm_model_free(sgm_model *model) {
     sgm_free(model->weights);
     sgm_free(model->names);
     sgm_free(model->data);
+    sgm_free(model->rounded);
     sgm_free(model->gradients);
     if (model->source_close)
         model->source_close(model->source);

@@ -4,6 +4,7 @@
 #ifndef SGM_MOE_EXPERT_BANK_H
 #define SGM_MOE_EXPERT_BANK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/real.h"
@@ -15,11 +16,34 @@
 typedef struct sgm_expert {
     int64_t width; /* F of this expert */
     const sgm_real *gate, *up, *down;
+    const uint16_t *rounded_gate, *rounded_up,
+        *rounded_down;                           /* training in bf16: the same rounded, same strides; or NULL */
     int64_t gate_stride, up_stride, down_stride; /* elements between rows */
     sgm_real *d_gate, *d_up, *d_down;            /* gradients, same strides; NULL in inference */
     /* Inference: the same three as their file holds them, each in its own type; .data NULL: the pointers above count. */
     sgm_matrix stored_gate, stored_up, stored_down;
 } sgm_expert;
+
+/* One of the three from row `first` on. */
+typedef struct sgm_expert_matrix {
+    const sgm_real *data;
+    const uint16_t *rounded; /* or NULL */
+    int64_t stride;
+} sgm_expert_matrix;
+
+static inline sgm_expert_matrix sgm_expert_rows(const sgm_real *data, const uint16_t *rounded, int64_t stride,
+                                                int64_t first) {
+    return (sgm_expert_matrix){data + first * stride, rounded ? rounded + first * stride : NULL, stride};
+}
+static inline sgm_expert_matrix sgm_expert_gate(const sgm_expert *e, int64_t first) {
+    return sgm_expert_rows(e->gate, e->rounded_gate, e->gate_stride, first);
+}
+static inline sgm_expert_matrix sgm_expert_up(const sgm_expert *e, int64_t first) {
+    return sgm_expert_rows(e->up, e->rounded_up, e->up_stride, first);
+}
+static inline sgm_expert_matrix sgm_expert_down(const sgm_expert *e, int64_t first) {
+    return sgm_expert_rows(e->down, e->rounded_down, e->down_stride, first);
+}
 
 typedef struct sgm_expert_bank {
     int64_t experts;   /* physical experts */

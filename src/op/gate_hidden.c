@@ -90,15 +90,15 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     sgm_split(walk->worker, T, 1, &begin, &end);
     gelu_backward((end - begin) * N, pre + begin * N, dy + begin * N, d_pre + begin * N);
     sgm_barrier(walk->worker);
+    const bool sum = !walk->sets_gradients;
     sgm_product products[2];
     int count = 0;
     if (a->weight->gradient)
         products[count++] = (sgm_product){
-            SGM_TN,         N, D, T, d_pre, N, node->in[0].data, D, a->weight->gradient, D, !walk->sets_gradients, NULL,
-            SGM_COMPUTE_F32};
+            SGM_TN, N, D, T, d_pre, N, node->in[0].data, D, a->weight->gradient, D, sum, NULL, SGM_COMPUTE_F32, NULL};
     if (dx)
         products[count++] =
-            (sgm_product){SGM_NN, T, D, N, d_pre, N, a->weight->data, D, dx, D, add, NULL, SGM_COMPUTE_F32};
+            (sgm_product){SGM_NN, T, D, N, d_pre, N, a->weight->data, D, dx, D, add, NULL, SGM_COMPUTE_F32, NULL};
     sgm_products_run(walk, products, count);
     if (!a->bias->gradient)
         return;

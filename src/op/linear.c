@@ -61,7 +61,8 @@ static void forward(sgm_walk *walk, sgm_node *node) {
                            .C = y->data,
                            .ldc = y->cols,
                            .residual = residual,
-                           .compute = walk->compute};
+                           .compute = walk->compute,
+                           .rounded = a->weight->rounded};
     sgm_products_run(walk, &product, 1);
 }
 
@@ -75,11 +76,11 @@ static void backward(sgm_walk *walk, sgm_node *node) {
     sgm_product products[2];
     int count = 0;
     if (w->gradient)
-        products[count++] = (sgm_product){SGM_TN,  w->rows,     w->cols, x->rows, dy,   w->rows,      x->data,
-                                          x->cols, w->gradient, w->cols, sum,     NULL, walk->compute};
+        products[count++] = (sgm_product){SGM_TN,  w->rows,     w->cols, x->rows, dy,   w->rows,       x->data,
+                                          x->cols, w->gradient, w->cols, sum,     NULL, walk->compute, NULL};
     if (dx)
-        products[count++] = (sgm_product){SGM_NN,  x->rows, w->cols, w->rows, dy,   w->rows,      w->data,
-                                          w->cols, dx,      x->cols, add,     NULL, walk->compute};
+        products[count++] = (sgm_product){SGM_NN,  x->rows, w->cols, w->rows, dy,   w->rows,       w->data,
+                                          w->cols, dx,      x->cols, add,     NULL, walk->compute, w->rounded};
     sgm_products_run(walk, products, count);
 }
 

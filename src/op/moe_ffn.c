@@ -50,9 +50,7 @@ void sgm_moe_run_on(sgm_moe *m, const sgm_walk *walk) {
     m->worker = walk->worker;
     m->kernels = walk->kernels;
     m->sets_gradients = walk->sets_gradients;
-    m->nt = sgm_product_kernel(walk->kernels, SGM_NT, walk->compute);
-    m->nn = sgm_product_kernel(walk->kernels, SGM_NN, walk->compute);
-    m->tn = sgm_product_kernel(walk->kernels, SGM_TN, walk->compute);
+    m->compute = walk->compute;
 }
 
 /* The record, and the memory behind it. */
@@ -156,10 +154,9 @@ static void expert_in(const sgm_moe *m, const sgm_expert *expert, const sgm_real
     if (last <= first)
         return;
     int64_t at = row * m->F + first, cols = last - first;
-    m->nt(rows, cols, m->D, x, m->D, expert->gate + first * expert->gate_stride, expert->gate_stride, m->gate + at,
-          m->F, false);
-    m->nt(rows, cols, m->D, x, m->D, expert->up + first * expert->up_stride, expert->up_stride, m->up + at, m->F,
-          false);
+    sgm_expert_matrix gate = sgm_expert_gate(expert, first), up = sgm_expert_up(expert, first);
+    sgm_moe_multiply(m, SGM_NT, rows, cols, m->D, x, m->D, &gate, m->gate + at, m->F, false);
+    sgm_moe_multiply(m, SGM_NT, rows, cols, m->D, x, m->D, &up, m->up + at, m->F, false);
     for (int64_t i = 0; i < rows; i++, at += m->F)
         m->kernels->swiglu(cols, m->gate + at, m->up + at, m->h + at);
 }
@@ -169,9 +166,10 @@ static void expert_out(const sgm_moe *m, const sgm_expert *expert, int64_t row, 
                        int64_t last) {
     if (last > m->D)
         last = m->D;
+    sgm_expert_matrix down = sgm_expert_down(expert, first);
     if (last > first)
-        m->nt(rows, last - first, expert->width, m->h + row * m->F, m->F, expert->down + first * expert->down_stride,
-              expert->down_stride, m->out + row * m->D + first, m->D, false);
+        sgm_moe_multiply(m, SGM_NT, rows, last - first, expert->width, m->h + row * m->F, m->F, &down,
+                         m->out + row * m->D + first, m->D, false);
 }
 
 static void experts_by_rows(const sgm_moe *m, bool gathered) {
@@ -308,8 +306,8 @@ static void decide(sgm_walk *walk, sgm_moe *m, void *arrays, void *scratch) {
         *m->record = mine;
         begin_record(m);
     }
-    sgm_product logits = {SGM_NT, m->T,        m->E, m->N,  m->scored, m->N,           m->args->gate->data,
-                          m->N,   mine.logits, m->E, false, NULL,      SGM_COMPUTE_F32};
+    sgm_product logits = {SGM_NT,      m->T, m->E,  m->N, m->scored,       m->N, m->args->gate->data, m->N,
+                          mine.logits, m->E, false, NULL, SGM_COMPUTE_F32, NULL};
     sgm_products_run(walk, &logits, 1);
     sgm_barrier(m->worker);
     route(m, scratch);

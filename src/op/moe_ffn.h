@@ -11,7 +11,7 @@ typedef struct sgm_moe {
     const sgm_moe_args *args;
     sgm_worker *worker;
     const sgm_kernels *kernels;
-    sgm_matmul *nt, *nn, *tn;      /* of the experts' products; the router's are always f32 */
+    sgm_compute compute;           /* of the experts' products; the router's are always f32 */
     sgm_routing *record;           /* shared */
     int64_t T, E, K, D, F, N;      /* K: slots of the record; N: columns of what the router reads */
     int64_t A;                     /* most rows that the experts compute */
@@ -39,6 +39,10 @@ void sgm_moe_run_on(sgm_moe *m, const sgm_walk *walk);
  * memory is at *arrays (a part that is walked twice has it in node->kept), and the pre-activations. */
 size_t sgm_moe_place_kept(const sgm_node *node, sgm_moe *m, char *block, void **arrays);
 size_t sgm_moe_place_backward(sgm_moe *m, char *block);
+
+/* C (M, N) = or += A times an expert's matrix (SGM_NT or SGM_NN), by the calling thread. */
+void sgm_moe_multiply(const sgm_moe *m, sgm_product_kind kind, int64_t M, int64_t N, int64_t K, const sgm_real *A,
+                      int64_t lda, const sgm_expert_matrix *B, sgm_real *C, int64_t ldc, bool add);
 
 void sgm_moe_backward(sgm_walk *walk, sgm_node *node);
 

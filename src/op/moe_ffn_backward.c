@@ -13,7 +13,9 @@ static void block_backward(const sgm_moe *m, const sgm_expert *expert, const sgm
     const sgm_kernels *k = m->kernels;
     const sgm_routing *record = m->record;
     int64_t rows = end - begin, width = expert->width, at = begin * m->F;
-    m->nn(rows, width, m->D, dy, m->D, expert->down, expert->down_stride, m->dh + at, m->F, false);
+    sgm_expert_matrix gate_matrix = sgm_expert_gate(expert, 0), up_matrix = sgm_expert_up(expert, 0);
+    sgm_expert_matrix down_matrix = sgm_expert_down(expert, 0);
+    sgm_moe_multiply(m, SGM_NN, rows, width, m->D, dy, m->D, &down_matrix, m->dh + at, m->F, false);
     for (int64_t row = begin; row < end; row++) {
         sgm_real *gate = m->gate + row * m->F, *up = m->up + row * m->F;
         sgm_real *h = m->h + row * m->F, *dh = m->dh + row * m->F;
@@ -25,8 +27,8 @@ static void block_backward(const sgm_moe *m, const sgm_expert *expert, const sgm
         k->swiglu_backward(width, gate, up, dh, gate, up);
     }
     sgm_real *dx = m->out + begin * m->D;
-    m->nn(rows, m->D, width, m->gate + at, m->F, expert->gate, expert->gate_stride, dx, m->D, false);
-    m->nn(rows, m->D, width, m->up + at, m->F, expert->up, expert->up_stride, dx, m->D, true);
+    sgm_moe_multiply(m, SGM_NN, rows, m->D, width, m->gate + at, m->F, &gate_matrix, dx, m->D, false);
+    sgm_moe_multiply(m, SGM_NN, rows, m->D, width, m->up + at, m->F, &up_matrix, dx, m->D, true);
 }
 
 static void experts_backward(const sgm_moe *m) {
@@ -68,8 +70,8 @@ static void weight_gradient(const sgm_moe *m, sgm_real *gradient, int64_t stride
                             const sgm_real *left, int64_t left_stride, const sgm_real *right, int64_t cols,
                             int64_t right_stride, int64_t rows, bool add) {
     if (gradient && last > first)
-        m->tn(last - first, cols, rows, left + first, left_stride, right, right_stride, gradient + first * stride,
-              stride, add);
+        sgm_product_kernel(m->kernels, SGM_TN, m->compute)(last - first, cols, rows, left + first, left_stride, right,
+                                                           right_stride, gradient + first * stride, stride, add);
 }
 
 /* Of rows [begin, end), which one physical expert computes; x and dy: those of `begin`. */
@@ -121,12 +123,12 @@ static void input_backward(sgm_walk *walk, const sgm_node *node, const sgm_moe *
     sgm_product products[2];
     int count = 0;
     if (d_scored)
-        products[count++] = (sgm_product){SGM_NN, m->T,     m->N, m->E, m->d_logits, m->E,           gate->data,
-                                          m->N,   d_scored, m->N, add,  NULL,        SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_NN,   m->T, m->N, m->E, m->d_logits,     m->E, gate->data, m->N,
+                                          d_scored, m->N, add,  NULL, SGM_COMPUTE_F32, NULL};
     if (gate->gradient)
-        products[count++] = (sgm_product){SGM_TN,         m->E, m->N,           m->T, m->d_logits,        m->E,
-                                          m->scored,      m->N, gate->gradient, m->N, !m->sets_gradients, NULL,
-                                          SGM_COMPUTE_F32};
+        products[count++] = (sgm_product){SGM_TN,          m->E, m->N,           m->T, m->d_logits,        m->E,
+                                          m->scored,       m->N, gate->gradient, m->N, !m->sets_gradients, NULL,
+                                          SGM_COMPUTE_F32, NULL};
     sgm_products_run(walk, products, count);
     if (!dx)
         return;

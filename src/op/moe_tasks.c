@@ -7,6 +7,12 @@
 
 enum { BLOCK_ROWS = 128 }; /* rows of an expert that make a task */
 
+void sgm_moe_multiply(const sgm_moe *m, sgm_product_kind kind, int64_t M, int64_t N, int64_t K, const sgm_real *A,
+                      int64_t lda, const sgm_expert_matrix *B, sgm_real *C, int64_t ldc, bool add) {
+    const sgm_product product = {kind, M, N, K, A, lda, B->data, B->stride, C, ldc, add, NULL, m->compute, B->rounded};
+    sgm_product_alone(m->kernels, &product);
+}
+
 int64_t sgm_moe_row_blocks(int64_t rows) {
     return (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
 }

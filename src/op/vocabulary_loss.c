@@ -86,20 +86,21 @@ static double finish_row(const sgm_kernels *kernels, int64_t V, sgm_real *logits
 
 static void forward(sgm_walk *walk, sgm_node *node) {
     const loss_args *a = node->args;
-    int64_t T = node->in[0].rows, D = node->in[0].cols, V = a->weight->rows, C = chunk_rows(node), begin, end;
+    const sgm_weight *w = a->weight;
+    int64_t T = node->in[0].rows, D = node->in[0].cols, V = w->rows, C = chunk_rows(node), begin, end;
     sgm_real *logits = node->workspace, *dx = node->saved;
     double *loss = (double *)(void *)((char *)node->workspace + logits_bytes(node));
     char *activations = (char *)loss + loss_bytes(node);
     const sgm_real *x = node->in[0].data;
     for (int64_t first = 0; first < T; first += C) {
         int64_t n = T - first < C ? T - first : C;
-        if (a->weight->data) {
-            sgm_product head = {SGM_NT, n, V,     D,    x + first * D, D, a->weight->data, D,
-                                logits, V, false, NULL, walk->compute};
+        if (w->data) {
+            sgm_product head = {SGM_NT, n, V,     D,    x + first * D, D,         w->data, D,
+                                logits, V, false, NULL, walk->compute, w->rounded};
             sgm_products_run(walk, &head, 1);
         } else {
             sgm_operand o = operand(node, n);
-            sgm_stored_product head = {.M = n, .B = a->weight->stored, .C = logits, .ldc = V};
+            sgm_stored_product head = {.M = n, .B = w->stored, .C = logits, .ldc = V};
             head.A = sgm_operand_make(walk, &o, x + first * D, activations);
             sgm_stored_products_run(walk, &head, 1);
         }
@@ -112,11 +113,11 @@ static void forward(sgm_walk *walk, sgm_node *node) {
         sgm_barrier(walk->worker);
         if (!walk->tape)
             continue;
+        const bool sum = first > 0 || !walk->sets_gradients;
         sgm_product back[2] = {
-            {SGM_NN, n, D, V, logits, V, a->weight->data, D, dx + first * D, D, false, NULL, walk->compute},
-            {SGM_TN, V, D, n, logits, V, x + first * D, D, a->weight->gradient, D, first > 0 || !walk->sets_gradients,
-             NULL, walk->compute}};
-        sgm_products_run(walk, back, a->weight->gradient ? 2 : 1);
+            {SGM_NN, n, D, V, logits, V, w->data, D, dx + first * D, D, false, NULL, walk->compute, w->rounded},
+            {SGM_TN, V, D, n, logits, V, x + first * D, D, w->gradient, D, sum, NULL, walk->compute, NULL}};
+        sgm_products_run(walk, back, w->gradient ? 2 : 1);
         sgm_barrier(walk->worker);
     }
     if (walk->worker->thread != 0)

@@ -47,8 +47,9 @@ typedef struct sgm_tensor {
 typedef struct sgm_weight {
     char *name; /* as in the model file: "model.layers.3.mlp.gate.weight" */
     int64_t rows, cols;
-    sgm_real *data;    /* NULL: only `stored` is there */
-    sgm_matrix stored; /* inference: the weight as its file holds it; stored.data NULL: `data` is all there is */
+    sgm_real *data;          /* NULL: only `stored` is there */
+    sgm_matrix stored;       /* inference: the weight as its file holds it; stored.data NULL: `data` is all there is */
+    const uint16_t *rounded; /* training in bf16: `data` rounded to bf16 (sgm_model_keep_rounded); NULL: none */
     sgm_real *gradient;
     bool decay;              /* weight decay applies */
     double init_std;         /* 0: filled with ones (norm gains); SGM_INIT_ZERO: with zeros (biases) */

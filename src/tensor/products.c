@@ -41,28 +41,47 @@ static void copy_residual(const sgm_real *residual, sgm_real *C, int64_t ldc, in
             memcpy(C + i * ldc, residual + i * ldc, (size_t)N * sizeof *C);
 }
 
+void sgm_product_alone(const sgm_kernels *k, const sgm_product *p) {
+    if (p->rounded && p->compute == SGM_COMPUTE_BF16 && p->kind != SGM_TN)
+        (p->kind == SGM_NT ? k->matmul_nt_rounded : k->matmul_nn_rounded)(p->M, p->N, p->K, p->A, p->lda, p->rounded,
+                                                                          p->ldb, p->C, p->ldc, p->add);
+    else
+        sgm_product_kernel(k, p->kind, p->compute)(p->M, p->N, p->K, p->A, p->lda, p->B, p->ldb, p->C, p->ldc, p->add);
+}
+
+/* B begins `elements` farther on. */
+static void from_weight(sgm_product *p, int64_t elements) {
+    p->B += elements;
+    if (p->rounded)
+        p->rounded += elements;
+}
+
 static void run_tile(const sgm_kernels *k, const sgm_product *p, const tiling *t, int64_t index) {
     assert(t->across > 0); /* there is a tile `index` */
     int64_t r = index / t->across * t->rows, c = index % t->across * t->cols;
     int64_t M = p->M - r < t->rows ? p->M - r : t->rows, N = p->N - c < t->cols ? p->N - c : t->cols;
     sgm_real *C = p->C + r * p->ldc + c;
-    sgm_matmul *matmul = sgm_product_kernel(k, p->kind, p->compute);
-    bool sum = p->add || p->residual;
+    sgm_product part = *p;
+    part.M = M, part.N = N, part.C = C, part.add = p->add || p->residual;
     if (p->residual)
         copy_residual(p->residual + r * p->ldc + c, C, p->ldc, M, N);
     if (p->kind == SGM_NT) {
-        matmul(M, N, p->K, p->A + r * p->lda, p->lda, p->B + c * p->ldb, p->ldb, C, p->ldc, sum);
+        part.A += r * p->lda;
+        from_weight(&part, c * p->ldb);
+        sgm_product_alone(k, &part);
         return;
     }
     /* The other two run over K in order from the value in C, so K may be cut where the cache wants it: at a multiple
      * of 32, because bf16 products go by groups of up to that. */
     int64_t depth = 0, most = p->compute == SGM_COMPUTE_F32 ? DEPTH : BF16_DEPTH;
     do {
-        int64_t K = p->K - depth < most ? p->K - depth : most;
-        bool add = sum || depth > 0;
-        const sgm_real *A = p->kind == SGM_NN ? p->A + r * p->lda + depth : p->A + depth * p->lda + r;
-        matmul(M, N, K, A, p->lda, p->B + depth * p->ldb + c, p->ldb, C, p->ldc, add);
-        depth += K;
+        sgm_product block = part;
+        block.K = p->K - depth < most ? p->K - depth : most;
+        block.add = part.add || depth > 0;
+        block.A += p->kind == SGM_NN ? r * p->lda + depth : depth * p->lda + r;
+        from_weight(&block, depth * p->ldb + c);
+        sgm_product_alone(k, &block);
+        depth += block.K;
     } while (depth < p->K);
 }
 

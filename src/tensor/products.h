@@ -21,6 +21,8 @@ typedef struct sgm_product {
     bool add;
     const sgm_real *residual; /* (M, N), row stride ldc: added (then `add` is not read); NULL: none; may be C */
     sgm_compute compute;      /* the residual is f32 in any case */
+    const uint16_t
+        *rounded; /* B rounded to bf16 (sgm_weight.rounded), read in its place by NT and NN in bf16; NULL: none */
 } sgm_product;
 
 /* The kernel of one kind of product. */
@@ -36,6 +38,8 @@ static inline sgm_matmul *sgm_product_kernel(const sgm_kernels *kernels, sgm_pro
     return kind == SGM_NT ? kernels->matmul_nt : kind == SGM_NN ? kernels->matmul_nn : kernels->matmul_tn;
 }
 
+/* One product by the calling thread, without its residual. */
+void sgm_product_alone(const sgm_kernels *kernels, const sgm_product *product);
 /* Run all products on the team; the caller's barrier follows. Uses this phase's task numbers. */
 void sgm_products_run(sgm_walk *walk, const sgm_product *products, int count);
 

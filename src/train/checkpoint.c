@@ -518,6 +518,7 @@ sgm_status sgm_checkpoint_load(const char *folder, sgm_stepper *stepper, sgm_loa
                               : sgm_checkpoint_no_memory(error);
     if (!status)
         status = sgm_model_folder_load_weights(folder, stepper->model, NULL, error);
+    sgm_stepper_weights_changed(stepper);
     int moments = stepper->settings->optimizer->moments;
     if (!status && stepper->updates > 0 && moments > 0)
         status = sgm_checkpoint_arrays_read(state, "optimizer.safetensors", "moment", moments, SGM_F32,

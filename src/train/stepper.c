@@ -10,6 +10,9 @@
 #include "tensor/products.h"
 #include "train/freeze.h"
 
+enum {
+    PART = 4096
+}; /* elements of a block that are updated and rounded before the next ones: both while in the cache */
 enum { BLOCK = 65536 }; /* elements of the gradient that one partial sum covers: fixed, so the norm is too */
 
 /* ---- one step, on every thread -------------------------------------------------------------------------------- */
@@ -134,6 +137,13 @@ static void decide(step_work *work) {
     };
 }
 
+/* Training in bf16: its copy of elements [begin, begin + count) of the weights. */
+static void round_weights(const sgm_stepper *stepper, int64_t begin, int64_t count) {
+    const sgm_model *model = stepper->model;
+    if (model->rounded)
+        stepper->kernels->bf16_round(count, model->data + begin, model->rounded + begin);
+}
+
 /* Update the weights block by block. The gradients stay as they are: the next step sets them. */
 static void update(sgm_worker *worker, step_work *work) {
     sgm_stepper *stepper = work->stepper;
@@ -146,10 +156,13 @@ static void update(sgm_worker *worker, step_work *work) {
             range++;
         for (int64_t at = begin; work->finite && at < end; range++) {
             int64_t stop = stepper->ranges[range].end < end ? stepper->ranges[range].end : end;
-            if (!stepper->ranges[range].frozen)
-                stepper->settings->optimizer->update(&work->optimizer, stop - at, stepper->ranges[range].decay,
+            for (int64_t next; at < stop && !stepper->ranges[range].frozen; at = next) {
+                next = stop - at < PART ? stop : at + PART;
+                stepper->settings->optimizer->update(&work->optimizer, next - at, stepper->ranges[range].decay,
                                                      model->gradients + at, model->data + at, stepper->moments + at,
                                                      model->elements);
+                round_weights(stepper, at, next - at);
+            }
             at = stop;
         }
     }
@@ -165,6 +178,20 @@ static void step_on_team(sgm_worker *worker, void *argument) {
         decide(work);
     sgm_barrier(worker);
     update(worker, work);
+}
+
+static void round_on_team(sgm_worker *worker, void *argument) {
+    const sgm_stepper *stepper = argument;
+    int64_t begin;
+    for (int64_t i; (i = sgm_task(worker)) < stepper->blocks;) {
+        int64_t count = block_of(stepper, i, &begin);
+        round_weights(stepper, begin, count);
+    }
+}
+
+void sgm_stepper_weights_changed(sgm_stepper *stepper) {
+    if (stepper->model->rounded)
+        sgm_team_run(stepper->team, round_on_team, stepper);
 }
 
 /* ---- a step --------------------------------------------------------------------------------------------------- */
@@ -443,17 +470,27 @@ static sgm_status make_load(sgm_stepper *stepper, sgm_error *error) {
     return SGM_OK;
 }
 
+/* Bytes a weight of the copy in bf16, where products read one: they do not with every table, nor in a build whose numbers
+ * are f64, where nothing is rounded. */
+static size_t rounded_bytes(const sgm_stepper *stepper) {
+    bool reads = stepper->settings->train.compute == SGM_COMPUTE_BF16 && stepper->kernels->bf16_round &&
+                 sizeof(sgm_real) == sizeof(float);
+    return reads ? sizeof(uint16_t) : 0;
+}
+
 /* Weights, gradients and moments, by arithmetic alone: a model that cannot fit is refused before anything is made. */
-static sgm_status check_model_memory(const sgm_run_settings *settings, sgm_error *error) {
+static sgm_status check_model_memory(const sgm_stepper *stepper, sgm_error *error) {
+    const sgm_run_settings *settings = stepper->settings;
     sgm_model_counts counts;
     sgm_model_count(&settings->model, (double)settings->model.experts_per_token, settings->model.context, &counts);
     uint64_t arrays = 2 + (uint64_t)settings->optimizer->moments;
-    return sgm_memory_check((uint64_t)counts.bytes * arrays, "weights, gradients and optimizer of the model", error);
+    uint64_t bytes = (uint64_t)counts.bytes * arrays + (uint64_t)counts.total_parameters * rounded_bytes(stepper);
+    return sgm_memory_check(bytes, "weights, gradients and optimizer of the model", error);
 }
 
 static sgm_status make_model(sgm_stepper *stepper, sgm_error *error) {
     sgm_run_settings *settings = stepper->settings;
-    sgm_status status = check_model_memory(settings, error);
+    sgm_status status = check_model_memory(stepper, error);
     if (!status)
         status = sgm_model_new(&settings->model, settings->router, true, &stepper->model, error);
     if (status)
@@ -507,7 +544,8 @@ static sgm_status make_memory(sgm_stepper *stepper, sgm_error *error) {
     size_t head = model->head_gradient ? (size_t)(model->head->rows * model->head->cols) * element : 0;
     stepper->blocks = (model->elements + BLOCK - 1) / BLOCK;
     uint64_t rows = (uint64_t)stepper->settings->data.tokens_per_step + (uint64_t)stepper->micro_rows;
-    stepper->memory_bytes = (uint64_t)arrays * (2 + moments) + head + stepper->plan.value_bytes +
+    uint64_t rounded = (uint64_t)model->elements * rounded_bytes(stepper);
+    stepper->memory_bytes = (uint64_t)arrays * (2 + moments) + rounded + head + stepper->plan.value_bytes +
                             stepper->plan.gradient_bytes + (uint64_t)stepper->blocks * sizeof(double) +
                             rows * (3 * sizeof(int32_t) + sizeof(sgm_segment)); /* at worst each row is a segment */
     sgm_status status = sgm_memory_check(
@@ -523,6 +561,8 @@ static sgm_status make_memory(sgm_stepper *stepper, sgm_error *error) {
     if (!stepper->moments || !stepper->values || !stepper->gradients || !stepper->block_square || !stepper->tapes)
         return sgm_fail(error, SGM_EMEMORY, "take a smaller preset or lower data.micro_batch_tokens",
                         "no memory for training (%s)", sgm_bytes_text((uint64_t)stepper->memory_bytes).text);
+    if (rounded > 0)
+        status = sgm_model_keep_rounded(stepper->model, error);
     for (int i = 0; i < threads && !status; i++)
         status = sgm_tape_new(&stepper->plan, &stepper->tapes[i], error);
     return status;
@@ -553,6 +593,7 @@ sgm_status sgm_stepper_new(sgm_run_settings *settings, sgm_stepper **out, sgm_er
         return status;
     }
     sgm_model_randomise(stepper->model, (uint64_t)settings->train.seed, stepper->team);
+    sgm_stepper_weights_changed(stepper);
     *out = stepper;
     return SGM_OK;
 }

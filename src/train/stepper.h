@@ -62,6 +62,9 @@ typedef struct sgm_stepper {
 sgm_status sgm_stepper_new(sgm_run_settings *settings, sgm_stepper **stepper, sgm_error *error);
 void sgm_stepper_free(sgm_stepper *stepper);
 
+/* To be called when somebody else has changed the model's data: brings along what is derived from it. */
+void sgm_stepper_weights_changed(sgm_stepper *stepper);
+
 /* Go to a position that a checkpoint holds. */
 void sgm_stepper_seek(sgm_stepper *stepper, int64_t step, int64_t tokens, int64_t updates, int64_t skipped_in_row);
 

@@ -70,6 +70,7 @@ static sgm_status begin_with(sgm_trainer *trainer, const char *from, const char 
                         "train.from: %s has a bias on selection, this run no balancer that takes it", from);
     if (!status)
         status = sgm_model_folder_load_weights(folder, stepper->model, &bias, error);
+    sgm_stepper_weights_changed(stepper);
     if (!status && config->selection_bias != (bias != NULL))
         status = sgm_fail(error, SGM_EFORMAT, "config.json and the weights are of different models",
                           "%s: config.json says %s bias on selection, the weights hold %s", folder,

@@ -265,6 +265,43 @@ static void six_special_values(const sgm_kernels *k) {
         }
 }
 
+/* B rounded before: the bytes of rounding it on the way, for numbers of every kind, and nothing read or written beside. */
+static void check_rounded(const sgm_kernels *k, product p, int64_t M, int64_t N, int64_t K, int64_t pad, bool add) {
+    static const uint32_t odd[] = {0x7F800001u, 0xFFC00000u, 0x7F800000u, 0xFF800000u, 0x007FFFFFu, 0x00800000u,
+                                   0x80400000u, 0x00000001u, 0x7F7FFFFFu, 0x3F808000u, 0x3F818000u, 0x80000000u};
+    int64_t ldb = (p == NT ? K : N) + pad, b_size = (p == NT ? N : K) * ldb, ldc = N + pad;
+    float *A = numbers(M * K), *B = numbers(b_size), *C = numbers(M * ldc), *R = copy_of(C, M * ldc);
+    for (int64_t i = 0; i < b_size; i += 1 + (int64_t)(state % 97), (void)uniform())
+        memcpy(&B[i], &odd[state % COUNT(odd)], sizeof *B);
+    for (int64_t at = 0; at < 5; at += 1 + at) { /* places of all alignments */
+        uint16_t *rounded = sgm_alloc((size_t)(b_size + 2 * GUARD) * sizeof *rounded), *b = rounded + GUARD - at;
+        memset(rounded, 0x5A, (size_t)(b_size + 2 * GUARD) * sizeof *rounded);
+        k->bf16_round(b_size, B, b);
+        for (int64_t i = 0; i < b_size + 2 * GUARD; i++)
+            assert_true((rounded + i >= b && rounded + i < b + b_size) || rounded[i] == 0x5A5A);
+        memcpy(C, R, (size_t)(M * ldc) * sizeof *C);
+        (p == NT ? k->matmul_nt_rounded : k->matmul_nn_rounded)(M, N, K, A, K, b, ldb, C, ldc, add);
+        float *want = copy_of(R, M * ldc);
+        multiply(k, p, M, N, K, A, K, B, ldb, want, ldc, add);
+        same(product_names[p], want, C, M * ldc);
+        release(want, M * ldc);
+        sgm_free(rounded);
+    }
+    release(A, M * K), release(B, b_size), release(C, M * ldc), release(R, M * ldc);
+}
+static void rounded_before(const sgm_kernels *k) {
+    static const int64_t sizes[][3] = {{1, 1, 1},     {1, 5, 3},     {3, 17, 31},   {7, 64, 32},
+                                       {13, 33, 96},  {9, 97, 7},    {4, 4, 0},     {25, 530, 270},
+                                       {3, 41, 530},  {2, 33, 300},  {0, 4, 4},     {4, 0, 4},
+                                       {16, 144, 64}, {300, 37, 97}, {8, 65, 1025}, {64, 256, 512}};
+    assert_true((k->matmul_nt_rounded != NULL) == (k->bf16_round != NULL));
+    assert_true((k->matmul_nn_rounded != NULL) == (k->bf16_round != NULL));
+    for (size_t s = 0; k->bf16_round && s < COUNT(sizes); s++)
+        for (product p = NT; p <= NN; p++)
+            for (int add = 0; add < 2; add++)
+                check_rounded(k, p, sizes[s][0], sizes[s][1], sizes[s][2], add ? 3 : 0, add != 0);
+}
+
 static void test_products(void **unused) {
     (void)unused;
     for (int i = 0; i < 2; i++) {
@@ -296,6 +333,10 @@ static void test_rounding(void **unused) {
     (void)unused;
     each_table(rounding);
 }
+static void test_rounded_before(void **unused) {
+    (void)unused;
+    each_table(rounded_before);
+}
 static void test_denormals(void **unused) {
     (void)unused;
     each_table(denormals);
@@ -303,8 +344,9 @@ static void test_denormals(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products), cmocka_unit_test(test_orders),    cmocka_unit_test(test_special_values),
-        cmocka_unit_test(test_rounding), cmocka_unit_test(test_denormals), cmocka_unit_test(test_six),
+        cmocka_unit_test(test_products),       cmocka_unit_test(test_orders),    cmocka_unit_test(test_special_values),
+        cmocka_unit_test(test_rounding),       cmocka_unit_test(test_denormals), cmocka_unit_test(test_six),
+        cmocka_unit_test(test_rounded_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,106 @@ static void bf16_resumes_bit_for_bit(void **state) {
     remove_run("broken");
 }
 
+/* ---- the copy of the weights in bf16 ---- */
+
+/* Every element of it is what the table makes of the weight now. */
+static void copy_is_fresh(const sgm_stepper *stepper) {
+    const sgm_model *model = stepper->model;
+    size_t count = (size_t)model->elements;
+    uint16_t *fresh = sgm_alloc(count * sizeof *fresh);
+    stepper->kernels->bf16_round(model->elements, model->data, fresh);
+    assert_non_null(model->rounded);
+    assert_memory_equal(fresh, model->rounded, count * sizeof *fresh);
+    sgm_free(fresh);
+}
+
+/* Products read the f32 weights from here on. */
+static void forget_copy(sgm_model *model) {
+    for (int64_t i = 0; i < model->weight_count; i++)
+        model->weights[i].rounded = NULL;
+    sgm_model_connect(model);
+}
+
+static void same_without_copy(const char *const *settings) {
+    sgm_trainer *with = start("with", settings), *without = start("without", settings);
+    const sgm_model *model = with->stepper->model;
+    copy_is_fresh(with->stepper);
+    assert_true(model->layers[0].experts[0].rounded_down != NULL && model->head->rounded != NULL);
+    forget_copy(without->stepper->model);
+    assert_null(without->stepper->model->head->rounded);
+    for (int i = 0; i < 4; i++) {
+        sgm_step_report reports[2];
+        assert_int_equal(sgm_trainer_step(with, &reports[0], NULL), SGM_OK);
+        assert_int_equal(sgm_trainer_step(without, &reports[1], NULL), SGM_OK);
+        assert_true(reports[0].loss_nats_per_token == reports[1].loss_nats_per_token);
+        assert_memory_equal(model->data, without->stepper->model->data, (size_t)model->elements * sizeof(sgm_real));
+        copy_is_fresh(with->stepper);
+    }
+    sgm_trainer_close(with);
+    sgm_trainer_close(without);
+    remove_run("with");
+    remove_run("without");
+}
+
+static void weights_rounded_before_change_no_byte(void **state) {
+    (void)state;
+    for (size_t k = 0; sgm_kernels_at(k); k++) {
+        const sgm_kernels *kernels = sgm_kernels_at(k);
+        char table[64];
+        if (!kernels->usable() || !kernels->bf16_round)
+            continue;
+        snprintf(table, sizeof table, "train.kernels=%s", kernels->name);
+        const char *plain[] = {table,
+                               "train.compute=bf16",
+                               "model.tie_embeddings=false",
+                               "data.micro_batch_tokens=64",
+                               LARGER_STEPS,
+                               NULL},
+                   *tied[] = {table,
+                              "train.compute=bf16",
+                              "model.tie_embeddings=true",
+                              "train.recompute=layer",
+                              "train.freeze=model.layers.0.*",
+                              NULL},
+                   *attention[] = {table,
+                                   "train.compute=bf16",
+                                   "model.attention_experts=4",
+                                   "model.attention_experts_per_token=2",
+                                   "model.gate_hidden=8",
+                                   NULL};
+        same_without_copy(plain);
+        same_without_copy(tied);
+        same_without_copy(attention);
+    }
+}
+
+/* It belongs to training in bf16 alone, is counted, and comes along where weights are read from files. */
+static void the_copy_is_made_where_it_is_read(void **state) {
+    (void)state;
+    const char *f32[] = {NULL}, *bf16[] = {"train.compute=bf16", NULL}, *six[] = {"train.compute=bf16x6", NULL};
+    sgm_trainer *trainers[] = {start("f32", f32), start("bf16", bf16), start("six", six)};
+    const sgm_stepper *stepper = trainers[1]->stepper;
+    assert_true(!trainers[0]->stepper->model->rounded && !trainers[2]->stepper->model->rounded);
+    assert_true(stepper->memory_bytes - trainers[0]->stepper->memory_bytes ==
+                (uint64_t)stepper->model->elements * sizeof(uint16_t));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sgm_trainer_step(trainers[1], NULL, NULL), SGM_OK);
+    assert_int_equal(sgm_trainer_save(trainers[1], NULL), SGM_OK);
+    for (int i = 0; i < 3; i++)
+        sgm_trainer_close(trainers[i]);
+    sgm_trainer *resumed = resume("bf16", 0);
+    copy_is_fresh(resumed->stepper);
+    sgm_trainer_close(resumed);
+    const char *from[] = {"train.compute=bf16", keep(sgm_format("train.from=%s", path("bf16"))), NULL};
+    sgm_trainer *begun = start("from", from);
+    copy_is_fresh(begun->stepper);
+    sgm_trainer_close(begun);
+    remove_run("f32");
+    remove_run("bf16");
+    remove_run("six");
+    remove_run("from");
+}
+
 /* Replace `was` by `is` in a file. */
 static void edit(const char *from, const char *to, const char *was, const char *is) {
     char *text, edited[65536];
@@ -177,6 +277,8 @@ int main(void) {
         cmocka_unit_test(bf16_gives_the_same_bytes_for_any_threads),
         cmocka_unit_test(the_loss_falls_in_bf16),
         cmocka_unit_test(bf16_resumes_bit_for_bit),
+        cmocka_unit_test(weights_rounded_before_change_no_byte),
+        cmocka_unit_test(the_copy_is_made_where_it_is_read),
         cmocka_unit_test(a_run_keeps_its_compute),
         cmocka_unit_test(recomputing_changes_no_byte),
         cmocka_unit_test(recomputing_takes_less_memory),

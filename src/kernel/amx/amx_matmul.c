@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Matrix products by AMX tiles: one instruction multiplies 16 rows of A by 16 columns of B over 32 k.
  *
- * Memory holds f32. A block of A and a panel of B become bf16 and are packed on the stack, tile by tile as they are
+ * Memory holds f32, or B as bf16 (weights in training: half to read, nothing to round). A block of A and a panel of B become bf16 and are packed on the stack, tile by tile as they are
  * loaded (1 KiB each, filled up with zeros): 16 rows of 16 pairs of k for A, 16 pairs of 16 columns for B. Four tiles of C are
  * summed at a time, so that each tile of A and of B that is loaded is used twice. An element of C is one chain over groups of
  * 32 k from the value in C (TILE_DOT_BF16 says how a group is summed): its order depends on K alone, and sums that are cut at
@@ -126,6 +126,42 @@ INLINE void pack_transposed(int64_t cols, int64_t depth, const float *from, int6
                 store_square_parts(true, TILE, GROUP, corner, ld, TILE_PAIRS, to);
             } else {
                 store_square_parts(false, rows, count, corner, ld, TILE_PAIRS, to);
+            }
+        }
+}
+
+/* The same from rows stored as bf16. */
+static void pack_stored(int64_t cols, int64_t depth, const uint8_t *from, size_t stride, pair *packed) {
+    for (int64_t n = 0; n < cols; n += TILE)
+        for (int64_t g = 0; g < groups_of(depth); g++) {
+            vec square[TILE];
+            stored_square(cols - n, depth - g * GROUP, from + (size_t)n * stride + 2 * g * GROUP, stride, 0, square);
+            store_square(tile_at(packed, n / TILE, g, 1), square);
+        }
+}
+
+/* B of nn from rows of columns stored as bf16: 32 columns at a time. */
+static void pack_columns_stored(int64_t cols, int64_t depth, const uint16_t *from, int64_t ld, pair *packed) {
+    static const _Alignas(64)
+        uint16_t order[2][32] = {{0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                  8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+                                 {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                  24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+    const __m512i first = _mm512_load_si512((const void *)order[0]), second = _mm512_load_si512((const void *)order[1]);
+    for (int64_t g = 0; g < groups_of(depth); g++)
+        for (int64_t n = 0; n < cols; n += SQUARE) {
+            const int64_t left = cols - n;
+            const __mmask32 mask = left >= SQUARE ? 0xFFFFFFFFu : (1u << left) - 1u;
+            pair *to = tile_at(packed, n / TILE, g, 1);
+            UNROLL
+            for (int q = 0; q < TILE; q++) {
+                const int64_t k = g * GROUP + 2 * q;
+                const uint16_t *even = from + k * ld + n;
+                const __m512i low = _mm512_maskz_loadu_epi16(k < depth ? mask : 0, even);
+                const __m512i high = _mm512_maskz_loadu_epi16(k + 1 < depth ? mask : 0, even + ld);
+                _mm512_store_si512((void *)(to + q * TILE), _mm512_permutex2var_epi16(low, first, high));
+                _mm512_store_si512((void *)(to + TILE_STEP(1) + q * TILE),
+                                   _mm512_permutex2var_epi16(low, second, high));
             }
         }
 }
@@ -301,8 +337,8 @@ INLINE void multiply_panel(const int parts, const pair *a, const pair *b, int64_
 }
 
 /* The panel of B behind (n, k): the next columns, or the first ones of the next block of k. */
-INLINE ahead panel_after(const kind what, const int parts, int64_t N, int64_t K, const float *B, int64_t ldb, int64_t n,
-                         int64_t k, int64_t times) {
+INLINE ahead panel_after(const kind what, const int parts, const int64_t size, int64_t N, int64_t K, const char *B,
+                         int64_t ldb, int64_t n, int64_t k, int64_t times) {
     n += PANEL;
     if (n >= N) {
         n = 0;
@@ -311,9 +347,8 @@ INLINE ahead panel_after(const kind what, const int parts, int64_t N, int64_t K,
     if (k >= K)
         return (ahead){0};
     const int64_t cols = N - n < PANEL ? N - n : PANEL, depth = K - k < DEPTH(parts) ? K - k : DEPTH(parts);
-    const int64_t size = (int64_t)sizeof *B;
-    return what == NT ? ask_for(B + n * ldb + k, ldb * size, cols, depth * size, times)
-                      : ask_for(B + k * ldb + n, ldb * size, depth, cols * size, times);
+    return what == NT ? ask_for(B + (n * ldb + k) * size, ldb * size, cols, depth * size, times)
+                      : ask_for(B + (k * ldb + n) * size, ldb * size, depth, cols * size, times);
 }
 
 /* Gradients that are set from few rows and are large: nobody reads them before they have left the caches. */
@@ -322,10 +357,13 @@ INLINE bool lines(const float *C, int64_t ldc) {
     return ((uintptr_t)C | (uintptr_t)ldc * sizeof *C) % LINE_BYTES == 0;
 }
 
-INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int64_t K, const float *A, int64_t lda,
-                     const float *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+/* `rounded`: B (of nt or nn) is bf16, otherwise f32. */
+INLINE void multiply(const kind what, const int parts, const bool rounded, int64_t M, int64_t N, int64_t K,
+                     const float *A, int64_t lda, const void *from, int64_t ldb, float *C, int64_t ldc, bool add) {
     _Alignas(64) pair a[ROW_TILES * MOST_STEP], b[PANEL / TILE * MOST_STEP]; /* as much as in one part, the most */
-    if (M <= 0 || N <= 0 || K <= 0) {                                        /* nothing to compute, or an empty sum */
+    const float *B = from;
+    const uint16_t *half = from;
+    if (M <= 0 || N <= 0 || K <= 0) { /* nothing to compute, or an empty sum */
         const bool past = what == TN && N % TILE == 0 && M * N >= STREAMED && lines(C, ldc);
         for (int64_t i = 0; i < M && !add; i++)
             for (int64_t n = 0; n < N; n += past ? TILE : 1)
@@ -348,11 +386,16 @@ INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int
                 pack_rows(rows, depth, A + i * lda + k, lda, parts, a);
             for (int64_t n = 0; n < N; n += PANEL) {
                 const int64_t cols = N - n < PANEL ? N - n : PANEL;
-                if (what == NT)
+                if (rounded && what == NT)
+                    pack_stored(cols, depth, (const uint8_t *)(half + n * ldb + k), (size_t)ldb * 2, b);
+                else if (rounded)
+                    pack_columns_stored(cols, depth, half + k * ldb + n, ldb, b);
+                else if (what == NT)
                     pack_transposed(cols, depth, B + n * ldb + k, ldb, parts, b);
                 else
                     pack_columns(cols, depth, B + k * ldb + n, ldb, parts, b);
-                ahead next = panel_after(what, parts, N, K, B, ldb, n, k, squares_of(rows, cols) * groups);
+                ahead next = panel_after(what, parts, rounded ? sizeof *half : sizeof *B, N, K, from, ldb, n, k,
+                                         squares_of(rows, cols) * groups);
                 multiply_panel(parts, a, b, groups, C + i * ldc + n, ldc, add || k > 0, rows, cols, stream, &next);
             }
         }
@@ -365,7 +408,7 @@ INLINE void multiply(const kind what, const int parts, int64_t M, int64_t N, int
 #define PRODUCT(name, what, parts)                                                                                     \
     void name(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const float *B, int64_t ldb, float *C,     \
               int64_t ldc, bool add) {                                                                                 \
-        multiply(what, parts, M, N, K, A, lda, B, ldb, C, ldc, add);                                                   \
+        multiply(what, parts, false, M, N, K, A, lda, B, ldb, C, ldc, add);                                            \
     }
 PRODUCT(sgm_amx_matmul_nt, NT, 1)
 PRODUCT(sgm_amx_matmul_nn, NN, 1)
@@ -374,3 +417,29 @@ PRODUCT(sgm_amx_matmul_nt_x6, NT, PARTS)
 PRODUCT(sgm_amx_matmul_nn_x6, NN, PARTS)
 PRODUCT(sgm_amx_matmul_tn_x6, TN, PARTS)
 #undef PRODUCT
+
+void sgm_amx_matmul_nt_rounded(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const uint16_t *B,
+                               int64_t ldb, float *C, int64_t ldc, bool add) {
+    multiply(NT, 1, true, M, N, K, A, lda, B, ldb, C, ldc, add);
+}
+
+void sgm_amx_matmul_nn_rounded(int64_t M, int64_t N, int64_t K, const float *A, int64_t lda, const uint16_t *B,
+                               int64_t ldb, float *C, int64_t ldc, bool add) {
+    multiply(NN, 1, true, M, N, K, A, lda, B, ldb, C, ldc, add);
+}
+
+/* Fewer than 32. */
+static void round_part(int64_t n, const float *x, uint16_t *y) {
+    _mm512_mask_storeu_epi16(y, (1u << n) - 1u, row_pairs(x, n));
+}
+
+/* Nobody reads the copy before it has left the caches: weights are many. */
+void sgm_amx_bf16_round(int64_t n, const float *x, uint16_t *y) {
+    int64_t i = (int64_t)(-(uintptr_t)y % LINE_BYTES / sizeof *y); /* up to the first whole line */
+    i = i < n ? i : n;
+    round_part(i, x, y);
+    for (; i + GROUP <= n; i += GROUP)
+        _mm512_stream_si512((void *)(y + i), row_pairs(x + i, GROUP));
+    round_part(n - i, x + i, y + i);
+    _mm_sfence(); /* such stores are not in order with others: the barrier behind must not come first */
+}

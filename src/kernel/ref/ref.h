@@ -38,6 +38,8 @@ void sgm_ref_matmul_nn(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64
 void sgm_ref_matmul_tn(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                        sgm_real *C, int64_t ldc, bool add);
 sgm_matmul sgm_ref_matmul_nt_bf16, sgm_ref_matmul_nn_bf16, sgm_ref_matmul_tn_bf16;
+sgm_matmul_rounded sgm_ref_matmul_nt_rounded, sgm_ref_matmul_nn_rounded;
+void sgm_ref_bf16_round(int64_t n, const sgm_real *x, uint16_t *y);
 void sgm_ref_quantise(int64_t rows, int64_t cols, const float *x, int64_t ldx, const sgm_activations *a);
 void sgm_ref_matmul_typed(int64_t M, int64_t N, int64_t K, const sgm_activations *A, sgm_type type, const void *B,
                           size_t stride, float *C, int64_t ldc, bool add);
