@@ -10,9 +10,6 @@
 #include "tensor/products.h"
 #include "train/freeze.h"
 
-enum {
-    PART = 4096
-}; /* elements of a block that are updated and rounded before the next ones: both while in the cache */
 enum { BLOCK = 65536 }; /* elements of the gradient that one partial sum covers: fixed, so the norm is too */
 
 /* ---- one step, on every thread -------------------------------------------------------------------------------- */
@@ -156,12 +153,11 @@ static void update(sgm_worker *worker, step_work *work) {
             range++;
         for (int64_t at = begin; work->finite && at < end; range++) {
             int64_t stop = stepper->ranges[range].end < end ? stepper->ranges[range].end : end;
-            for (int64_t next; at < stop && !stepper->ranges[range].frozen; at = next) {
-                next = stop - at < PART ? stop : at + PART;
-                stepper->settings->optimizer->update(&work->optimizer, next - at, stepper->ranges[range].decay,
+            if (!stepper->ranges[range].frozen) {
+                stepper->settings->optimizer->update(&work->optimizer, stop - at, stepper->ranges[range].decay,
                                                      model->gradients + at, model->data + at, stepper->moments + at,
                                                      model->elements);
-                round_weights(stepper, at, next - at);
+                round_weights(stepper, at, stop - at); /* while they are in the cache */
             }
             at = stop;
         }

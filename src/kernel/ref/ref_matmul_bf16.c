@@ -23,11 +23,12 @@ static sgm_real rounded(sgm_real x) {
     return narrow;
 }
 
-/* Element (i, k) of A is a[i · a_row + k · a_step], element (k, n) of B is b[k · b_row + n · b_step]; `half` not NULL: B is
- * there, rounded. */
-static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t a_row, int64_t a_step,
-                     const sgm_real *b, const uint16_t *half, int64_t b_row, int64_t b_step, sgm_real *C, int64_t ldc,
-                     bool add) {
+/* Element (i, k) of A is a[i · a_row + k · a_step], element (k, n) of B is number k · b_row + n · b_step of
+ * b: of sgm_real, or of bf16 where it `is_rounded`. */
+static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t a_row, int64_t a_step, const void *b,
+                     bool is_rounded, int64_t b_row, int64_t b_step, sgm_real *C, int64_t ldc, bool add) {
+    const sgm_real *whole = b;
+    const uint16_t *half = b;
     sgm_real left[DEPTH], right[DEPTH][COLS], sum[COLS];
     for (int64_t n = 0; n < N; n += COLS) {
         const int cols = N - n < COLS ? (int)(N - n) : COLS;
@@ -39,7 +40,7 @@ static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t
             for (int q = 0; q < depth; q++)
                 for (int j = 0; j < COLS; j++) {
                     const int64_t at = (k + q) * b_row + (n + j) * b_step;
-                    right[q][j] = j >= cols ? 0 : half ? (sgm_real)sgm_bf16_widen(half[at]) : rounded(b[at]);
+                    right[q][j] = j >= cols ? 0 : is_rounded ? (sgm_real)sgm_bf16_widen(half[at]) : rounded(whole[at]);
                 }
             for (int64_t i = 0; i < M; i++) {
                 sgm_real *c = C + i * ldc + n;
@@ -58,27 +59,27 @@ static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t
 
 void sgm_ref_matmul_nt_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
                             int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    multiply(M, N, K, A, lda, 1, B, NULL, 1, ldb, C, ldc, add);
+    multiply(M, N, K, A, lda, 1, B, false, 1, ldb, C, ldc, add);
 }
 
 void sgm_ref_matmul_nn_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
                             int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    multiply(M, N, K, A, lda, 1, B, NULL, ldb, 1, C, ldc, add);
+    multiply(M, N, K, A, lda, 1, B, false, ldb, 1, C, ldc, add);
 }
 
 void sgm_ref_matmul_tn_bf16(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B,
                             int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    multiply(M, N, K, A, 1, lda, B, NULL, ldb, 1, C, ldc, add);
+    multiply(M, N, K, A, 1, lda, B, false, ldb, 1, C, ldc, add);
 }
 
 void sgm_ref_matmul_nt_rounded(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const uint16_t *B,
                                int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    multiply(M, N, K, A, lda, 1, NULL, B, 1, ldb, C, ldc, add);
+    multiply(M, N, K, A, lda, 1, B, true, 1, ldb, C, ldc, add);
 }
 
 void sgm_ref_matmul_nn_rounded(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const uint16_t *B,
                                int64_t ldb, sgm_real *C, int64_t ldc, bool add) {
-    multiply(M, N, K, A, lda, 1, NULL, B, ldb, 1, C, ldc, add);
+    multiply(M, N, K, A, lda, 1, B, true, ldb, 1, C, ldc, add);
 }
 
 void sgm_ref_bf16_round(int64_t n, const sgm_real *x, uint16_t *y) {
