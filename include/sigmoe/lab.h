@@ -65,10 +65,10 @@ typedef struct sgm_lab_options {
     const char *default_data; /* where the experiment does not say either; may be NULL */
     const char *const *arms;  /* names; none: all */
     size_t arm_count;
-    int64_t seeds, steps;     /* 0: the experiment's, or the lab's own where it has begun */
-    double minutes;           /* > 0: as many steps as fit, measured once and kept; excludes `steps` */
-    int64_t threads;          /* of an arm; 0: as the experiment says, with several jobs an equal share of the cores */
-    int64_t jobs;             /* arms trained at once; 0: one. Results do not depend on it, times do */
+    int64_t seeds, steps; /* 0: the experiment's, or the lab's own where it has begun */
+    double minutes;       /* > 0: as many steps as fit, measured once and kept; excludes `steps` */
+    int64_t threads;      /* of an arm; 0: as the experiment says, with several jobs an equal share of the cores */
+    int64_t jobs;         /* arms trained at once; 0: one. Results depend on it as on threads (train.h), times do too */
     bool discard_checkpoints; /* of a run that is complete: results do not need them */
 } sgm_lab_options;
 

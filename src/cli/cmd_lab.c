@@ -254,7 +254,7 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
         sgm_lab_events events;
         cli_lab_display_events(display, &events);
         cli_catch_signals();
-        cli_note_threads(args);
+        cli_note_many_threads("--jobs times --threads", options.jobs * (options.threads ? options.threads : 1));
         sgm_status status = sgm_lab_run(path, &options, &events, &cli_stop, &error);
         cli_lab_display_close(display);
         code = status ? cli_fail(&error) : print_results(folder, json);
@@ -291,7 +291,7 @@ static const cli_flag run_flags[] = {
     {"jobs", CLI_INTEGER, "N", "1", 1, SGM_THREADS_MOST, false,
      "arms trained at once: small models use two cores better as two arms than as two threads"},
     {"threads", CLI_INTEGER, "N", NULL, 1, SGM_THREADS_MOST, false,
-     "of an arm (without it: the cores there are, shared among jobs)"},
+     "of an arm (without it: the experiment's train.threads, with several jobs a share of the cores)"},
     {"discard-checkpoints", CLI_SWITCH, NULL, NULL, 0, 0, false, "remove a run's checkpoints once it is complete"},
     {"plain", CLI_SWITCH, NULL, NULL, 0, 0, false, "lines instead of the live table"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print results.json when done; progress goes to stderr"},

@@ -90,7 +90,7 @@ typedef struct sgm_kernels {
     sgm_matmul *matmul_nt_bf16, *matmul_nn_bf16, *matmul_tn_bf16;
     /* The first two with B as `bf16_round` made it: the bytes of matmul_nt_bf16 and matmul_nn_bf16 on what it was made from.
      * bf16_round rounds as these products do (which may take denormals for zeros) and may write past the caches. All three or
-     * none: NULL where half the bytes of B make nothing faster, and where it was not measured. */
+     * none: `ref` has them as the specification, a table where half the bytes of B make training faster. f32 build only. */
     sgm_matmul_rounded *matmul_nt_rounded, *matmul_nn_rounded;
     void (*bf16_round)(int64_t n, const sgm_real *x, uint16_t *y);
     /* All three products as exact as in f32, but free in the order of the sum: a float is the sum of three bf16, and of the nine

@@ -18,14 +18,16 @@ typedef struct sgm_lab {
     sgm_experiment *experiment;
     size_t *arm; /* indices of the arms at work now */
     size_t arms;
-    char *data; /* the data folder that all read */
+    size_t at_work; /* of them, what this seed still lacks */
+    char *data;     /* the data folder that all read */
 } sgm_lab;
 
 void sgm_lab_note(const sgm_lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool sgm_lab_stopped(const sgm_lab *lab);
-/* Arms that are trained at once, of `arms`; threads of each: 0: as the experiment says. */
+/* Arms that are trained at once, of `arms`; threads of arm `index`: what is asked for, with several jobs a share of the cores,
+ * else what the experiment says. A run that goes on gets as many as one that begins. */
 int sgm_lab_jobs(const sgm_lab *lab, size_t arms);
-int sgm_lab_threads(const sgm_lab *lab);
+int sgm_lab_threads(const sgm_lab *lab, size_t index);
 /* The configuration of arm `index` of the experiment with a seed and so many steps. */
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
                           sgm_error *error);

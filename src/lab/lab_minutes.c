@@ -57,13 +57,14 @@ static sgm_status probe(sgm_lab *lab, size_t index, const char *run, double *ste
     return status;
 }
 
-/* The arms, shared among the jobs: each is measured while others are. */
+/* The arms, shared among the jobs: with several, an arm is measured while others are. */
 typedef struct probes {
     sgm_lab *lab;
     const char *folder;
-    pthread_mutex_t mutex; /* for what follows */
-    double step, rest;     /* sums over arms */
-    sgm_status status;     /* of the first that failed */
+    pthread_mutex_t mutex;          /* for what follows */
+    double step, rest;              /* sums over arms, */
+    double longest_step, most_rest; /* and the greatest of one */
+    sgm_status status;              /* of the first that failed */
     sgm_error *error;
 } probes;
 
@@ -90,6 +91,8 @@ static void probe_arms(sgm_worker *worker, void *argument) {
         pthread_mutex_lock(&all->mutex);
         all->step += step;
         all->rest += rest;
+        all->longest_step = fmax(all->longest_step, step);
+        all->most_rest = fmax(all->most_rest, rest);
         if (status && !all->status) {
             all->status = status;
             if (all->error)
@@ -101,7 +104,8 @@ static void probe_arms(sgm_worker *worker, void *argument) {
 }
 
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error) {
-    const int jobs = sgm_lab_jobs(lab, lab->arms);
+    lab->at_work = lab->arms;
+    const int jobs = sgm_lab_jobs(lab, lab->at_work);
     char *folder = sgm_path_join(lab->folder, ".probe");
     sgm_team *team = NULL;
     probes all = {.lab = lab, .folder = folder, .mutex = PTHREAD_MUTEX_INITIALIZER, .error = error};
@@ -119,7 +123,8 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     sgm_free(folder);
     if (status)
         return status;
-    double step = all.step / jobs, rest = all.rest / jobs; /* of all arms, by the clock */
+    /* Of all arms, by the clock: one arm is never on two jobs. */
+    double step = fmax(all.step / jobs, all.longest_step), rest = fmax(all.rest / jobs, all.most_rest);
     double each = 60 * minutes * spare / (double)lab->plan.seeds, fit = (each - rest) / step;
     if (fit < LEAST_STEPS) {
         double needed = (LEAST_STEPS * step + rest) * (double)lab->plan.seeds / spare / 60;

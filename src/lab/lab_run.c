@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -25,7 +26,7 @@ void sgm_lab_note(const sgm_lab *lab, const char *format, ...) {
 }
 
 bool sgm_lab_stopped(const sgm_lab *lab) {
-    return lab->stop && *lab->stop;
+    return lab->stop && __atomic_load_n(lab->stop, __ATOMIC_RELAXED);
 }
 
 static sgm_status no_memory(sgm_error *error) {
@@ -37,11 +38,14 @@ int sgm_lab_jobs(const sgm_lab *lab, size_t arms) {
     return (int)(jobs < arms ? jobs : arms ? arms : 1);
 }
 
-int sgm_lab_threads(const sgm_lab *lab) {
-    int jobs = sgm_lab_jobs(lab, lab->arms), cores = sgm_usable_cores();
-    if (lab->options->threads > 0 || jobs == 1)
+int sgm_lab_threads(const sgm_lab *lab, size_t index) {
+    int jobs = sgm_lab_jobs(lab, lab->at_work), cores = sgm_usable_cores();
+    const char *own = sgm_config_get(lab->experiment->arms[index].config, "train.threads");
+    if (lab->options->threads > 0)
         return (int)lab->options->threads;
-    return cores > jobs ? cores / jobs : 1;
+    if (jobs > 1)
+        return cores > jobs ? cores / jobs : 1;
+    return own && atoi(own) > 0 ? atoi(own) : cores;
 }
 
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
@@ -53,10 +57,10 @@ sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_
     snprintf(number, sizeof number, "%" PRId64, seed);
     if (!status)
         status = sgm_config_set(*config, "train.seed", number, "lab", error);
-    const int threads = sgm_lab_threads(lab);
-    snprintf(number, sizeof number, "%d", threads);
-    if (!status && threads > 0)
-        status = sgm_config_set(*config, "train.threads", number, "--threads", error);
+    const bool shared = lab->options->threads == 0 && sgm_lab_jobs(lab, lab->at_work) > 1;
+    snprintf(number, sizeof number, "%d", sgm_lab_threads(lab, index));
+    if (!status && (shared || lab->options->threads > 0))
+        status = sgm_config_set(*config, "train.threads", number, shared ? "--jobs" : "--threads", error);
     return status;
 }
 

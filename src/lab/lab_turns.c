@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The arms of one seed take turns of a few steps, so that a slow minute of the machine is shared by all of them. As many turns
- * are taken at once as there are jobs. Results do not depend on whose turn it is: arms share nothing but the data.
+/* The arms of one seed take turns of a few steps, so that a slow minute of the machine is shared by all of them (where there
+ * are more arms than jobs). As many turns are taken at once as there are jobs. Results do not depend on whose turn it is: arms share nothing but the data.
  *
  * A job trains with no lock held: what it learns of the run goes into `live`, which is its own for the turn. All else on the
- * table, and the caller's events, is touched by one thread at a time. */
+ * table, and the caller's events, is touched by one thread at a time; a run that ends is closed then too. */
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -109,7 +109,7 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_config *config = NULL;
     sgm_status status;
     if (sgm_path_exists(s->run)) {
-        status = sgm_trainer_resume(s->run, 0, sgm_lab_threads(lab), &events, &s->trainer, error);
+        status = sgm_trainer_resume(s->run, 0, sgm_lab_threads(lab, s->index), &events, &s->trainer, error);
     } else {
         status = sgm_lab_config(lab, s->index, t->seed, lab->plan.steps, &config, error);
         if (!status)
@@ -291,6 +291,7 @@ static sgm_status fill(table *t, size_t first, size_t *end, sgm_error *error) {
 
 static sgm_status lay(table *t, sgm_error *error) {
     const sgm_lab *lab = t->lab;
+    t->lab->at_work = 0;
     for (size_t i = 0; i < t->count; i++) {
         seat *s = &t->seats[i];
         s->table = t;
@@ -300,6 +301,7 @@ static sgm_status lay(table *t, sgm_error *error) {
         if (!s->run)
             return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a table of arms");
         bool done = sgm_lab_run_complete(s->run);
+        t->lab->at_work += !done;
         s->row = (sgm_lab_row){.arm = name,
                                .state = done ? SGM_LAB_DONE : SGM_LAB_WAITS,
                                .seed = t->seed,

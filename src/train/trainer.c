@@ -56,7 +56,7 @@ sgm_notes sgm_trainer_notes(sgm_trainer *trainer) {
 }
 
 bool sgm_trainer_stopped(const sgm_trainer *trainer) {
-    return trainer->stop && *trainer->stop;
+    return trainer->stop && __atomic_load_n(trainer->stop, __ATOMIC_RELAXED);
 }
 
 /* ---- parts ------------------------------------------------------------------------------------------------------ */
@@ -319,7 +319,7 @@ static sgm_status note_lost_history(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = sgm_run_log_seconds(trainer->log, &seconds, &rows, error);
     if (!status && rows < (double)trainer->stepper->step)
         sgm_trainer_note(trainer,
-                         "run.sqlite has %.0f of the %" PRId64 " steps before: the report will lack the others", rows,
+                         "run.sqlite has %.0f of the %" PRId64 " steps before: the report will not show the rest", rows,
                          trainer->stepper->step);
     return status;
 }

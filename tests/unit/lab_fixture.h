@@ -36,7 +36,7 @@ static inline void on_turn(void *context, const sgm_lab_row *rows, size_t count,
     (void)context;
     assert_true(count >= 1 && rows[0].seed >= 1 && done > 0 && done <= 1);
     if (stop_after && ++turns == stop_after)
-        stop_flag = 1;
+        __atomic_store_n(&stop_flag, 1, __ATOMIC_RELAXED); /* other jobs may be reading it */
 }
 
 static inline void on_eval(void *context, const sgm_lab_row *row) {

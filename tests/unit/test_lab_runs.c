@@ -35,7 +35,8 @@ static void a_diverged_arm_stays_failed(void **state) {
         "  - name: tame\n"
         "    description: \"one | two\\n<b>three\\\\\"\n");
     for (int call = 0; call < 5; call++) {
-        assert_int_equal(run_lab("wild", "wild.yaml", (sgm_lab_options){.jobs = call}, &error), SGM_ENUMERIC);
+        assert_int_equal(run_lab("wild", "wild.yaml", (sgm_lab_options){.jobs = call == 1 ? 0 : 2}, &error),
+                         SGM_ENUMERIC);
         says(&error, "wild, seed 1: 5 steps in a row", "optimizer.learning_rate");
         says(&error, "stopped at step", path("wild/runs/wild-seed-1"));
         assert_null(strstr(error.hint, "--resume")); /* that makes it another run than the plan's */

@@ -115,6 +115,60 @@ static void same_without_copy(const char *const *settings) {
     remove_run("without");
 }
 
+enum { COPIES = 10 };
+
+/* The copies of the first layer's weights and the head's; NULL where this model has no such weight. */
+static void list_copies(const sgm_model *model, const uint16_t *copies[COPIES]) {
+    const sgm_layer *l = &model->layers[0];
+    const uint16_t *all[COPIES] = {model->head->rounded,
+                                   l->experts[0].rounded_gate,
+                                   l->experts[0].rounded_up,
+                                   l->experts[0].rounded_down,
+                                   l->k->rounded,
+                                   l->v->rounded,
+                                   l->q ? l->q->rounded : NULL,
+                                   l->o ? l->o->rounded : NULL,
+                                   l->attention_experts ? l->attention_experts[0].rounded : NULL,
+                                   l->attention_experts ? l->attention_experts[1].rounded : NULL};
+    memcpy(copies, all, sizeof all);
+}
+
+/* Each copy is what its products read: with zeros in it a step comes to other weights. Returns how many there were. */
+static int copies_read(const char *const *settings) {
+    int count = 0;
+    sgm_trainer *whole = start("whole", settings);
+    const sgm_model *model = whole->stepper->model;
+    assert_int_equal(sgm_trainer_step(whole, NULL, NULL), SGM_OK);
+    for (int i = 0; i < COPIES; i++) {
+        sgm_trainer *poisoned = start("poisoned", settings);
+        sgm_model *other = poisoned->stepper->model;
+        const uint16_t *copies[COPIES];
+        list_copies(other, copies);
+        if (copies[i]) {
+            memset(other->rounded + (copies[i] - other->rounded), 0, 32 * sizeof(uint16_t));
+            assert_int_equal(sgm_trainer_step(poisoned, NULL, NULL), SGM_OK);
+            if (memcmp(model->data, other->data, (size_t)model->elements * sizeof(sgm_real)) == 0)
+                fail_msg("copy %d is not read", i);
+            count++;
+        }
+        sgm_trainer_close(poisoned);
+        remove_run("poisoned");
+    }
+    sgm_trainer_close(whole);
+    remove_run("whole");
+    return count;
+}
+
+static void every_copy_is_read(void **state) {
+    (void)state;
+#define COMMON "train.compute=bf16", "train.kernels=ref", "model.tie_embeddings=false", "model.experts_per_token=8"
+    const char *dense[] = {COMMON, NULL},
+               *routed[] = {COMMON, "model.attention_experts=4", "model.attention_experts_per_token=4", NULL};
+#undef COMMON
+    assert_int_equal(copies_read(dense), 8);
+    assert_int_equal(copies_read(routed), 8);
+}
+
 static void weights_rounded_before_change_no_byte(void **state) {
     (void)state;
     for (size_t k = 0; sgm_kernels_at(k); k++) {
@@ -277,6 +331,7 @@ int main(void) {
         cmocka_unit_test(bf16_gives_the_same_bytes_for_any_threads),
         cmocka_unit_test(the_loss_falls_in_bf16),
         cmocka_unit_test(bf16_resumes_bit_for_bit),
+        cmocka_unit_test(every_copy_is_read),
         cmocka_unit_test(weights_rounded_before_change_no_byte),
         cmocka_unit_test(the_copy_is_made_where_it_is_read),
         cmocka_unit_test(a_run_keeps_its_compute),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Matrix products by AMX tiles: one instruction multiplies 16 rows of A by 16 columns of B over 32 k.
  *
- * Memory holds f32, or B as bf16 (weights in training: half to read, nothing to round). A block of A and a panel of B become bf16 and are packed on the stack, tile by tile as they are
- * loaded (1 KiB each, filled up with zeros): 16 rows of 16 pairs of k for A, 16 pairs of 16 columns for B. Four tiles of C are
- * summed at a time, so that each tile of A and of B that is loaded is used twice. An element of C is one chain over groups of
- * 32 k from the value in C (TILE_DOT_BF16 says how a group is summed): its order depends on K alone, and sums that are cut at
- * multiples of 32 continue to the byte.
+ * Memory holds f32, or B as bf16 (weights in training: half to read, nothing to round). A block of A and a panel of B
+ * become bf16 and are packed on the stack, tile by tile as they are loaded (1 KiB each, filled up with zeros): 16 rows of 16
+ * pairs of k for A, 16 pairs of 16 columns for B. Four tiles of C are summed at a time, so that each tile of A and of B that
+ * is loaded is used twice. An element of C is one chain over groups of 32 k from the value in C (TILE_DOT_BF16 says how a
+ * group is summed): its order depends on K alone, and sums that are cut at multiples of 32 continue to the byte.
  *
  * Two precisions, by how many bf16 a float becomes (`parts`, a constant wherever it matters). One: rounded, the products
  * ..._bf16. Three: a float is their sum, exactly (bf16_parts.h), and of the nine products of parts the six are added that a

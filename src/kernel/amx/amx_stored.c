@@ -3,12 +3,10 @@
  * or packed, whether few rows of A read them (decode) or many.
  *
  * The tiles hold Cᵀ (16 rows of weights by 16 rows of A); A is rounded, transposed and packed on the stack, and what is read
- * and written of C is transposed. An element of C is the same chain over groups of 32 k as in amx_matmul.c: the factors of each
- * product change places, nothing else, so its bytes are those of sgm_amx_matmul_nt. Weights are not asked for ahead of time: the processor follows 32 rows by itself, and asking made
- * decoding slower. */
+ * and written of C is transposed. An element of C is the same chain over groups of 32 k as in amx_matmul.c: the factors of
+ * each product change places, nothing else, so its bytes are those of sgm_amx_matmul_nt. Weights are not asked for ahead of
+ * time: the processor follows 32 rows by itself, and asking made decoding slower. */
 #include "kernel/amx/amx_matmul.h"
-
-#include <string.h>
 
 #include "kernel/avx512_bf16/bf16_pairs.h"
 
