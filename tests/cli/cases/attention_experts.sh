@@ -15,7 +15,7 @@ says "a: a layer's attention experts"
 expect 0 stats --model r --data text/plain/*.txt --json; json attention_experts layers.3.load.7 layers.2.load.11
 [ "$(field layers.3.part)" = feed_forward ] && [ "$(field layers.3.layer)" = 1 ] || fail "layers of stats --json"
 expect 0 stats --model r --against half --data text/plain/*.txt
-expect 0 trace --model r --data text/plain/*.txt --out r.trace
+expect 0 trace --model r --data text/plain/*.txt --out r.trace; says "layers of 12 experts in attention and 8 experts, "
 expect 0 stats r.trace; says "12 attention experts and 8 experts a layer"
 expect 0 trace --model half --data text/plain/*.txt --out half.trace
 expect 0 stats r.trace half.trace; says "   1a "

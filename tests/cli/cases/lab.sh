@@ -38,6 +38,8 @@ assert len(a["arms"]) == 2 and all(len(x["runs"]) == 2 for x in a["arms"])
 sys.exit(a != b)
 PY
 }
+expect 0 "${LAB[@]}" --jobs 2 --out together
+same_numbers whole together
 for pause in 0.03 0.1 0.25; do
     "$SIGMOE" "${LAB[@]}" --out r >log 2>&1 &
     child=$!
