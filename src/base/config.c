@@ -221,6 +221,14 @@ static sgm_status append_plugin(sgm_config *config, size_t section, size_t index
     return status;
 }
 
+/* Without the blanks around it; in place. */
+static char *trimmed(char *text) {
+    text += strspn(text, " \t");
+    for (size_t n = strlen(text); n && strchr(" \t", text[n - 1]); n--)
+        text[n - 1] = '\0';
+    return text;
+}
+
 /* "a, b", "[a, b]", "none", "". */
 static sgm_status set_list(sgm_config *config, sgm_config_entry *entry, const char *text, const char *origin,
                            sgm_error *error) {
@@ -229,28 +237,21 @@ static sgm_status set_list(sgm_config *config, sgm_config_entry *entry, const ch
     char *copy = sgm_strdup(text);
     if (!copy)
         return no_memory(error);
-    char *rest = copy + strspn(copy, " \t");
+    char *rest = trimmed(copy);
     size_t n = strlen(rest);
-    while (n && strchr(" \t", rest[n - 1]))
-        rest[--n] = '\0';
     if (n > 1 && rest[0] == '[' && rest[n - 1] == ']') {
         rest[n - 1] = '\0';
-        rest += 1 + strspn(rest + 1, " \t");
-        n = strlen(rest);
-        while (n && strchr(" \t", rest[n - 1]))
-            rest[--n] = '\0';
+        rest = trimmed(rest + 1);
     }
     sgm_status status = SGM_OK;
     if (strcmp(rest, "none") == 0)
         rest = NULL;
     for (size_t index = 0; rest && *rest && !status; index++) {
-        char *kind = rest + strspn(rest, " \t"), *comma = strchr(rest, ',');
+        char *kind = rest, *comma = strchr(rest, ',');
         rest = comma ? comma + 1 : NULL;
         if (comma)
             *comma = '\0';
-        for (n = strlen(kind); n && strchr(" \t", kind[n - 1]); n--)
-            kind[n - 1] = '\0';
-        status = append_plugin(config, section, index, kind, origin, error);
+        status = append_plugin(config, section, index, trimmed(kind), origin, error);
         if (!status && rest && !*rest) /* "a," */
             status = append_plugin(config, section, index + 1, "", origin, error);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The arms of one seed take turns of a few steps, so that a slow minute of the machine is shared by all of them (where there
- * are more arms than jobs). As many turns are taken at once as there are jobs. Results do not depend on whose turn it is: arms share nothing but the data.
+ * are more arms than jobs). As many turns are taken at once as there are jobs. Results do not depend on whose turn it is: arms
+ * share nothing but the data.
  *
  * A job trains with no lock held: what it learns of the run goes into `live`, which is its own for the turn. All else on the
  * table, and the caller's events, is touched by one thread at a time; a run that ends is closed then too. */

@@ -25,7 +25,6 @@
 #define BLOCK_ROWS (ROW_TILES * TILE)
 #define SQUARE (2 * TILE) /* rows and columns of C that are summed at once */
 #define PANEL (4 * TILE)  /* columns of B packed at once, 32 KiB: as many use a tile of A when it comes */
-#define TILE_ROW_BYTES 64
 
 /* Groups of k in a block, and k. */
 #define GROUPS(parts) ((parts) == 1 ? 8 : 2)

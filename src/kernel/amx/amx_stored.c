@@ -13,7 +13,6 @@
 #include "kernel/amx/amx_tiles.h"
 
 #define GROUP (2 * TILE)         /* k in a tile */
-#define GROUP_BYTES (2 * GROUP)  /* of a row of weights */
 #define TILE_PAIRS (TILE * TILE) /* in a packed tile */
 #define PACKED_TILES 192         /* of A at once: 192 KiB, which stay in the second-level cache */
 #define MOST_ROWS (4 * TILE)     /* of A at once */
@@ -44,7 +43,7 @@ typedef struct weights {
 } weights;
 
 /* A tile of weights as it lies, or, where its rows or its k end, filled up with zeros. */
-INLINE const uint8_t *tile_of(const weights *w, int64_t k, uint8_t copy[TILE * GROUP_BYTES], int64_t *stride) {
+INLINE const uint8_t *tile_of(const weights *w, int64_t k, uint8_t copy[TILE * TILE_ROW_BYTES], int64_t *stride) {
     const uint8_t *at = w->at + 2 * k;
     if (w->rows >= TILE && w->depth - k >= GROUP) {
         *stride = (int64_t)w->stride;
@@ -52,10 +51,10 @@ INLINE const uint8_t *tile_of(const weights *w, int64_t k, uint8_t copy[TILE * G
     }
     const __mmask32 mask = w->depth - k >= GROUP ? 0xFFFFFFFFu : (1u << (w->depth - k)) - 1u;
     for (int64_t r = 0; r < TILE; r++)
-        _mm512_store_si512((void *)(copy + r * GROUP_BYTES),
+        _mm512_store_si512((void *)(copy + r * TILE_ROW_BYTES),
                            r < w->rows ? _mm512_maskz_loadu_epi16(mask, at + (size_t)r * w->stride)
                                        : _mm512_setzero_si512());
-    *stride = GROUP_BYTES;
+    *stride = TILE_ROW_BYTES;
     return copy;
 }
 
@@ -88,7 +87,7 @@ INLINE void put_transposed(int64_t rows, int64_t cols, float *C, int64_t ldc, co
 INLINE void sum_tiles(const bool second_weights, const bool second_rows, const weights w[2], const pair *a,
                       const rows_of_a *A, int64_t rows, float *C, int64_t ldc, bool add) {
     _Alignas(64) float c[4][TILE_PAIRS];
-    _Alignas(64) uint8_t copy[2][TILE * GROUP_BYTES];
+    _Alignas(64) uint8_t copy[2][TILE * TILE_ROW_BYTES];
     const pair *below = a + A->groups * TILE_PAIRS;
     TILE_ZERO(0);
     TILE_ZERO(1);
@@ -96,25 +95,25 @@ INLINE void sum_tiles(const bool second_weights, const bool second_rows, const w
     TILE_ZERO(3);
     if (add) {
         get_transposed(rows, w[0].rows, C, ldc, c[0]);
-        TILE_LOAD(0, c[0], GROUP_BYTES);
+        TILE_LOAD(0, c[0], TILE_ROW_BYTES);
         if (second_weights) {
             get_transposed(rows, w[1].rows, C + TILE, ldc, c[1]);
-            TILE_LOAD(1, c[1], GROUP_BYTES);
+            TILE_LOAD(1, c[1], TILE_ROW_BYTES);
         }
         if (second_rows) {
             get_transposed(rows - TILE, w[0].rows, C + TILE * ldc, ldc, c[2]);
-            TILE_LOAD(2, c[2], GROUP_BYTES);
+            TILE_LOAD(2, c[2], TILE_ROW_BYTES);
         }
         if (second_weights && second_rows) {
             get_transposed(rows - TILE, w[1].rows, C + TILE * ldc + TILE, ldc, c[3]);
-            TILE_LOAD(3, c[3], GROUP_BYTES);
+            TILE_LOAD(3, c[3], TILE_ROW_BYTES);
         }
     }
     for (int64_t g = 0; g < A->groups; g++) {
         int64_t stride;
         const uint8_t *tile = tile_of(&w[0], g * GROUP, copy[0], &stride);
         TILE_LOAD(4, tile, stride);
-        TILE_LOAD(6, a + g * TILE_PAIRS, GROUP_BYTES);
+        TILE_LOAD(6, a + g * TILE_PAIRS, TILE_ROW_BYTES);
         TILE_DOT_BF16(0, 4, 6);
         if (second_weights) {
             tile = tile_of(&w[1], g * GROUP, copy[1], &stride);
@@ -122,24 +121,24 @@ INLINE void sum_tiles(const bool second_weights, const bool second_rows, const w
             TILE_DOT_BF16(1, 5, 6);
         }
         if (second_rows) {
-            TILE_LOAD(7, below + g * TILE_PAIRS, GROUP_BYTES);
+            TILE_LOAD(7, below + g * TILE_PAIRS, TILE_ROW_BYTES);
             TILE_DOT_BF16(2, 4, 7);
         }
         if (second_weights && second_rows)
             TILE_DOT_BF16(3, 5, 7);
     }
-    TILE_STORE(0, c[0], GROUP_BYTES);
+    TILE_STORE(0, c[0], TILE_ROW_BYTES);
     put_transposed(rows, w[0].rows, C, ldc, c[0]);
     if (second_weights) {
-        TILE_STORE(1, c[1], GROUP_BYTES);
+        TILE_STORE(1, c[1], TILE_ROW_BYTES);
         put_transposed(rows, w[1].rows, C + TILE, ldc, c[1]);
     }
     if (second_rows) {
-        TILE_STORE(2, c[2], GROUP_BYTES);
+        TILE_STORE(2, c[2], TILE_ROW_BYTES);
         put_transposed(rows - TILE, w[0].rows, C + TILE * ldc, ldc, c[2]);
     }
     if (second_weights && second_rows) {
-        TILE_STORE(3, c[3], GROUP_BYTES);
+        TILE_STORE(3, c[3], TILE_ROW_BYTES);
         put_transposed(rows - TILE, w[1].rows, C + TILE * ldc + TILE, ldc, c[3]);
     }
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define TILE 16 /* rows of a tile, and 32-bit elements of a row */
+#define TILE_ROW_BYTES 64
 
 typedef struct tile_shapes { /* as LDTILECFG reads it */
     uint8_t palette, start_row, reserved[14];

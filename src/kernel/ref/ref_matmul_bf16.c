@@ -12,15 +12,7 @@
 #define DEPTH 256 /* k rounded at once: a block of B takes 32 KiB */
 
 static sgm_real rounded(sgm_real x) {
-    if (sizeof x > sizeof(float))
-        return x;
-    float narrow = (float)x;
-    uint32_t u;
-    memcpy(&u, &narrow, sizeof u);
-    u = (u & 0x7FFFFFFFu) > 0x7F800000u ? u | 0x400000u : u + 0x7FFFu + (u >> 16 & 1u);
-    u &= 0xFFFF0000u;
-    memcpy(&narrow, &u, sizeof narrow);
-    return narrow;
+    return sizeof x > sizeof(float) ? x : (sgm_real)sgm_bf16_widen(sgm_bf16_round((float)x));
 }
 
 /* Element (i, k) of A is a[i · a_row + k · a_step], element (k, n) of B is number k · b_row + n · b_step of
@@ -28,7 +20,7 @@ static sgm_real rounded(sgm_real x) {
 static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t a_row, int64_t a_step, const void *b,
                      bool is_rounded, int64_t b_row, int64_t b_step, sgm_real *C, int64_t ldc, bool add) {
     const sgm_real *whole = b;
-    const uint16_t *half = b;
+    const uint16_t *narrow = b;
     sgm_real left[DEPTH], right[DEPTH][COLS], sum[COLS];
     for (int64_t n = 0; n < N; n += COLS) {
         const int cols = N - n < COLS ? (int)(N - n) : COLS;
@@ -40,7 +32,9 @@ static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t
             for (int q = 0; q < depth; q++)
                 for (int j = 0; j < COLS; j++) {
                     const int64_t at = (k + q) * b_row + (n + j) * b_step;
-                    right[q][j] = j >= cols ? 0 : is_rounded ? (sgm_real)sgm_bf16_widen(half[at]) : rounded(whole[at]);
+                    right[q][j] = j >= cols    ? 0
+                                  : is_rounded ? (sgm_real)sgm_bf16_widen(narrow[at])
+                                               : rounded(whole[at]);
                 }
             for (int64_t i = 0; i < M; i++) {
                 sgm_real *c = C + i * ldc + n;
