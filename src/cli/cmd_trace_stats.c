@@ -121,6 +121,14 @@ static json_t *stats_json(const char *path, const sgm_trace_info *about, const s
     return json;
 }
 
+/* Domains with tokens: one alone differs from none. */
+static size_t domains_seen(const sgm_trace_stats *stats) {
+    size_t seen = 0;
+    for (size_t d = 0; d < stats->domains; d++)
+        seen += stats->domain[d].tokens > 0;
+    return seen;
+}
+
 static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {
     cli_layers layers = layers_of(stats);
     cli_layers_note_computed(&layers, stats->all.layer, about->experts_per_token);
@@ -129,15 +137,19 @@ static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stat
     if (about->step >= 0)
         printf(", step %lld", (long long)about->step);
     printf("); even load: min and max 1.00, entropy 1.000\n\n");
+    const bool compares = domains_seen(stats) > 1;
     cli_layer_heading(&layers);
-    printf("  domains differ  noise\n");
+    puts(compares ? "  domains differ  noise" : "");
     for (int64_t l = 0; l < stats->layers; l++) {
         cli_layer_line(&layers, &stats->all.layer[l], l);
-        printf("  %14.4f  %.4f\n", stats->domain_divergence_nats[l], stats->domain_divergence_noise_nats[l]);
+        if (compares)
+            printf("  %14.4f  %.4f", stats->domain_divergence_nats[l], stats->domain_divergence_noise_nats[l]);
+        printf("\n");
     }
     cli_layer_footing(&layers);
-    printf(
-        "domains differ: divergence between the loads of the domains, in nats; noise: of domains that are alike.\n\n");
+    if (compares)
+        puts("domains differ: divergence between the loads of the domains, in nats; noise: of domains that are alike.");
+    puts("");
     for (size_t d = 0; d < stats->domains; d++) {
         char name[64];
         double entropy = 0;

@@ -25,25 +25,89 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* The arms, shared among the jobs: with several, an arm is measured while others are. */
+typedef struct probes {
+    sgm_lab *lab;
+    const char *folder;
+    pthread_mutex_t mutex;          /* for what follows */
+    pthread_cond_t left;            /* an arm that held memory */
+    int64_t measured;               /* arms, now */
+    bool starts;                    /* one of them, which does not hold all of its memory yet */
+    double step, rest;              /* sums over arms, */
+    double longest_step, most_rest; /* and the greatest of one */
+    sgm_status status;              /* of the first that failed */
+    sgm_error *error;
+} probes;
+
+/* To start is to ask what memory is left: one at a time, and each has used its own (in a step) before the next one asks. */
+static sgm_status warm_up(sgm_config *config, const char *data, const char *run, sgm_lab *lab, sgm_trainer **trainer,
+                          double *seconds, sgm_error *error) {
+    const double begun = now();
+    sgm_status status = sgm_trainer_start(config, &data, 1, run, NULL, lab->stop, trainer, error);
+    *seconds = now() - begun;
+    for (int i = 0; i < WARM_STEPS && !status; i++) {
+        sgm_step_report report;
+        status = sgm_trainer_step(*trainer, &report, error);
+    }
+    if (status) {
+        sgm_trainer_close(*trainer);
+        *trainer = NULL;
+    }
+    return status;
+}
+
+/* An arm that does not fit into memory beside those that are measured waits until one of them has left. */
+static sgm_status start(probes *all, sgm_config *config, const char *run, sgm_trainer **trainer, double *seconds,
+                        sgm_error *error) {
+    for (;;) {
+        pthread_mutex_lock(&all->mutex);
+        while (all->starts)
+            pthread_cond_wait(&all->left, &all->mutex);
+        all->starts = true;
+        const int64_t others = all->measured++;
+        pthread_mutex_unlock(&all->mutex);
+
+        sgm_status status = sgm_folder_remove(run, error);
+        if (!status)
+            status = warm_up(config, all->lab->data, run, all->lab, trainer, seconds, error);
+
+        pthread_mutex_lock(&all->mutex);
+        const bool waits = status == SGM_EMEMORY && others > 0;
+        if (waits) {
+            all->measured--;
+            while (all->measured >= others)
+                pthread_cond_wait(&all->left, &all->mutex);
+        }
+        all->starts = false;
+        pthread_cond_broadcast(&all->left);
+        pthread_mutex_unlock(&all->mutex);
+        if (!waits)
+            return status;
+    }
+}
+
+static void leave(probes *all) {
+    pthread_mutex_lock(&all->mutex);
+    all->measured--;
+    pthread_cond_broadcast(&all->left);
+    pthread_mutex_unlock(&all->mutex);
+}
+
 /* Seconds of one arm: a step (median), and all that a run needs besides steps. */
-static sgm_status probe(sgm_lab *lab, size_t index, const char *run, double *step, double *rest, sgm_error *error) {
+static sgm_status probe(probes *all, size_t index, const char *run, double *step, double *rest, sgm_error *error) {
     sgm_config *config = NULL;
     sgm_trainer *trainer = NULL;
-    double begun = now(), seconds[TIMED_STEPS];
-    const char *data[] = {lab->data};
-    sgm_status status = sgm_folder_remove(run, error);
-    if (!status)
-        status = sgm_lab_config(lab, index, 1, 1000, &config, error);
-    if (!status)
-        status = sgm_trainer_start(config, data, 1, run, NULL, lab->stop, &trainer, error);
-    double started = now() - begun;
-    for (int i = 0; i < WARM_STEPS + TIMED_STEPS && !status; i++) {
+    double started = 0, seconds[TIMED_STEPS];
+    sgm_status status = sgm_lab_config(all->lab, index, 1, 1000, &config, error);
+    if (status)
+        return status;
+    status = start(all, config, run, &trainer, &started, error);
+    for (int i = 0; i < TIMED_STEPS && !status; i++) {
         sgm_step_report report;
         status = sgm_trainer_step(trainer, &report, error);
-        if (i >= WARM_STEPS)
-            seconds[i - WARM_STEPS] = report.seconds;
+        seconds[i] = status ? 0 : report.seconds;
     }
-    begun = now();
+    double begun = now();
     if (!status)
         status = sgm_trainer_evaluate(trainer, trainer->settings->train.eval_tokens, error);
     if (!status) {
@@ -52,21 +116,11 @@ static sgm_status probe(sgm_lab *lab, size_t index, const char *run, double *ste
         *rest = started + EVALUATIONS * (now() - begun);
     }
     sgm_trainer_close(trainer);
+    leave(all);
     sgm_config_free(config);
     sgm_folder_remove(run, NULL);
     return status;
 }
-
-/* The arms, shared among the jobs: with several, an arm is measured while others are. */
-typedef struct probes {
-    sgm_lab *lab;
-    const char *folder;
-    pthread_mutex_t mutex;          /* for what follows */
-    double step, rest;              /* sums over arms, */
-    double longest_step, most_rest; /* and the greatest of one */
-    sgm_status status;              /* of the first that failed */
-    sgm_error *error;
-} probes;
 
 static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to measure an arm");
@@ -86,7 +140,7 @@ static void probe_arms(sgm_worker *worker, void *argument) {
         else if (sgm_lab_stopped(lab))
             status = sgm_fail(&why, SGM_EINTERRUPTED, "the same command begins again", "interrupted while measuring");
         else
-            status = probe(lab, arm, run, &step, &rest, &why);
+            status = probe(all, arm, run, &step, &rest, &why);
         sgm_free(run);
         pthread_mutex_lock(&all->mutex);
         all->step += step;
@@ -108,7 +162,11 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     const int jobs = sgm_lab_jobs(lab, lab->at_work);
     char *folder = sgm_path_join(lab->folder, ".probe");
     sgm_team *team = NULL;
-    probes all = {.lab = lab, .folder = folder, .mutex = PTHREAD_MUTEX_INITIALIZER, .error = error};
+    probes all = {.lab = lab,
+                  .folder = folder,
+                  .mutex = PTHREAD_MUTEX_INITIALIZER,
+                  .left = PTHREAD_COND_INITIALIZER,
+                  .error = error};
     sgm_status status = folder ? sgm_folder_make(folder, error) : no_memory(error);
     if (!status)
         status = sgm_team_new(jobs, &team, error);
@@ -117,6 +175,7 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
         status = all.status;
     }
     sgm_team_free(team);
+    pthread_cond_destroy(&all.left);
     pthread_mutex_destroy(&all.mutex);
     if (folder)
         sgm_folder_remove(folder, NULL);

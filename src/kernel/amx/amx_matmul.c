@@ -19,12 +19,9 @@
 #include "kernel/amx/amx_tiles.h"
 #include "kernel/amx/bf16_parts.h"
 
-#define GROUP (2 * TILE)         /* k in a tile */
-#define TILE_PAIRS (TILE * TILE) /* in a packed tile */
-#define ROW_TILES 16             /* of A packed at once: 128 KiB */
+#define ROW_TILES 16 /* of A packed at once: 128 KiB */
 #define BLOCK_ROWS (ROW_TILES * TILE)
-#define SQUARE (2 * TILE) /* rows and columns of C that are summed at once */
-#define PANEL (4 * TILE)  /* columns of B packed at once, 32 KiB: as many use a tile of A when it comes */
+#define PANEL (4 * TILE) /* columns of B packed at once, 32 KiB: as many use a tile of A when it comes */
 
 /* Groups of k in a block, and k. */
 #define GROUPS(parts) ((parts) == 1 ? 8 : 2)

@@ -12,11 +12,8 @@
 
 #include "kernel/amx/amx_tiles.h"
 
-#define GROUP (2 * TILE)         /* k in a tile */
-#define TILE_PAIRS (TILE * TILE) /* in a packed tile */
-#define PACKED_TILES 192         /* of A at once: 192 KiB, which stay in the second-level cache */
-#define MOST_ROWS (4 * TILE)     /* of A at once */
-#define SQUARE (2 * TILE)        /* rows of weights, and of A, that are summed at once */
+#define PACKED_TILES 192     /* of A at once: 192 KiB, which stay in the second-level cache */
+#define MOST_ROWS (4 * TILE) /* of A at once */
 
 /* A packed piece of A: tile (i, g) holds rows 16 i … by 32 k from 32 g on. */
 typedef struct rows_of_a {

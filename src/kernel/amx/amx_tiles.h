@@ -11,6 +11,9 @@
 
 #define TILE 16 /* rows of a tile, and 32-bit elements of a row */
 #define TILE_ROW_BYTES 64
+#define TILE_PAIRS (TILE * TILE) /* of bf16 in a packed tile */
+#define GROUP (2 * TILE)         /* k in a tile of pairs */
+#define SQUARE (2 * TILE)        /* rows and columns of C that are summed at once */
 
 typedef struct tile_shapes { /* as LDTILECFG reads it */
     uint8_t palette, start_row, reserved[14];
