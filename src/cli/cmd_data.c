@@ -167,6 +167,7 @@ static int build(const cli_args *args, progress_line *line) {
         .heldout_share = cli_real(args, "heldout-share"),
         .deduplicate = !cli_switch(args, "keep-duplicates"),
         .document_limit_bytes = cli_integer(args, "document-limit"),
+        .threads = (int)cli_integer(args, "threads"),
         .progress = show_progress,
         .context = line,
     };
@@ -199,6 +200,7 @@ static const cli_flag build_flags[] = {
     {"document-limit", CLI_INTEGER, "BYTES", "0", 0, 1e15, false,
      "cut longer documents into several at line ends; 0: never"},
     {"keep-duplicates", CLI_SWITCH, NULL, NULL, 0, 0, false, "do not drop repeated documents and lines"},
+    {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "that encode; 0: as many as there are cores"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},
 };

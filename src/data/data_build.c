@@ -502,7 +502,8 @@ static sgm_status encode_domain(build_state *state, encode_batch *batch, uint32_
 }
 
 static sgm_status encode_all(build_state *state, sgm_error *error) {
-    int cores = sgm_usable_cores(), threads = cores > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : cores;
+    int wanted = state->options->threads > 0 ? state->options->threads : sgm_usable_cores();
+    int threads = wanted > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : wanted;
     encode_batch batch = {.tokenizer = state->tokenizer, .state = state, .end_of_text = state->end_of_text};
     sgm_status status = sgm_team_new(threads, &state->team, error);
     if (status != SGM_OK)
@@ -533,6 +534,8 @@ static sgm_status check_options(const sgm_data_build_options *options, const cha
     if (!(options->heldout_share >= 0 && options->heldout_share <= SGM_HELDOUT_SHARE_MOST))
         return sgm_fail(error, SGM_EARGUMENT, "give a share from 0 to 0.5, for instance 0.02",
                         "a held-out share of %g is not usable", options->heldout_share);
+    if (options->threads < 0)
+        return sgm_fail(error, SGM_EARGUMENT, "0 means all cores", "%d threads cannot encode", options->threads);
     if (options->document_limit_bytes < 0)
         return sgm_fail(error, SGM_EARGUMENT, "0 means no limit", "a document limit cannot be negative");
     if (!options->tokenizer_path &&

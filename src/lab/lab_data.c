@@ -81,6 +81,8 @@ static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_
     } else if (!status) {
         sgm_lab_note(lab, "tokenising the text once for all arms");
         status = sgm_run_settings_new(config, &settings, error);
+        if (!status && lab->options->threads > 0) /* of all jobs */
+            settings->train.threads = lab->options->threads * sgm_lab_jobs(lab, lab->arms);
         if (!status)
             status = sgm_run_folder_build_data(settings, data, count, lab->folder, lab->stop, error);
         lab->data = status ? NULL : sgm_path_join(lab->folder, "data");

@@ -89,6 +89,7 @@ sgm_status sgm_run_folder_build_data(const sgm_run_settings *settings, const cha
             .heldout_share = settings->data.heldout_share,
             .deduplicate = settings->data.deduplicate,
             .document_limit_bytes = settings->data.document_bytes,
+            .threads = (int)settings->train.threads,
             .stop = stop,
         };
         status = sgm_data_build(&options, target, error);

@@ -442,6 +442,55 @@ static void build_with_copies(const char *in, const char *out, double share) {
     sgm_data_sources_free(sources, found);
 }
 
+/* Threads of this process; 0 where no file says so. */
+static int64_t threads_now(void) {
+    char **names;
+    size_t threads;
+    if (sgm_folder_list("/proc/self/task", &names, &threads, NULL))
+        return 0;
+    sgm_free(names);
+    return (int64_t)threads;
+}
+
+/* The most that were seen while text was encoded. */
+static void count_threads(void *context, const char *what, double share) {
+    int64_t *most = context, now = strcmp(what, "encoding") == 0 ? threads_now() : 0;
+    (void)share;
+    *most = now > *most ? now : *most;
+}
+
+static void as_many_threads_encode_as_are_asked_for(void **state) {
+    (void)state;
+    make_corpus();
+    const char *in = at("in");
+    sgm_data_source *sources;
+    size_t found, size[2];
+    char *bytes[2];
+    assert_int_equal(sgm_data_sources_from_path(&in, 1, &sources, &found, NULL), SGM_OK);
+    for (int i = 0; i < 2; i++) {
+        const char *out = i ? "threads-3" : "threads-1",
+                   *shard = at(i ? "threads-3/train-prose-0000.sgmd" : "threads-1/train-prose-0000.sgmd");
+        int64_t before = threads_now(), most = 0;
+        sgm_data_build_options options = {.sources = sources,
+                                          .source_count = found,
+                                          .vocabulary = 300,
+                                          .threads = i ? 3 : 1,
+                                          .progress = count_threads,
+                                          .context = &most};
+        assert_int_equal(sgm_data_build(&options, at(out), NULL), SGM_OK);
+        assert_int_equal(most, before ? before - 1 + options.threads : 0);
+        assert_int_equal(sgm_file_read(shard, 1 << 20, &bytes[i], &size[i], NULL), SGM_OK);
+    }
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(bytes[0], bytes[1], size[0]);
+    sgm_free(bytes[0]);
+    sgm_free(bytes[1]);
+    sgm_data_build_options none = {.sources = sources, .source_count = found, .vocabulary = 300, .threads = -1};
+    assert_int_equal(sgm_data_build(&none, at("threads-none"), NULL), SGM_EARGUMENT);
+    assert_false(sgm_path_exists(at("threads-none")));
+    sgm_data_sources_free(sources, found);
+}
+
 /* No held-out document of any domain is part of one that is trained on; every domain has something to train on. */
 static int64_t held_out_apart(const char *folder) {
     sgm_corpus *corpus;
@@ -630,6 +679,7 @@ int main(void) {
         cmocka_unit_test(forged_values_are_refused),
         cmocka_unit_test(build_keeps_every_document_once),
         cmocka_unit_test(a_build_can_be_stopped),
+        cmocka_unit_test(as_many_threads_encode_as_are_asked_for),
         cmocka_unit_test(one_book_is_cut),
         cmocka_unit_test(copies_share_a_split),
         cmocka_unit_test(copies_are_taken_back_together),
