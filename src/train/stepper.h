@@ -12,6 +12,8 @@
 #include "model/transformer.h"
 #include "train/run_config.h"
 
+enum { SGM_GRADIENT_BLOCK = 65536 }; /* elements of it that one partial sum covers: fixed, so the norm is too */
+
 typedef struct sgm_decay_range {
     int64_t begin, end;
     bool decay, frozen;
