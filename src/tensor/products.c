@@ -17,12 +17,13 @@ static int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 
-/* Columns are cut until every thread has work; products in bf16 would rather have few columns than few rows, because
- * each tile packs all its columns of B anew. */
+/* Columns are cut until every thread has work; products in bf16 would rather have few columns than few rows, and few tiles,
+ * because each tile packs its rows of A and all its columns of B anew. */
 static tiling tile(const sgm_product *p, int threads) {
     if (p->M == 0 || p->N == 0)
         return (tiling){1, 1, 0, 0};
-    int64_t most = p->compute == SGM_COMPUTE_F32 ? TILE_ROWS : BF16_ROWS, wanted = 2 * (int64_t)threads;
+    const bool packs = p->compute != SGM_COMPUTE_F32;
+    int64_t most = packs ? BF16_ROWS : TILE_ROWS, wanted = packs ? threads : 2 * (int64_t)threads;
     tiling t = {.rows = p->M < most ? p->M : most, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
     t.down = divide_up(p->M, t.rows);
     if (threads > 1 && t.down * divide_up(p->N, t.cols) < wanted) {

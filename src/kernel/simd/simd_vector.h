@@ -210,22 +210,26 @@ static void axpy(int64_t n, float a, const float *x, float *y) {
         put(y + i, n - i, v_fma(v_set(a), get(x + i, n - i), get(y + i, n - i)));
 }
 
+enum { LINE_FLOATS = 16 }; /* in a line of the caches */
+
+/* Four runs at once where there is enough: of one alone a processor does not ask memory for as much as it could. */
 static double sum_squares(int64_t n, const float *x) {
-    enum { FAR = 8192 }; /* bytes */
-    vsquares sum[2] = {v_no_squares(), v_no_squares()};
-    double lanes[2 * WIDTH];
-    for (int64_t i = 0; i < n; i += 2 * WIDTH) {
-        /* One run of memory is too little for a processor to ask for by itself. */
-        const char *far = (const char *)((uintptr_t)(x + i) + FAR);
-        __builtin_prefetch(far, 0, 2);
-        __builtin_prefetch(far + WIDTH * sizeof *x, 0, 2);
+    enum { RUNS = 4, FAR = 1024 }; /* bytes asked for ahead */
+    vsquares sum[RUNS] = {v_no_squares(), v_no_squares(), v_no_squares(), v_no_squares()};
+    double lanes[RUNS * WIDTH];
+    const int64_t run = n / RUNS / LINE_FLOATS * LINE_FLOATS;
+    for (int64_t i = 0; i < run; i += LINE_FLOATS)
+        for (int r = 0; r < RUNS; r++) {
+            const float *at = x + r * run + i;
+            __builtin_prefetch((const void *)((uintptr_t)at + FAR), 0, 3);
+            for (int j = 0; j < LINE_FLOATS; j += WIDTH)
+                v_add_squares(&sum[r], v_load(at + j));
+        }
+    for (int64_t i = RUNS * run; i < n; i += WIDTH)
         v_add_squares(&sum[0], get(x + i, n - i));
-        if (i + WIDTH < n)
-            v_add_squares(&sum[1], get(x + i + WIDTH, n - i - WIDTH));
-    }
-    v_store_squares(lanes, &sum[0]);
-    v_store_squares(lanes + WIDTH, &sum[1]);
-    for (int step = WIDTH; step > 0; step /= 2)
+    for (int r = 0; r < RUNS; r++)
+        v_store_squares(lanes + r * WIDTH, &sum[r]);
+    for (int step = RUNS * WIDTH / 2; step > 0; step /= 2)
         for (int j = 0; j < step; j++)
             lanes[j] += lanes[j + step];
     return lanes[0];
