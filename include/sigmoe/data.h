@@ -29,6 +29,7 @@ typedef struct sgm_data_source {
 } sgm_data_source;
 
 #define SGM_HELDOUT_SHARE_MOST 0.5
+enum { SGM_DATA_THREADS_MOST = 16 };
 enum { SGM_DATA_VOCABULARY_LEAST = 257, SGM_DATA_VOCABULARY_MOST = 1 << 20 }; /* bytes, end of text, merges */
 
 typedef struct sgm_data_build_options {
@@ -39,7 +40,7 @@ typedef struct sgm_data_build_options {
     double heldout_share;         /* share of documents held out, chosen by a hash of their text: 0.02 */
     bool deduplicate;             /* drop exact duplicate documents and repeated lines longer than 20 characters */
     int64_t document_limit_bytes; /* longer documents are cut into several at line ends; 0: no limit */
-    int threads;                  /* that encode, at most 16; 0: as many as there are cores. The bytes are the same */
+    int threads; /* that encode, at most SGM_DATA_THREADS_MOST; 0: as many as there are cores. The bytes are the same */
     void (*progress)(void *context, const char *what, double share);
     void *context;
     const volatile int *stop; /* may be NULL; polled: non-zero → nothing is left behind, SGM_EINTERRUPTED */

@@ -127,7 +127,7 @@ typedef struct sgm_trace_stats {
     int64_t *computed_load; /* (L, E) of all tokens: assignments that cost a row, neither null nor dropped */
     /* (L) Jensen–Shannon divergence in nats between the domains' shares of load, each domain weighing the same: 0, every
      * domain uses the experts alike, to ln(domains), each has its own. Domains without tokens are left out, and null experts. */
-    double *domain_divergence_nats;
+    double *domain_divergence_nats; /* (layers); NaN where fewer than two domains have tokens, the noise too */
     /* (L) what domains that were alike would show with so few tokens: (E′ − 1) (1 − 1/D) Σ 1/n_d / 2D, with n_d assignments
      * and E′ experts that any of them used. */
     double *domain_divergence_noise_nats;

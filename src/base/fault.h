@@ -6,9 +6,13 @@
 #define SGM_BASE_FAULT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef int sgm_fault_hook(const char *call, const char *path); /* 0: go on */
 extern sgm_fault_hook *sgm_fault;                               /* NULL: go on always */
+
+/* For tests of what does not fit: answers in place of sgm_memory_available. NULL: nobody. */
+extern uint64_t (*sgm_fault_memory)(void);
 
 /* Whether the call is to fail; errno is set then. */
 bool sgm_faulted(const char *call, const char *path);

@@ -163,7 +163,11 @@ static uint64_t left_in_groups(void) {
     return left < least ? left : least;
 }
 
+uint64_t (*sgm_fault_memory)(void);
+
 uint64_t sgm_memory_available(void) {
+    if (sgm_fault_memory)
+        return sgm_fault_memory();
     uint64_t kib = number_of_key("/proc/meminfo", "MemAvailable"), groups = left_in_groups();
     uint64_t machine = kib ? kib * 1024 : UINT64_MAX;
     return machine < groups ? machine : groups;

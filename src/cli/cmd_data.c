@@ -200,7 +200,7 @@ static const cli_flag build_flags[] = {
     {"document-limit", CLI_INTEGER, "BYTES", "0", 0, 1e15, false,
      "cut longer documents into several at line ends; 0: never"},
     {"keep-duplicates", CLI_SWITCH, NULL, NULL, 0, 0, false, "do not drop repeated documents and lines"},
-    {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "that encode; 0: as many as there are cores"},
+    {"threads", CLI_INTEGER, "N", "0", 0, SGM_DATA_THREADS_MOST, false, "that encode; 0: as many as there are cores"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},
 };

@@ -137,16 +137,17 @@ static int run_plan(const cli_args *args) {
     sgm_model_counts c;
     sgm_model_count(&settings, (double)settings.experts_per_token, context, &c);
     const char *compute = sgm_config_get(config, "train.compute");
-    const bool copies = compute && strcmp(compute, "bf16") == 0;
-    const int64_t training_bytes = c.training_bytes + (copies ? c.total_parameters * (int64_t)sizeof(uint16_t) : 0);
+    const bool rounds = compute && strcmp(compute, "bf16") == 0;
+    const int64_t rounded_bytes = rounds ? c.total_parameters * (int64_t)sizeof(uint16_t) : 0;
     sgm_machine machine;
     sgm_machine_describe(&machine);
     bool fits = (uint64_t)c.bytes <= machine.memory_available_bytes;
-    bool trains = (uint64_t)training_bytes <= machine.memory_available_bytes;
+    bool trains = (uint64_t)c.training_bytes <= machine.memory_available_bytes;
     if (cli_switch(args, "json")) {
         json_t *json = model_json(&settings, &c);
         json_object_set_new(json, "bytes", json_integer(c.bytes));
-        json_object_set_new(json, "training_bytes", json_integer(training_bytes));
+        json_object_set_new(json, "training_bytes", json_integer(c.training_bytes));
+        json_object_set_new(json, "training_rounded_bytes", json_integer(rounded_bytes));
         json_object_set_new(json, "forward_flops_per_token", cli_json_real(c.forward_flops_per_token));
         json_object_set_new(json, "training_flops_per_token", cli_json_real(c.training_flops_per_token));
         json_object_set_new(json, "memory_available_bytes", json_integer((json_int_t)machine.memory_available_bytes));
@@ -163,9 +164,11 @@ static int run_plan(const cli_args *args) {
             printf("                  %sFLOP for %s tokens\n",
                    cli_count_label(tokens * c.training_flops_per_token).text, cli_grouped((int64_t)tokens).text);
         printf("weights           %s as f32\n", cli_bytes_label((double)c.bytes).text);
-        printf("training memory   %s for weights, gradients%s two moments%s, without activations\n",
-               cli_bytes_label((double)training_bytes).text, copies ? "," : " and",
-               copies ? " and the weights in bf16 (kept where the processor has tiles)" : "");
+        printf("training memory   %s for weights, gradients and two moments, without activations\n",
+               cli_bytes_label((double)c.training_bytes).text);
+        if (rounds)
+            printf("                  and %s for the weights in bf16, where the processor multiplies by tiles\n",
+                   cli_bytes_label((double)rounded_bytes).text);
         printf("this machine      %s available: %s\n", cli_bytes_label((double)machine.memory_available_bytes).text,
                trains ? "enough to train it"
                : fits ? "enough to run it, not to train it"

@@ -121,14 +121,6 @@ static json_t *stats_json(const char *path, const sgm_trace_info *about, const s
     return json;
 }
 
-/* Domains with tokens: one alone differs from none. */
-static size_t domains_seen(const sgm_trace_stats *stats) {
-    size_t seen = 0;
-    for (size_t d = 0; d < stats->domains; d++)
-        seen += stats->domain[d].tokens > 0;
-    return seen;
-}
-
 static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stats) {
     cli_layers layers = layers_of(stats);
     cli_layers_note_computed(&layers, stats->all.layer, about->experts_per_token);
@@ -137,7 +129,7 @@ static void print_stats(const sgm_trace_info *about, const sgm_trace_stats *stat
     if (about->step >= 0)
         printf(", step %lld", (long long)about->step);
     printf("); even load: min and max 1.00, entropy 1.000\n\n");
-    const bool compares = domains_seen(stats) > 1;
+    const bool compares = stats->layers > 0 && isfinite(stats->domain_divergence_nats[0]); /* several domains */
     cli_layer_heading(&layers);
     puts(compares ? "  domains differ  noise" : "");
     for (int64_t l = 0; l < stats->layers; l++) {
@@ -241,6 +233,17 @@ static json_t *comparison_json(const cli_args *args, const pair *p) {
         cli_json_real(c->tokens_changed), "weights_changed", cli_json_real(c->weights_changed), "layers", layers);
 }
 
+typedef struct nats_label {
+    char text[16];
+} nats_label;
+
+static nats_label nats(double value) { /* not finite: a trace of one domain */
+    nats_label label = {"-"};
+    if (isfinite(value))
+        snprintf(label.text, sizeof label.text, "%.4f", value);
+    return label;
+}
+
 static void print_comparison(const pair *p) {
     const sgm_trace_comparison *c = &p->found;
     printf("%s; %.2f %% of the assignments differ, %.2f %% of the tokens in one or more layers,\n"
@@ -249,11 +252,11 @@ static void print_comparison(const pair *p) {
            100 * c->weights_changed);
     printf("layer   changed  load moved  violation   there  domains differ   there\n");
     for (int64_t l = 0; l < c->layers; l++)
-        printf("%5s  %6.2f %%    %6.2f %%  %9.2f  %6.2f  %14.4f  %6.4f\n",
+        printf("%5s  %6.2f %%    %6.2f %%  %9.2f  %6.2f  %14s  %6s\n",
                cli_routed_label(p->stats[0].attention_experts, l).text, 100 * c->layer_changed[l],
                100 * c->load_difference[l], p->stats[0].all.layer[l].max_violation,
-               p->stats[1].all.layer[l].max_violation, p->stats[0].domain_divergence_nats[l],
-               p->stats[1].domain_divergence_nats[l]);
+               p->stats[1].all.layer[l].max_violation, nats(p->stats[0].domain_divergence_nats[l]).text,
+               nats(p->stats[1].domain_divergence_nats[l]).text);
     printf("\nload moved: half the sum of the differences of the experts' shares of what was computed.\n");
 }
 

@@ -16,7 +16,7 @@
 #include "data/documents.h"
 #include "data/shard.h"
 
-enum { REPEATED_LINE_CHARACTERS = 20, ENCODE_THREADS_MOST = 16 };
+enum { REPEATED_LINE_CHARACTERS = 20 };
 #define SHARD_TOKENS_MOST ((int64_t)1 << 26)      /* 256 MB a shard */
 #define TOKENIZER_BYTES_MOST ((uint64_t)64 << 20) /* text that a tokenizer is trained on; more adds nothing */
 #define ENCODE_BATCH_BYTES ((uint64_t)8 << 20)    /* of text encoded between two writes */
@@ -503,7 +503,7 @@ static sgm_status encode_domain(build_state *state, encode_batch *batch, uint32_
 
 static sgm_status encode_all(build_state *state, sgm_error *error) {
     int wanted = state->options->threads > 0 ? state->options->threads : sgm_usable_cores();
-    int threads = wanted > ENCODE_THREADS_MOST ? ENCODE_THREADS_MOST : wanted;
+    int threads = wanted > SGM_DATA_THREADS_MOST ? SGM_DATA_THREADS_MOST : wanted;
     encode_batch batch = {.tokenizer = state->tokenizer, .state = state, .end_of_text = state->end_of_text};
     sgm_status status = sgm_team_new(threads, &state->team, error);
     if (status != SGM_OK)

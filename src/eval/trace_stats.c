@@ -69,12 +69,15 @@ static void summarise(sgm_trace_load *load, const sgm_trace_info *about, const d
 
 /* `count`: (domains) scratch. */
 static void diverge(sgm_trace_stats *stats, const sgm_trace_info *about, const int64_t **count, double *scratch) {
+    size_t seen = 0;
+    for (size_t d = 0; d < stats->domains; d++)
+        seen += stats->domain[d].tokens > 0;
     for (int64_t l = 0; l < stats->layers; l++) {
         for (size_t d = 0; d < stats->domains; d++)
             count[d] = stats->domain[d].load + l * sgm_trace_stride(about);
         sgm_divergence found = sgm_domain_divergence(count, stats->domains, sgm_trace_computing(about, l), scratch);
-        stats->domain_divergence_nats[l] = found.nats;
-        stats->domain_divergence_noise_nats[l] = found.noise_nats;
+        stats->domain_divergence_nats[l] = seen > 1 ? found.nats : (double)NAN;
+        stats->domain_divergence_noise_nats[l] = seen > 1 ? found.noise_nats : (double)NAN;
     }
 }
 

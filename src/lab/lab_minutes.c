@@ -30,12 +30,14 @@ typedef struct probes {
     sgm_lab *lab;
     const char *folder;
     pthread_mutex_t mutex;          /* for what follows */
-    pthread_cond_t left;            /* an arm that held memory */
-    int64_t measured;               /* arms, now */
-    bool starts;                    /* one of them, which does not hold all of its memory yet */
+    pthread_cond_t changed;         /* one of the next six */
+    int64_t measured, most;         /* arms that hold memory or are asking for it: now, and at a time so far */
+    int64_t starting;               /* arms that start or want to */
+    bool starts;                    /* one does: what it was promised it may not hold yet */
+    bool waits;                     /* and got nothing: it waits until another one has left */
+    sgm_status status;              /* of the first that failed */
     double step, rest;              /* sums over arms, */
     double longest_step, most_rest; /* and the greatest of one */
-    sgm_status status;              /* of the first that failed */
     sgm_error *error;
 } probes;
 
@@ -56,52 +58,102 @@ static sgm_status warm_up(sgm_config *config, const char *data, const char *run,
     return status;
 }
 
-/* An arm that does not fit into memory beside those that are measured waits until one of them has left. */
-static sgm_status start(probes *all, sgm_config *config, const char *run, sgm_trainer **trainer, double *seconds,
-                        sgm_error *error) {
-    for (;;) {
-        pthread_mutex_lock(&all->mutex);
-        while (all->starts)
-            pthread_cond_wait(&all->left, &all->mutex);
-        all->starts = true;
-        const int64_t others = all->measured++;
-        pthread_mutex_unlock(&all->mutex);
+/* Whether it is over for all; the mutex is held. */
+static sgm_status ended(const probes *all, sgm_error *error) {
+    if (!all->status && !sgm_lab_stopped(all->lab))
+        return SGM_OK;
+    return sgm_fail(error, SGM_EINTERRUPTED, "the same command begins again", "interrupted while measuring");
+}
 
-        sgm_status status = sgm_folder_remove(run, error);
+/* Wait for one's turn to start: nobody starts then, and it is this one of `measured`. */
+static sgm_status take_turn(probes *all, sgm_error *error) {
+    pthread_mutex_lock(&all->mutex);
+    all->starting++;
+    while (all->starts && !ended(all, NULL))
+        pthread_cond_wait(&all->changed, &all->mutex);
+    sgm_status status = ended(all, error);
+    if (status) {
+        all->starting--;
+    } else {
+        all->starts = true;
+        all->measured++;
+    }
+    pthread_mutex_unlock(&all->mutex);
+    return status;
+}
+
+/* The one that starts has failed, or has all of its memory. *again: another one has left, to whom what was missing belonged. */
+static sgm_status end_turn(probes *all, const char *name, sgm_status status, bool *again, sgm_error *error) {
+    pthread_mutex_lock(&all->mutex);
+    *again = status == SGM_EMEMORY && all->measured > 1;
+    if (status)
+        all->measured--;
+    if (*again) {
+        const int64_t others = all->measured;
+        sgm_lab_note(all->lab, "%s does not fit into memory beside those that are measured: it follows", name);
+        all->waits = true;
+        pthread_cond_broadcast(&all->changed);
+        while (all->measured >= others && !ended(all, NULL))
+            pthread_cond_wait(&all->changed, &all->mutex);
+        all->waits = false;
+    }
+    if (!status && all->measured > all->most)
+        all->most = all->measured;
+    all->starting--;
+    all->starts = false;
+    pthread_cond_broadcast(&all->changed);
+    pthread_mutex_unlock(&all->mutex);
+    if (*again && error)
+        *error = (sgm_error){0};
+    return status;
+}
+
+static sgm_status start(probes *all, sgm_config *config, const char *name, const char *run, sgm_trainer **trainer,
+                        double *seconds, sgm_error *error) {
+    bool again = true;
+    sgm_status status = SGM_OK;
+    while (again) {
+        status = take_turn(all, error);
+        if (status)
+            return status;
+        status = sgm_folder_remove(run, error);
         if (!status)
             status = warm_up(config, all->lab->data, run, all->lab, trainer, seconds, error);
-
-        pthread_mutex_lock(&all->mutex);
-        const bool waits = status == SGM_EMEMORY && others > 0;
-        if (waits) {
-            all->measured--;
-            while (all->measured >= others)
-                pthread_cond_wait(&all->left, &all->mutex);
-        }
-        all->starts = false;
-        pthread_cond_broadcast(&all->left);
-        pthread_mutex_unlock(&all->mutex);
-        if (!waits)
-            return status;
+        status = end_turn(all, name, status, &again, error);
     }
+    return status;
+}
+
+/* What an arm costs is what it costs beside others: those that can have started by then. */
+static void let_others_start(probes *all) {
+    pthread_mutex_lock(&all->mutex);
+    while (all->starting > 0 && !all->waits && !ended(all, NULL))
+        pthread_cond_wait(&all->changed, &all->mutex);
+    pthread_mutex_unlock(&all->mutex);
 }
 
 static void leave(probes *all) {
     pthread_mutex_lock(&all->mutex);
     all->measured--;
-    pthread_cond_broadcast(&all->left);
+    pthread_cond_broadcast(&all->changed);
     pthread_mutex_unlock(&all->mutex);
 }
 
 /* Seconds of one arm: a step (median), and all that a run needs besides steps. */
 static sgm_status probe(probes *all, size_t index, const char *run, double *step, double *rest, sgm_error *error) {
+    const char *name = all->lab->experiment->arms[index].settings.name;
     sgm_config *config = NULL;
     sgm_trainer *trainer = NULL;
     double started = 0, seconds[TIMED_STEPS];
     sgm_status status = sgm_lab_config(all->lab, index, 1, 1000, &config, error);
-    if (status)
+    if (!status)
+        status = start(all, config, name, run, &trainer, &started, error);
+    sgm_config_free(config);
+    if (status) {
+        sgm_folder_remove(run, NULL);
         return status;
-    status = start(all, config, run, &trainer, &started, error);
+    }
+    let_others_start(all);
     for (int i = 0; i < TIMED_STEPS && !status; i++) {
         sgm_step_report report;
         status = sgm_trainer_step(trainer, &report, error);
@@ -116,9 +168,8 @@ static sgm_status probe(probes *all, size_t index, const char *run, double *step
         *rest = started + EVALUATIONS * (now() - begun);
     }
     sgm_trainer_close(trainer);
-    leave(all);
-    sgm_config_free(config);
     sgm_folder_remove(run, NULL);
+    leave(all);
     return status;
 }
 
@@ -153,6 +204,7 @@ static void probe_arms(sgm_worker *worker, void *argument) {
                 *all->error = why;
         }
         status = all->status; /* one that fails ends it for all */
+        pthread_cond_broadcast(&all->changed);
         pthread_mutex_unlock(&all->mutex);
     }
 }
@@ -165,7 +217,7 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     probes all = {.lab = lab,
                   .folder = folder,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
-                  .left = PTHREAD_COND_INITIALIZER,
+                  .changed = PTHREAD_COND_INITIALIZER,
                   .error = error};
     sgm_status status = folder ? sgm_folder_make(folder, error) : no_memory(error);
     if (!status)
@@ -175,15 +227,16 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
         status = all.status;
     }
     sgm_team_free(team);
-    pthread_cond_destroy(&all.left);
+    pthread_cond_destroy(&all.changed);
     pthread_mutex_destroy(&all.mutex);
     if (folder)
         sgm_folder_remove(folder, NULL);
     sgm_free(folder);
     if (status)
         return status;
-    /* Of all arms, by the clock: one arm is never on two jobs. */
-    double step = fmax(all.step / jobs, all.longest_step), rest = fmax(all.rest / jobs, all.most_rest);
+    /* Of all arms, by the clock: one arm is never on two jobs, and no more train at once than memory held. */
+    const double together = fmax((double)all.most, 1);
+    double step = fmax(all.step / together, all.longest_step), rest = fmax(all.rest / together, all.most_rest);
     double each = 60 * minutes * spare / (double)lab->plan.seeds, fit = (each - rest) / step;
     if (fit < LEAST_STEPS) {
         double needed = (LEAST_STEPS * step + rest) * (double)lab->plan.seeds / spare / 60;

@@ -17,22 +17,31 @@ static int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 
-/* Columns are cut until every thread has work; products in bf16 would rather have few columns than few rows, and few tiles,
- * because each tile packs its rows of A and all its columns of B anew. */
-static tiling tile(const sgm_product *p, int threads) {
-    if (p->M == 0 || p->N == 0)
-        return (tiling){1, 1, 0, 0};
-    const bool packs = p->compute != SGM_COMPUTE_F32;
-    int64_t most = packs ? BF16_ROWS : TILE_ROWS, wanted = packs ? threads : 2 * (int64_t)threads;
-    tiling t = {.rows = p->M < most ? p->M : most, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
+/* Columns are cut until there are as many tiles as are wanted. */
+static tiling cut(const sgm_product *p, int64_t most_rows, int64_t wanted) {
+    tiling t = {.rows = p->M < most_rows ? p->M : most_rows, .cols = p->N < TILE_COLS ? p->N : TILE_COLS};
     t.down = divide_up(p->M, t.rows);
-    if (threads > 1 && t.down * divide_up(p->N, t.cols) < wanted) {
+    if (t.down * divide_up(p->N, t.cols) < wanted) {
         int64_t cols = divide_up(divide_up(p->N, divide_up(wanted, t.down)), MINIMUM_COLS) * MINIMUM_COLS;
         if (cols < t.cols)
             t.cols = cols;
     }
     t.across = divide_up(p->N, t.cols);
     return t;
+}
+
+/* Two tiles a thread, so that uneven ones even out. Products in bf16 would rather have few columns than few rows, and few tiles,
+ * because each packs its rows of A and all its columns of B anew: one a thread will do where all are alike. */
+static tiling tile(const sgm_product *p, int threads) {
+    if (p->M == 0 || p->N == 0)
+        return (tiling){1, 1, 0, 0};
+    if (threads == 1)
+        return cut(p, p->compute == SGM_COMPUTE_F32 ? TILE_ROWS : BF16_ROWS, 1);
+    if (p->compute == SGM_COMPUTE_F32)
+        return cut(p, TILE_ROWS, 2 * (int64_t)threads);
+    tiling t = cut(p, BF16_ROWS, threads);
+    bool alike = p->M % t.rows == 0 && p->N % t.cols == 0 && t.down * t.across % threads == 0;
+    return alike ? t : cut(p, BF16_ROWS, 2 * (int64_t)threads);
 }
 
 /* The residual of a tile comes into C first, where the product is then added. */

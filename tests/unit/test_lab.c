@@ -3,8 +3,10 @@
  * runs of another experiment are not mixed in, and every experiment that is shipped runs. */
 #include <dirent.h>
 #include <math.h>
+#include <pthread.h>
 #include <sqlite3.h>
 
+#include "base/fault.h"
 #include "lab_fixture.h"
 
 static void near(double is, double wanted) {
@@ -477,6 +479,42 @@ static void minutes_become_steps(void **state) {
     assert_int_equal(sgm_folder_remove(path("quick"), NULL), SGM_OK);
 }
 
+/* Whoever begins to be measured first gets memory; who comes second is refused once. */
+static pthread_t first_asked;
+static int asked, refused;
+static uint64_t room_for_one(void) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    if (!sgm_path_exists(path("narrow/.probe")))
+        return UINT64_MAX;
+    pthread_mutex_lock(&mutex);
+    if (asked++ == 0)
+        first_asked = pthread_self();
+    bool refuse = !pthread_equal(first_asked, pthread_self()) && refused == 0;
+    refused += refuse;
+    pthread_mutex_unlock(&mutex);
+    return refuse ? 1 << 20 : UINT64_MAX;
+}
+
+/* Two jobs, memory for one: the second arm waits, and the minutes are those of one after the other. */
+static void an_arm_that_does_not_fit_is_measured_later(void **state) {
+    (void)state;
+    sgm_error error;
+    sgm_lab_plan plan;
+    sgm_status status = SGM_EARGUMENT;
+    for (double minutes = 0.02; status == SGM_EARGUMENT && minutes < 10; minutes *= 2) {
+        asked = refused = 0;
+        sgm_fault_memory = room_for_one;
+        status = run_lab("narrow", "two.yaml", (sgm_lab_options){.minutes = minutes, .seeds = 1, .jobs = 2}, &error);
+        sgm_fault_memory = NULL;
+        assert_int_equal(refused, 1);
+    }
+    assert_int_equal(status, SGM_OK);
+    assert_int_equal(sgm_lab_plan_read(path("narrow"), &plan, &error), SGM_OK);
+    assert_true(plan.steps >= 10);
+    sgm_lab_plan_free(&plan);
+    assert_int_equal(sgm_folder_remove(path("narrow"), NULL), SGM_OK);
+}
+
 /* Every shipped experiment, all arms, two steps, in a size that takes no time. */
 static void shipped_experiments_run(void **state) {
     (void)state;
@@ -526,6 +564,7 @@ int main(void) {
         cmocka_unit_test(data_of_others_is_kept),
         cmocka_unit_test(numbers_have_bounds),
         cmocka_unit_test(minutes_become_steps),
+        cmocka_unit_test(an_arm_that_does_not_fit_is_measured_later),
         cmocka_unit_test(shipped_experiments_run),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -2,7 +2,7 @@
 /* Norms, softmax, SwiGLU and optimizer for any vector width: included by one .c file of each table after its
  * vec_<table>.h and simd_matmul.h. Tails run the same instructions under a mask, so an element's result does not depend
  * on its place in the row. Sums: vector v of a row goes to running sum v mod SUMS, these are added 0+2, 1+3, 0+1, then
- * the lanes by halves: an order that depends on the length alone. */
+ * the lanes by halves (but sum_squares: see there): an order that depends on the length alone. */
 #include <math.h>
 
 #include "base/elementary_inline.h"

@@ -20,10 +20,13 @@ expect 0 stats --model r --data r/data --limit 500 --kernels ref --groups 4 --js
 expect 0 stats e.trace --groups 4; says "between 4 devices of 2 experts each"; says "    1  $(printf %.3f "$one")"
 expect 2 stats e.trace --groups 5; hints "8 experts do not divide by 5"
 expect 2 stats e.trace e.trace --groups 2; hints "--groups means nothing with two traces"
-# Twice is the same file; another checkpoint routes otherwise.
-expect 0 trace --model r --data r/data --limit 500 --kernels ref --threads 2 --out again.trace; says "500 tokens"
+# One domain is compared with none.
 expect 0 trace --model r --data text/plain/*.txt --limit 300 --out one.trace
 expect 0 stats one.trace; says "domain "; [[ "$(cat "$out")" != *"domains differ"* ]] || fail "one domain differs from others"
+expect 0 stats one.trace --json; [ "$(field layers.0.domain_divergence_nats)" = None ] || fail "one domain diverges"
+expect 0 stats one.trace one.trace; [[ "$(cat "$out")" != *nan* ]] || fail "nan"
+# Twice is the same file; another checkpoint routes otherwise.
+expect 0 trace --model r --data r/data --limit 500 --kernels ref --threads 2 --out again.trace; says "500 tokens"
 cmp e.trace again.trace || fail "two traces of the same differ"
 expect 0 trace --model r/checkpoints/step-000000 --data r/data --limit 500 --kernels ref --out before.trace
 expect 0 stats e.trace again.trace --json; [ "$(field tokens_changed) $(field same_model)" = "0.0 True" ] || fail "same traces differ"
