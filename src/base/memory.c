@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/text_print.h"
 
@@ -137,30 +139,62 @@ static uint64_t left_in_group(const char *folder, const char *limit_file, const 
     return used < limit ? limit - used : 0;
 }
 
-/* Version 2: our group and every one above it. Inside a container the root of the tree is the container's own group. */
-static uint64_t left_in_groups(void) {
-    char line[4096], folder[4224] = "/sys/fs/cgroup";
-    size_t root = strlen(folder);
-    FILE *file = fopen("/proc/self/cgroup", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "0::/", 4) == 0) {
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(folder + root, sizeof folder - root, "%s", line + 3);
-        }
-    if (file)
-        fclose(file);
+/* The files of a version of control groups. */
+typedef struct group_files {
+    const char *root, *limit, *used, *cache_key;
+} group_files;
+
+/* What a group and every one above it leave. Inside a container the root of the tree is the container's own group. */
+static uint64_t left_in_tree(const group_files *files, const char *group) {
+    char folder[4224];
+    size_t root = strlen(files->root);
+    snprintf(folder, sizeof folder, "%s%s", files->root, group);
     uint64_t least = UINT64_MAX;
     for (;;) {
-        uint64_t left = left_in_group(folder, "memory.max", "memory.current", "inactive_file");
+        uint64_t left = left_in_group(folder, files->limit, files->used, files->cache_key);
         least = left < least ? left : least;
         char *slash = strrchr(folder, '/');
         if ((size_t)(slash - folder) < root)
-            break;
+            return least;
         *slash = '\0';
     }
-    uint64_t left = left_in_group("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
-                                  "total_inactive_file"); /* version 1 */
-    return left < least ? left : least;
+}
+
+/* Lines of our groups: "0::PATH" is version 2, "N:…,memory,…:PATH" version 1. */
+static uint64_t left_in_groups(void) {
+    static const group_files one = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                    "total_inactive_file"};
+    static const group_files two = {"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
+    char line[4096], mine_one[4096] = "", mine_two[4096] = "";
+    FILE *file = fopen("/proc/self/cgroup", "r");
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = '\0';
+        char *kinds = strchr(line, ':'), *path = kinds ? strchr(kinds + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path++ = '\0';
+        if (strncmp(line, "0:", 2) == 0 && !kinds[1])
+            snprintf(mine_two, sizeof mine_two, "%s", path);
+        for (char *rest, *kind = strtok_r(kinds + 1, ",", &rest); kind; kind = strtok_r(NULL, ",", &rest))
+            if (strcmp(kind, "memory") == 0)
+                snprintf(mine_one, sizeof mine_one, "%s", path);
+    }
+    if (file)
+        fclose(file);
+    uint64_t first = left_in_tree(&one, mine_one), second = left_in_tree(&two, mine_two);
+    return first < second ? first : second;
+}
+
+/* Of the address space, where it is limited (ulimit -v). */
+static uint64_t left_of_addresses(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    uint64_t pages = number_in_file("/proc/self/statm"); /* the first number is the size of all that is mapped */
+    if (pages == UINT64_MAX)
+        return limit.rlim_cur;
+    uint64_t used = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return used < limit.rlim_cur ? limit.rlim_cur - used : 0;
 }
 
 uint64_t (*sgm_fault_memory)(void);
@@ -169,8 +203,9 @@ uint64_t sgm_memory_available(void) {
     if (sgm_fault_memory)
         return sgm_fault_memory();
     uint64_t kib = number_of_key("/proc/meminfo", "MemAvailable"), groups = left_in_groups();
-    uint64_t machine = kib ? kib * 1024 : UINT64_MAX;
-    return machine < groups ? machine : groups;
+    uint64_t machine = kib ? kib * 1024 : UINT64_MAX, addresses = left_of_addresses();
+    uint64_t least = machine < groups ? machine : groups;
+    return addresses < least ? addresses : least;
 }
 
 /* Tenths by hand: a decimal point in every locale. */

@@ -106,6 +106,29 @@ static int show_corpus(const char *folder, bool json, json_t *warnings) {
 
 /* ---- build ---------------------------------------------------------------------------------------------------- */
 
+/* A data folder inside the text it is made from would be text, and no text at that, to the next build. */
+static int check_out(const char *const *paths, size_t count, const char *out) {
+    char parent[4096];
+    size_t size = strlen(out);
+    while (size > 1 && out[size - 1] == '/')
+        size--;
+    while (size > 0 && out[size - 1] != '/')
+        size--;
+    snprintf(parent, sizeof parent, "%.*s", (int)(size ? size : 1), size ? out : ".");
+    char *real = realpath(parent, NULL);
+    int code = CLI_DONE;
+    for (size_t i = 0; i < count && real && code == CLI_DONE; i++) {
+        char *source = realpath(paths[i], NULL);
+        size_t length = source ? strlen(source) : 0;
+        if (source && strncmp(real, source, length) == 0 && (real[length] == '/' || !real[length]))
+            code = cli_usage("take a folder outside of it", "%s would lie in %s, among the text it is made from", out,
+                             paths[i]);
+        free(source);
+    }
+    free(real);
+    return code;
+}
+
 static int collect_sources(const cli_args *args, progress_line *line, sgm_data_source **sources, size_t *found) {
     size_t count;
     const char *const *paths = cli_many(args, "data", &count);
@@ -121,6 +144,8 @@ static int collect_sources(const cli_args *args, progress_line *line, sgm_data_s
         return cli_usage("`split` in the recipe parts a package's files",
                          "sigmoe data build: --separator goes with --data, not with --recipe");
     int code = cli_check_inputs(paths, count);
+    if (code == CLI_DONE)
+        code = check_out(paths, count, cli_text(args, "out"));
     if (code != CLI_DONE)
         return code;
     if (!recipe)

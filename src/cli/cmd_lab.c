@@ -254,7 +254,8 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
         sgm_lab_events events;
         cli_lab_display_events(display, &events);
         cli_catch_signals();
-        cli_note_many_threads("--jobs times --threads", options.jobs * (options.threads ? options.threads : 1));
+        cli_note_many_threads("the number of threads of all --jobs,",
+                              options.jobs * (options.threads ? options.threads : 1));
         sgm_status status = sgm_lab_run(path, &options, &events, &cli_stop, &error);
         cli_lab_display_close(display);
         code = status ? cli_fail(&error) : print_results(folder, json);

@@ -73,7 +73,8 @@ static sgm_status out_of_memory(sgm_error *error) {
 static sgm_status poll_stop(const build_state *state, sgm_error *error) {
     if (!state->options->stop || !*state->options->stop)
         return SGM_OK;
-    return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted while reading and tokenising text");
+    return sgm_fail(error, SGM_EINTERRUPTED, "nothing is left of it: run it again",
+                    "interrupted while reading and tokenising text");
 }
 
 /* ---- collecting ------------------------------------------------------------------------------------------------ */

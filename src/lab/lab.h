@@ -22,6 +22,8 @@ typedef struct sgm_lab {
     char *data;     /* the data folder that all read */
 } sgm_lab;
 
+#define SGM_LAB_PROBE ".probe" /* runs that only measure, in the lab's folder */
+
 void sgm_lab_note(const sgm_lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool sgm_lab_stopped(const sgm_lab *lab);
 /* Arms that are trained at once, of `arms`; threads of arm `index`: what is asked for, with several jobs a share of the cores,

@@ -212,7 +212,7 @@ static void probe_arms(sgm_worker *worker, void *argument) {
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error) {
     lab->at_work = lab->arms;
     const int jobs = sgm_lab_jobs(lab, lab->at_work);
-    char *folder = sgm_path_join(lab->folder, ".probe");
+    char *folder = sgm_path_join(lab->folder, SGM_LAB_PROBE);
     sgm_team *team = NULL;
     probes all = {.lab = lab,
                   .folder = folder,
@@ -241,7 +241,7 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     if (fit < LEAST_STEPS) {
         double needed = (LEAST_STEPS * step + rest) * (double)lab->plan.seeds / spare / 60;
         return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
-                        "--minutes %g: ten steps of every arm and seed need %.1f", minutes, needed);
+                        "--minutes %g: ten steps of every arm and seed need %.1f minutes", minutes, needed);
     }
     *steps = (int64_t)fmin(fit, (double)SGM_LAB_STEPS) / 10 * 10; /* whole tenths */
     sgm_lab_note(lab, "a step of all arms takes %.2f s: %" PRId64 " steps for %g minutes", step, *steps, minutes);

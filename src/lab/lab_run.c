@@ -149,7 +149,7 @@ static sgm_status choose_arms(sgm_lab *lab, bool fresh, sgm_error *error) {
 /* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. That one
  * has a lock, which is made first of all; a folder without one is somebody else's whatever its names are. */
 static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
-    static const char *const ours[] = {SGM_LOCK_NAME, "runs", "data", "data.building", ".tokenizer", ".probe"};
+    static const char *const ours[] = {SGM_LOCK_NAME, "runs", "data", "data.building", ".tokenizer", SGM_LAB_PROBE};
     char **names = NULL;
     size_t count = 0;
     if (!sgm_path_exists(lab->folder))
@@ -174,8 +174,8 @@ static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
 
 static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     char *path = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
-    char *plan = sgm_path_join(lab->folder, "lab.json");
-    sgm_status status = path && runs && plan ? sgm_folder_make(lab->folder, error) : no_memory(error);
+    char *plan = sgm_path_join(lab->folder, "lab.json"), *probe = sgm_path_join(lab->folder, SGM_LAB_PROBE);
+    sgm_status status = path && runs && plan && probe ? sgm_folder_make(lab->folder, error) : no_memory(error);
     if (!status)
         status = sgm_lock_take(path, &lab->lock, error);
     if (!status)
@@ -185,6 +185,9 @@ static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
                           lab->folder);
     if (!status && fresh)
         status = sgm_lab_remove_data(lab, error);
+    if (!status)
+        status = sgm_folder_remove(probe, error); /* of a call that was killed while it measured */
+    sgm_free(probe);
     sgm_free(path);
     sgm_free(runs);
     sgm_free(plan);

@@ -307,7 +307,8 @@ static bool stopped(const sgm_tokenizer_training *options) {
 }
 
 static sgm_status interrupted(sgm_error *error) {
-    return sgm_fail(error, SGM_EINTERRUPTED, NULL, "interrupted while training the tokenizer");
+    return sgm_fail(error, SGM_EINTERRUPTED, "nothing is left of it: run it again",
+                    "interrupted while training the tokenizer");
 }
 
 static sgm_status merge_all(trainer *tr, sgm_tokenizer *t, int64_t wanted, const sgm_tokenizer_training *options,

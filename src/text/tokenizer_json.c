@@ -378,6 +378,8 @@ sgm_status sgm_tokenizer_parse(const char *json, size_t size, sgm_tokenizer **to
     *tokenizer = NULL;
     json_error_t where;
     json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &where);
+    if (!root && (json_error_code(&where) == json_error_out_of_memory || where.line < 0))
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read tokenizer.json");
     if (!root)
         return sgm_fail(error, SGM_EFORMAT, "the file is damaged or cut off: fetch or make it again",
                         "tokenizer.json: line %d, column %d (byte %d): %s", where.line, where.column, where.position,

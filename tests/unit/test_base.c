@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The base layer: errors, memory, the thread team, random numbers, files. */
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -576,8 +577,30 @@ static void test_checksum(void **state) {
     assert_true(sgm_checksum(bytes, sizeof bytes) != whole);
 }
 
+/* A limit on addresses counts as one on memory. */
+static void a_limited_address_space_is_seen(void **state) {
+    (void)state;
+    const uint64_t room = 512u << 20;
+    struct rlimit before, limit;
+    uint64_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file)
+        skip();
+    assert_int_equal(fscanf(file, "%" SCNu64, &pages), 1);
+    fclose(file);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = pages * (uint64_t)sysconf(_SC_PAGESIZE) + room;
+    if (limit.rlim_cur > before.rlim_max || setrlimit(RLIMIT_AS, &limit) != 0)
+        skip();
+    uint64_t left = sgm_memory_available();
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_true(left <= room && left > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_limited_address_space_is_seen),
         cmocka_unit_test(test_error_record),
         cmocka_unit_test(test_error_cut_at_character),
         cmocka_unit_test(test_memory),

@@ -509,6 +509,11 @@ static void an_arm_that_does_not_fit_is_measured_later(void **state) {
         assert_int_equal(refused, 1);
     }
     assert_int_equal(status, SGM_OK);
+    /* What a call left that was killed while it measured goes with the next one. */
+    assert_int_equal(sgm_folder_make(path("narrow/.probe"), NULL), SGM_OK);
+    assert_int_equal(sgm_folder_make(path("narrow/.probe/none"), NULL), SGM_OK);
+    assert_int_equal(run_lab("narrow", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK);
+    assert_false(sgm_path_exists(path("narrow/.probe")));
     assert_int_equal(sgm_lab_plan_read(path("narrow"), &plan, &error), SGM_OK);
     assert_true(plan.steps >= 10);
     sgm_lab_plan_free(&plan);

@@ -15,6 +15,9 @@ json path hash bytes tokens domains.0.train.documents
 expect 0 data text c --split train --domain latin
 cmp "$out" text/latin.txt || fail "the text did not come back"
 expect 2 data build --data text --out c; hints "c"
+expect 2 data build --data text --out text/c; hints "outside"; [ ! -e text/c ] || fail "a data folder among its text"
+expect 2 data build --data . --out c4/; hints "outside"
+mkdir texts; expect 0 data build --data text --vocabulary 257 --out texts/c # a name that only begins alike
 expect 2 data text c --domain nothing; hints "data info"
 expect 2 data text c --split both
 expect 0 data info c; says "latin"
