@@ -495,28 +495,21 @@ static uint64_t room_for_one(void) {
     return refuse ? 1 << 20 : UINT64_MAX;
 }
 
-/* Two jobs, memory for one: the second arm waits, and the minutes are those of one after the other. */
+/* Two jobs, memory for one: the second arm waits for the first; what is missing in the end is minutes, not memory. */
 static void an_arm_that_does_not_fit_is_measured_later(void **state) {
     (void)state;
     sgm_error error;
-    sgm_lab_plan plan;
-    sgm_status status = SGM_EARGUMENT;
-    for (double minutes = 0.02; status == SGM_EARGUMENT && minutes < 10; minutes *= 2) {
-        asked = refused = 0;
-        sgm_fault_memory = room_for_one;
-        status = run_lab("narrow", "two.yaml", (sgm_lab_options){.minutes = minutes, .seeds = 1, .jobs = 2}, &error);
-        sgm_fault_memory = NULL;
-        assert_int_equal(refused, 1);
-    }
-    assert_int_equal(status, SGM_OK);
+    sgm_fault_memory = room_for_one;
+    sgm_status status = run_lab("narrow", "two.yaml", (sgm_lab_options){.minutes = 1e-6, .jobs = 2}, &error);
+    sgm_fault_memory = NULL;
+    assert_int_equal(refused, 1);
+    assert_int_equal(status, SGM_EARGUMENT);
+    assert_non_null(strstr(error.hint, "more minutes"));
     /* What a call left that was killed while it measured goes with the next one. */
     assert_int_equal(sgm_folder_make(path("narrow/.probe"), NULL), SGM_OK);
     assert_int_equal(sgm_folder_make(path("narrow/.probe/none"), NULL), SGM_OK);
-    assert_int_equal(run_lab("narrow", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK);
+    assert_int_equal(run_lab("narrow", "two.yaml", (sgm_lab_options){.steps = 1, .seeds = 1}, &error), SGM_OK);
     assert_false(sgm_path_exists(path("narrow/.probe")));
-    assert_int_equal(sgm_lab_plan_read(path("narrow"), &plan, &error), SGM_OK);
-    assert_true(plan.steps >= 10);
-    sgm_lab_plan_free(&plan);
     assert_int_equal(sgm_folder_remove(path("narrow"), NULL), SGM_OK);
 }
 
