@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How a stepper is made: the model, the batches, the balancers, and all memory of a step, planned by a dry walk. */
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/memory.h"
 #include "train/freeze.h"
