@@ -33,10 +33,12 @@ static void describe_legal(const sgm_param *param, char *text, size_t size) {
     bool number = param->type == SGM_PARAM_INT || param->type == SGM_PARAM_REAL || param->type == SGM_PARAM_INT_LIST ||
                   param->type == SGM_PARAM_REAL_LIST;
     if (number && param->min <= param->max) {
+        bool whole = param->type == SGM_PARAM_INT || param->type == SGM_PARAM_INT_LIST;
         if (isinf(param->max))
-            sgm_text_print(range, sizeof range, " of at least %.10g", param->min);
+            sgm_text_print(range, sizeof range, whole ? " of at least %.0f" : " of at least %.10g", param->min);
         else
-            sgm_text_print(range, sizeof range, " from %.10g to %.10g", param->min, param->max);
+            sgm_text_print(range, sizeof range, whole ? " from %.0f to %.0f" : " from %.10g to %.10g", param->min,
+                           param->max);
     }
     const char *unit = number && param->unit ? param->unit : "";
     snprintf(text, size, "give %s%s%s%s%s%s%s", kinds[param->type], range, *unit ? " (" : "", unit, *unit ? ")" : "",

@@ -135,6 +135,15 @@ void cli_without_slash(const char *path, char *out, size_t room) {
     snprintf(out, room, "%.*s", (int)(size < room ? size : room - 1), path);
 }
 
+int64_t cli_threads(const cli_args *args) {
+    sgm_machine machine;
+    int64_t threads = cli_integer(args, "threads");
+    if (threads > 0)
+        return threads;
+    sgm_machine_describe(&machine);
+    return machine.cores;
+}
+
 void cli_note_threads(const cli_args *args) {
     if (cli_given(args, "threads"))
         cli_note_many_threads("--threads", cli_integer(args, "threads"));

@@ -17,7 +17,7 @@ static json_t *kernels_json(void) {
 static int run(const cli_args *args) {
     sgm_machine machine;
     sgm_machine_describe(&machine);
-    int threads = cli_given(args, "threads") ? (int)cli_integer(args, "threads") : machine.cores;
+    int threads = (int)cli_threads(args);
     const char *file = cli_text(args, "file");
     double seconds = cli_real(args, "seconds");
     sgm_machine_peaks peaks = {0};
@@ -68,7 +68,7 @@ static int run(const cli_args *args) {
 
 static const cli_flag flags[] = {
     {"seconds", CLI_REAL, "X", "1", 0, 60, false, "measure peak and bandwidth for this long; 0: do not"},
-    {"threads", CLI_INTEGER, "N", NULL, 1, SGM_THREADS_MOST, false, "with so many threads (without it: all cores)"},
+    {"threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"},
     {"file", CLI_TEXT, "FILE", NULL, 0, 0, false, "measure reading this file through a mapping too (a large one)"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print JSON"},
     {0},

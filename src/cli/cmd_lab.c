@@ -8,6 +8,24 @@
 #include "cli_lab.h"
 #include "commands.h"
 
+/* What a file says in its own words, on one line. */
+static void print_line(const char *text) {
+    char *copy = strdup(text);
+    for (char *at = copy; at && *at; at++)
+        *at = *at == '\n' ? ' ' : *at;
+    printf("%s", copy ? cli_clean(copy) : "");
+    free(copy);
+}
+
+static void print_paper(const sgm_experiment_info *info) {
+    if (*info->paper) {
+        printf(" (");
+        print_line(info->paper);
+        printf(")");
+    }
+    printf("\n");
+}
+
 /* ---- list ----------------------------------------------------------------------------------------------------- */
 
 static int list(const cli_args *args) {
@@ -30,9 +48,11 @@ static int list(const cli_args *args) {
                                                info.claim, "paper", info.paper, "arms", (json_int_t)info.arms, "steps",
                                                (json_int_t)info.steps, "tokens_per_step",
                                                (json_int_t)info.tokens_per_step, "seeds", (json_int_t)info.seeds));
-        if (!json)
-            printf("%-14s %s%s%s%s\n", names[i], info.claim, *info.paper ? " (" : "", info.paper,
-                   *info.paper ? ")" : "");
+        if (!json) {
+            printf("%-14s ", names[i]);
+            print_line(info.claim);
+            print_paper(&info);
+        }
         sgm_experiment_close(experiment);
     }
     cli_lab_names_free(names, count);
@@ -103,7 +123,10 @@ static int show_json(const sgm_experiment *experiment, const sgm_experiment_info
 
 static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
     const sgm_config *base = sgm_experiment_base(experiment);
-    printf("%s%s%s%s\n%s\n\n", info->name, *info->paper ? " (" : "", info->paper, *info->paper ? ")" : "", info->claim);
+    printf("%s", info->name);
+    print_paper(info);
+    print_line(info->claim);
+    printf("\n\n");
     printf("%s, %s", cli_counted((int64_t)info->arms, "arm").text, cli_counted(info->seeds, "seed").text);
     printf(", %s of", cli_counted(info->steps, "step").text);
     printf(" %s each; baseline %s\n\nbase: preset %s, and\n", cli_counted(info->tokens_per_step, "token").text,
@@ -112,7 +135,9 @@ static void show_text(const sgm_experiment *experiment, const sgm_experiment_inf
     for (size_t a = 0; a < info->arms; a++) {
         sgm_experiment_arm arm;
         sgm_experiment_arm_at(experiment, a, &arm);
-        printf("\n%s: %s\n", arm.name, arm.description);
+        printf("\n%s: ", arm.name);
+        print_line(arm.description);
+        printf("\n");
         printf("    balancing: %s%s%s\n", arm.balance, *arm.inherits ? "; inherits " : "", arm.inherits);
         print_changes(arm.config, base);
     }
@@ -233,8 +258,11 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
     options.seeds = cli_given(args, "seeds") ? cli_integer(args, "seeds") : 0;
     options.steps = cli_given(args, "steps") ? cli_integer(args, "steps") : 0;
     options.minutes = cli_given(args, "minutes") ? cli_real(args, "minutes") : 0;
-    options.threads = cli_given(args, "threads") ? cli_integer(args, "threads") : 0;
     options.jobs = cli_integer(args, "jobs");
+    if (cli_given(args, "threads")) {
+        int64_t share = cli_threads(args) / (cli_integer(args, "threads") ? 1 : options.jobs);
+        options.threads = share > 1 ? share : 1;
+    }
     options.discard_checkpoints = cli_switch(args, "discard-checkpoints");
     const char **names = NULL;
     if (cli_given(args, "arms"))
@@ -291,8 +319,8 @@ static const cli_flag run_flags[] = {
     {"data", CLI_MANY, "PATH…", NULL, 0, 0, false, "train on this text or data folder instead of the experiment's"},
     {"jobs", CLI_INTEGER, "N", "1", 1, SGM_THREADS_MOST, false,
      "arms trained at once: small models use two cores better as two arms than as two threads"},
-    {"threads", CLI_INTEGER, "N", NULL, 1, SGM_THREADS_MOST, false,
-     "of an arm (without it: the experiment's train.threads, with several jobs a share of the cores)"},
+    {"threads", CLI_INTEGER, "N", NULL, 0, SGM_THREADS_MOST, false,
+     "of an arm; 0: its share of the cores (without it: the experiment's train.threads, with several jobs that share)"},
     {"discard-checkpoints", CLI_SWITCH, NULL, NULL, 0, 0, false, "remove a run's checkpoints once it is complete"},
     {"plain", CLI_SWITCH, NULL, NULL, 0, 0, false, "lines instead of the live table"},
     {"json", CLI_SWITCH, NULL, NULL, 0, 0, false, "print results.json when done; progress goes to stderr"},

@@ -23,7 +23,9 @@ static int apply_shorthands(const cli_args *args, sgm_config *config) {
             continue;
         char text[32], origin[64];
         const char *value = cli_text(args, flag);
-        if (strcmp(flag, "kernels") != 0) { /* 10k was written out by the parser */
+        if (!strcmp(flag, "threads") && cli_integer(args, flag) == 0) {
+            value = "auto";
+        } else if (strcmp(flag, "kernels") != 0) { /* 10k was written out by the parser */
             snprintf(text, sizeof text, "%lld", (long long)cli_integer(args, flag));
             value = text;
         }
@@ -68,7 +70,7 @@ static int resume(const cli_args *args, const sgm_trainer_events *events, sgm_tr
             return cli_usage("a resumed run keeps its configuration; --steps and --threads may change",
                              "sigmoe train: --%s cannot be combined with --resume", fixed[i]);
     int64_t steps = cli_given(args, "steps") ? cli_integer(args, "steps") : 0;
-    int threads = cli_given(args, "threads") ? (int)cli_integer(args, "threads") : 0;
+    int threads = cli_given(args, "threads") ? (int)cli_threads(args) : 0;
     sgm_error error = {0};
     if (sgm_trainer_resume(cli_text(args, "resume"), steps, threads, events, trainer, &error))
         return cli_fail(&error);
@@ -129,7 +131,8 @@ static const cli_flag flags[] = {
     {"resume", CLI_TEXT, "RUN", NULL, 0, 0, false, "continue this run at its latest checkpoint instead"},
     {"steps", CLI_INTEGER, "N", NULL, 1, 1e12, false, "optimizer steps; with --resume it may raise them"},
     {"seed", CLI_INTEGER, "S", NULL, 0, SGM_TRAIN_SEED_MOST, false, "of the weights and of the order of the data"},
-    {"threads", CLI_INTEGER, "N", NULL, 1, SGM_THREADS_MOST, false, "without it: as many as there are cores"},
+    {"threads", CLI_INTEGER, "N", NULL, 0, SGM_THREADS_MOST, false,
+     "0: as many as there are cores (without it: the configuration's, which is that too; a resumed run keeps its number)"},
     {"kernels", CLI_TEXT, "NAME", NULL, 0, 0, false, "ref (same bytes everywhere) or auto (fastest here)"},
     {"checkpoint-every", CLI_INTEGER, "N", NULL, 0, 1e12, false, "steps between checkpoints"},
     {"line-every", CLI_INTEGER, "N", NULL, 1, 1e12, false, "steps per line when not on a terminal"},

@@ -10,6 +10,9 @@ for text in 'sparsity: {k: [[1]]}' 'balance: [[z_loss]]' 'a: {b: {c: {d: {e: {f:
 done
 expect 2 plan --set model.layers=99999999999999999999; hints "out of range"
 expect 2 generate --model m --tokens 99999999999999999999; hints "out of range"
+# Limits of whole numbers are written as one would write them.
+expect 2 plan --set train.steps=0; hints "from 1 to 1000000000000"
+expect 2 lab run sigma --steps 0; hints "1 to 1000000000000"
 expect 0 plan --preset nano --set data.tokens_per_step=8192 model.vocabulary=8k --json; [ "$(field vocabulary)" = 8000 ] || fail 8k
 # Tokenizers.
 bad() { printf '%s' "$1" >t.json; expect 3 tokenizer info t.json; hints "t.json"; hints "hint: "; }

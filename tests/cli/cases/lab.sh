@@ -92,6 +92,9 @@ says "base: preset pico, and"; says "data.tokens_per_step = 128"
 ! grep -q 'model.layers =' "$out" || fail "it shows what the preset says"
 expect 0 lab show tiny.yaml --json; json base arms.0.set
 [ "$(field preset)" = pico ] || fail "the preset is missing"
+# A terminal does not obey what an experiment says of itself; the results have it as it is.
+sed 's/^claim: .*/claim: "red \\e[31m and\\ntwo lines"/' tiny.yaml >loud.yaml
+expect 0 lab show loud.yaml; says "red ?[31m and two lines"
 expect 0 lab list; says "sigma "
 # A program that was copied alone says where it looked.
 mkdir -p only/this/bin; cp "$SIGMOE" only/this/bin/sigmoe
