@@ -18,6 +18,7 @@ extern "C" {
 
 typedef struct sgm_reshape_report {
     int64_t layers, experts_before, experts; /* in each layer */
+    int64_t null_experts;                    /* of `experts` */
     int64_t total_parameters;                /* of the new model */
     /* Prune: the share of the assignments counted in `load` that the kept experts had, on average and in the layer that lost
      * most. */
@@ -35,13 +36,19 @@ typedef struct sgm_prune_options {
 /* The router's scores are those of the experts that stay: where they are a softmax over all, what the others had is shared out.
  * SGM_EARGUMENT: `load` is of another shape, nothing was counted in a layer, `keep` is more than there are or fewer than a
  * token activates, a router that cannot have as many; SGM_EEXISTS: `to` is there; SGM_EUNSUPPORTED: a GGUF file, a model
- * with null experts. */
+ * with null experts or attention experts, a router for which every token's or expert's place depends on their number. */
 sgm_status sgm_model_prune(const char *from, const sgm_prune_options *options, const char *to,
                            sgm_reshape_report *report, sgm_error *error);
 
 /* How new experts begin. */
 typedef struct sgm_grow_options {
     int64_t add;
+    /* The new ones compute nothing, only the router has rows for them (arXiv 2406.13233): a token that chooses them computes
+     * less. With rows copied to the bit (noise 0), as many null experts as others, twice the experts per token and a router
+     * that normalises weights over those that compute, the model begins as what it was: beside every expert that a
+     * token chooses it chooses the null one of the same row. */
+    bool null;
+    int64_t experts_per_token; /* of the new model, in every layer; 0: as before */
     bool fresh; /* random, as in a new model; else expert E + i is a copy of expert i mod E, and so is its router row */
     double noise; /* of a copy: each number gets a normal deviate times this times the matrix's root mean square */
     uint64_t seed;

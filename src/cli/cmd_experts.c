@@ -8,13 +8,16 @@
 
 static int report(const cli_args *args, const char *to, const sgm_reshape_report *r, bool pruned) {
     if (cli_switch(args, "json"))
-        return cli_json_print(json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "path", to, "layers",
-                                        (json_int_t)r->layers, "experts_before", (json_int_t)r->experts_before,
-                                        "experts", (json_int_t)r->experts, "total_parameters",
-                                        (json_int_t)r->total_parameters, "kept_share", cli_json_real(r->kept_share),
-                                        "least_kept_share", cli_json_real(r->least_kept_share)));
-    printf("%s: %lld experts a layer, before %lld; %s parameters\n", to, (long long)r->experts,
-           (long long)r->experts_before, cli_count_label((double)r->total_parameters).text);
+        return cli_json_print(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "path", to, "layers", (json_int_t)r->layers, "experts_before",
+            (json_int_t)r->experts_before, "experts", (json_int_t)r->experts, "null_experts",
+            (json_int_t)r->null_experts, "total_parameters", (json_int_t)r->total_parameters, "kept_share",
+            cli_json_real(r->kept_share), "least_kept_share", cli_json_real(r->least_kept_share)));
+    printf("%s: %lld experts a layer", to, (long long)r->experts);
+    if (r->null_experts)
+        printf(", %lld of them null", (long long)r->null_experts);
+    printf(", before %lld; %s parameters\n", (long long)r->experts_before,
+           cli_count_label((double)r->total_parameters).text);
     if (pruned)
         printf("the experts that stay had %.2f %% of the tokens, in the layer that lost most %.2f %%\n",
                100 * r->kept_share, 100 * r->least_kept_share);
@@ -157,6 +160,9 @@ const cli_command cli_prune = {
 
 static int run_grow(const cli_args *args) {
     sgm_grow_options options = {.add = cli_integer(args, "add"),
+                                .null = cli_switch(args, "null"),
+                                .experts_per_token =
+                                    cli_given(args, "experts-per-token") ? cli_integer(args, "experts-per-token") : 0,
                                 .fresh = cli_switch(args, "fresh"),
                                 .noise = cli_real(args, "noise"),
                                 .seed = (uint64_t)cli_integer(args, "seed")};
@@ -173,8 +179,12 @@ static int run_grow(const cli_args *args) {
 static const cli_flag grow_flags[] = {
     {"model", CLI_TEXT, "M", NULL, 0, 0, true, "model folder, checkpoint or run folder (its latest)"},
     {"add", CLI_INTEGER, "N", NULL, 1, 1 << 20, true, "experts to add to each layer"},
+    {"null", CLI_SWITCH, NULL, NULL, 0, 0, false,
+     "that compute nothing: router rows alone, so that tokens which choose them compute less"},
+    {"experts-per-token", CLI_INTEGER, "K", NULL, 1, 1 << 20, false,
+     "a token activates so many in every layer (without it: as before)"},
     {"fresh", CLI_SWITCH, NULL, NULL, 0, 0, false,
-     "with random weights; without it they are copies of the first experts"},
+     "with random weights; without it they are copies of the experts, in their order"},
     {"noise", CLI_REAL, "X", "0.01", 0, 100, false, "added to copies, in parts of a matrix's root mean square"},
     {"seed", CLI_INTEGER, "S", "1", 0, 9e18, false, "of noise and random weights"},
     {"out", CLI_TEXT, "DIR", NULL, 0, 0, true, "the model folder to make"},
@@ -189,7 +199,10 @@ const cli_command cli_grow = {
     .flags = grow_flags,
     .details =
         "A copy has its expert's router row too, so that the two share its tokens until training parts them; noise\n"
-        "decides between them. What was there stays the same to the byte.",
-    .example = "sigmoe grow --model runs/demo --add 24 --out models/more",
+        "decides between them. What was there stays the same to the byte. Null experts with copied rows are for training that\n"
+        "begins with the model (train.from): where twice as many are chosen and weights are normalised (router.normalise),\n"
+        "the model computes at first what it did.",
+    .example = "sigmoe grow --model runs/demo --add 24 --out models/more\n"
+               "sigmoe grow --model runs/top2 --add 8 --null --noise 0 --experts-per-token 4 --out models/null",
     .run = run_grow,
 };

@@ -3,7 +3,8 @@
  *
  * ModuleFormer (arXiv 2306.04640) prunes modules that the data of interest rarely use and inserts new ones for a new domain,
  * trained while the old are frozen. The paper's abstract is all that its recipe is taken from here: pruning by counts, a common
- * number for all layers, and copies with noise are our reading. */
+ * number for all layers, and copies with noise are our reading. AdaMoE (arXiv 2406.13233) adds null experts whose router rows
+ * are copies of those that are there. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@ typedef struct reshape {
     int64_t *experts_per_token; /* (L) */
     int64_t *from;              /* (L, new E): an old expert; -1: fresh */
     int64_t copies;             /* experts from this one on are copies, and get noise */
+    int64_t null;               /* so many of the new model's experts, the last, compute nothing */
+    int64_t k;                  /* experts per token of the new model; 0: as of the old */
     double noise;
     uint64_t seed;
     char *to; /* the folder to make, without slashes at the end */
@@ -90,13 +93,16 @@ static sgm_status open_new(reshape *r, int64_t experts, sgm_error *error) {
     if (status)
         return status;
     config.settings.experts = experts;
+    config.settings.null_experts = r->null;
+    if (r->k)
+        config.settings.experts_per_token = r->k;
     for (int64_t l = 0; !status && l < config.settings.layers; l++) {
-        int64_t k = r->experts_per_token[l];
+        int64_t k = r->k ? r->k : r->experts_per_token[l];
+        r->experts_per_token[l] = k;
         if (k > experts)
-            status =
-                sgm_fail(error, SGM_EARGUMENT, "keep more of them",
-                         "layer %" PRId64 " activates %" PRId64 " experts for a token, only %" PRId64 " would be left",
-                         l, k, experts);
+            status = sgm_fail(error, SGM_EARGUMENT, "have more experts, or fewer at work",
+                              "layer %" PRId64 " activates %" PRId64 " experts for a token, there would be %" PRId64, l,
+                              k, experts);
         else if (config.router.plugin->check)
             status = config.router.plugin->check(config.router.settings, experts, k, error);
     }
@@ -132,6 +138,7 @@ static void take_rows(const reshape *r, const sgm_weight *from, int64_t from_row
 static void fill_layer(const reshape *r, int64_t l) {
     const sgm_layer *old = &r->old->layers[l], *new = &r->new->layers[l];
     int64_t E = r->new->settings.experts, plain = sgm_layer_weights(&r->new->settings);
+    int64_t computing = E - r->new->settings.null_experts;
     for (int64_t i = 0; i < plain; i++) {
         const sgm_weight *from = old->attention_norm + i; /* a layer's weights stand one behind the other */
         sgm_weight *to = new->attention_norm + i;
@@ -146,7 +153,7 @@ static void fill_layer(const reshape *r, int64_t l) {
                                new->gate->data + e *new->gate->cols);
         else
             take_rows(r, old->gate, from, new->gate, e, 1, copy);
-        for (int m = 0; m < MATRICES; m++) {
+        for (int m = 0; e < computing && m < MATRICES; m++) {
             sgm_weight *to = &new->expert_weights[e * MATRICES + m];
             if (from < 0)
                 sgm_weight_initial(to, r->seed, 0, to->rows * to->cols, to->data);
@@ -208,6 +215,7 @@ static sgm_status finish(reshape *r, sgm_reshape_report *report, sgm_error *erro
     report->layers = s->layers;
     report->experts_before = old->settings.experts;
     report->experts = s->experts;
+    report->null_experts = s->null_experts;
     report->total_parameters = counts.total_parameters;
     return status;
 }
@@ -324,6 +332,12 @@ sgm_status sgm_model_grow(const char *from, const sgm_grow_options *o, const cha
     if (!status && !(o->noise >= 0 && o->noise <= 100))
         status = sgm_fail(error, SGM_EARGUMENT, "0.01 is a hundredth of a weight's size", "noise of %g is impossible",
                           o->noise);
+    if (!status && (o->experts_per_token < 0 || o->experts_per_token > before + o->add))
+        status = sgm_fail(error, SGM_EARGUMENT, "from 1 to as many as there will be; 0: as before",
+                          "a token cannot activate %" PRId64 " of %" PRId64 " experts", o->experts_per_token,
+                          before + o->add);
+    r.null = o->null ? o->add : 0;
+    r.k = o->experts_per_token;
     if (!status)
         status = open_new(&r, before + o->add, error);
     r.copies = before;

@@ -10,6 +10,8 @@
 
 #include "model/model_folder.h"
 #include "sigmoe/experts.h"
+#include "sigmoe/stats.h"
+#include "sigmoe/text.h"
 #include "unit/model_fixture.h"
 
 enum { L = 2, E = 8, D = 64, F = 32 };
@@ -169,6 +171,57 @@ static void more_experts(void **state) {
     sgm_model_free(old), sgm_model_free(one), sgm_model_free(two), sgm_model_free(three), sgm_model_free(four);
 }
 
+/* Null experts: rows of the router alone, copies to the bit. With twice the experts per token, and weights over those that
+ * compute, the model says what it said; its experts per token are the new number in every layer. */
+static void null_experts_begin_as_before(void **state) {
+    (void)state;
+    const char *path = made("before", (const char *const[]){"model.experts_per_token=2", "router.normalise=true",
+                                                            "model.gate_init_std=0.5", NULL});
+    sgm_tokenizer *tokenizer;
+    assert_int_equal(sgm_tokenizer_bytes(&tokenizer, NULL), SGM_OK);
+    assert_int_equal(sgm_tokenizer_save(tokenizer, path, NULL), SGM_OK);
+    sgm_tokenizer_close(tokenizer);
+    sgm_grow_options options = {.add = E, .null = true, .experts_per_token = 4};
+    sgm_reshape_report report;
+    assert_int_equal(sgm_model_grow(path, &options, in_folder("null"), &report, NULL), SGM_OK);
+    assert_true(report.experts_before == E && report.experts == 2 * E && report.null_experts == E);
+    sgm_model *old = load(path), *new = load(in_folder("null"));
+    sgm_model_counts now;
+    sgm_model_count(&new->settings, 4, 64, &now);
+    assert_int_equal(report.total_parameters, now.total_parameters);
+    assert_true(new->settings.null_experts == E && new->settings.experts_per_token == 4);
+    same_rest(old, new);
+    for (int64_t l = 0; l < L; l++)
+        for (int64_t e = 0; e < E; e++) {
+            same_expert(old, e, new, e, l);
+            same(old->layers[l].gate, e, new->layers[l].gate, E + e, 1);
+        }
+    sgm_model_free(old), sgm_model_free(new);
+    char text[256], file[256];
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        text[i] = (char)('a' + i * i % 23);
+    text[sizeof text - 1] = '\0';
+    snprintf(file, sizeof file, "%s", in_folder("text.txt"));
+    assert_int_equal(sgm_file_write(file, text, strlen(text), NULL), SGM_OK);
+    const char *const paths[] = {file};
+    const sgm_engine_options engine = {.kernels = "ref", .threads = 1};
+    sgm_evaluation was = {0}, is = {0};
+    assert_int_equal(sgm_evaluate(path, &engine, paths, 1, 0, &was, NULL), SGM_OK);
+    assert_int_equal(sgm_evaluate(in_folder("null"), &engine, paths, 1, 0, &is, NULL), SGM_OK);
+    assert_true(fabs(was.bits_per_byte - is.bits_per_byte) < 1e-6 * was.bits_per_byte);
+    for (int64_t l = 0; l < L; l++)
+        for (int64_t e = 0; e < E; e++) {
+            assert_int_equal(is.load[l * 2 * E + e], was.load[l * E + e]);
+            assert_int_equal(is.load[l * 2 * E + E + e], was.load[l * E + e]);
+        }
+    sgm_evaluation_free(&was), sgm_evaluation_free(&is);
+    sgm_grow_options many = {.add = 1, .null = true, .experts_per_token = E + 2};
+    sgm_error error = {0};
+    assert_int_equal(sgm_model_grow(path, &many, in_folder("never"), &report, &error), SGM_EARGUMENT);
+    assert_non_null(strstr(error.message, "cannot activate 10 of 9"));
+    assert_int_equal(sgm_model_grow(in_folder("null"), &options, in_folder("never"), &report, &error), SGM_EUNSUPPORTED);
+}
+
 static void refused(sgm_status status, const char *path, sgm_prune_options options, const char *says) {
     sgm_error error = {0};
     sgm_reshape_report report;
@@ -213,6 +266,7 @@ static void what_cannot_be(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(the_used_stay), cmocka_unit_test(by_share),
                                        cmocka_unit_test(biases_go_along), cmocka_unit_test(more_experts),
+                                       cmocka_unit_test(null_experts_begin_as_before),
                                        cmocka_unit_test(what_cannot_be)};
     return cmocka_run_group_tests(tests, make_test_folder, remove_test_folder);
 }

@@ -17,6 +17,11 @@ expect 0 prune --model r --drop-below 0.05 --load load.json --out small; says "%
 expect 0 grow --model three --add 2 --out five --json; [ "$(field experts)" = 5 ] || fail "not five"
 expect 0 grow --model three --add 2 --fresh --seed 4 --out fresh
 expect 0 generate --model fresh --prompt "The " --tokens 5
+expect 0 grow --model r --add 8 --null --noise 0 --experts-per-token 2 --out null; says "16 experts a layer, 8 of them null, before 8"
+expect 0 inspect null; says "2 per token"
+expect 0 generate --model null --prompt "The " --tokens 5
+expect 2 grow --model r --add 1 --null --experts-per-token 10 --out x; hints "cannot activate 10 of 9"
+expect 3 grow --model null --add 1 --out x; hints "null experts"
 # What is not one thing or the other, what is there already, what is no list of counts.
 expect 2 prune --model r --keep 3 --out x; hints "--load and --data"
 expect 2 prune --model r --load load.json --out x; hints "--keep and --drop-below"
