@@ -53,6 +53,55 @@ static void by_hand(void **state) {
     record_free(&again);
 }
 
+/* More experts than a loop of the Top-1 loss takes at once, some of whose stand-ins are too small to count: value and gradient
+ * from the formula, in f64. Expert (7 t + 3) of token t is its best. */
+static void many_experts(void **state) {
+    (void)state;
+    enum { COUNT = 600, T = 4 };
+    static double p[T * COUNT], q[T * COUNT], load[COUNT];
+    const double tau = 0.02, least = -80;
+    int32_t expert[T];
+    double top = 0, squares = 0;
+    memset(load, 0, sizeof load);
+    for (int t = 0; t < T; t++) {
+        double *row = p + t * COUNT, *share = q + t * COUNT, sum = 0, soft = 0;
+        expert[t] = 7 * t + 3;
+        for (int e = 0; e < COUNT; e++)
+            sum += row[e] = exp(-fabs((double)(e - expert[t])) / 90);
+        for (int e = 0; e < COUNT; e++) {
+            row[e] /= sum;
+            double x = log(row[e] / (1 / sum)) / tau;
+            soft += share[e] = x < least ? 0 : exp(x);
+        }
+        for (int e = 0; e < COUNT; e++)
+            load[e] += (share[e] /= soft) / T;
+        top += row[expert[t]] / T;
+    }
+    for (int e = 0; e < COUNT; e++)
+        squares += load[e] * load[e];
+    sgm_routing r = written(T, COUNT, p, expert);
+    sgm_balance_member member = make("top1_loss", 1, GLOBAL, EXACT);
+    set_real(&member.plugin->plugin, member.settings, "temperature", tau);
+    sgm_balance_set *set = set_of(&member, 1, COUNT);
+    for (int threads = 1; threads <= 3; threads++) {
+        run_step(threads, set, &r, 1);
+        double value = COUNT * squares / top;
+        close_to(sgm_balance_set_value(set, 0, 0), value, 1e-4 * value);
+        for (int t = 0; t < T; t++) {
+            double mean = 0, p_top = p[t * COUNT + expert[t]];
+            for (int e = 0; e < COUNT; e++)
+                mean += q[t * COUNT + e] * 2 * COUNT * load[e] / top;
+            for (int e = 0; e < COUNT; e++) {
+                double want = q[t * COUNT + e] * (2 * COUNT * load[e] / top - mean) / (tau * T) -
+                              p_top * ((e == expert[t]) - p[t * COUNT + e]) * COUNT * squares / (top * top * T);
+                close_to((double)r.d_logits[t * COUNT + e], want, 2e-3 * value);
+            }
+        }
+    }
+    sgm_balance_set_free(set);
+    record_free(&r);
+}
+
 /* The value 1 at perfect balance, with one and with several experts per token; for sequences (of 6 and of 12 tokens) if
  * each is even by itself. */
 static void perfect_balance(void **state) {
@@ -467,6 +516,7 @@ static void arguments(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_hand),
+        cmocka_unit_test(many_experts),
         cmocka_unit_test(perfect_balance),
         cmocka_unit_test(worst_balance),
         cmocka_unit_test(exact_equals_one_batch),

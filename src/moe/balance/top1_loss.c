@@ -8,7 +8,7 @@
  *        + p_m ([j = m] − p_j) · h / T,         h = −E Σ f̂² / p̄²  */
 #include <stddef.h>
 
-#include "base/elementary.h"
+#include "base/elementary_inline.h"
 #include "moe/balance/balance.h"
 #include "moe/balance/loss_params.h"
 #include "moe/balance/probability.h"
@@ -43,9 +43,29 @@ static int64_t largest(const sgm_real *x, int64_t count) {
     return at;
 }
 
-/* exp((z − most) / τ): one element of q before its division by the sum. */
-static inline double stand_in(sgm_real z, sgm_real most, double temperature) {
-    return (double)sgm_exp((sgm_real)(((double)z - (double)most) / temperature));
+/* q before its division by the sum, exp((z − most) / τ), of at most BLOCK experts at once: a loop that vectorises. What is
+ * too small to count in any sum is 0, lest it become a denormal number, which takes a processor many times as long. */
+enum { BLOCK = 256 };
+
+static void stand_in(const sgm_real *z, sgm_real most, sgm_real sharpness, int64_t count, sgm_real *q) {
+    const sgm_real least = -80;
+    for (int64_t e = 0; e < count; e++) {
+        sgm_real x = (z[e] - most) * sharpness;
+        q[e] = x < least ? 0 : sgm_exp_inline(x < least ? least : x);
+    }
+}
+
+static int64_t block_end(int64_t begin, int64_t end) {
+    return begin + BLOCK < end ? begin + BLOCK : end;
+}
+
+/* For a second pass: experts [begin, begin + count). Where one block holds them all, the first has left them in `q`. */
+static const sgm_real *again(const sgm_real *z, int64_t experts, sgm_real most, sgm_real sharpness, int64_t begin,
+                             int64_t count, sgm_real *q) {
+    if (experts <= BLOCK)
+        return q + begin;
+    stand_in(z + begin, most, sharpness, count, q);
+    return q;
 }
 
 static void accumulate(const void *settings, const sgm_routing *record, int64_t item, double *sums, int64_t begin,
@@ -54,11 +74,20 @@ static void accumulate(const void *settings, const sgm_routing *record, int64_t 
     int64_t experts = record->experts;
     const sgm_real *z = record->logits + item * experts;
     int64_t top = largest(z, experts); /* of the probabilities too: both scores rise with the logit */
+    sgm_real q[BLOCK], sharpness = (sgm_real)(1 / own->temperature);
     double sum = 0;
-    for (int64_t e = 0; e < experts; e++)
-        sum += stand_in(z[e], z[top], own->temperature);
-    for (int64_t e = begin; e < end && e < experts; e++)
-        sums[e] += stand_in(z[e], z[top], own->temperature) / sum;
+    for (int64_t b = 0; b < experts; b += BLOCK) {
+        int64_t count = block_end(b, experts) - b;
+        stand_in(z + b, z[top], sharpness, count, q);
+        for (int64_t e = 0; e < count; e++)
+            sum += (double)q[e];
+    }
+    for (int64_t b = begin, last = end < experts ? end : experts; b < last; b += BLOCK) {
+        int64_t count = block_end(b, last) - b;
+        const sgm_real *share = again(z, experts, z[top], sharpness, b, count, q);
+        for (int64_t e = 0; e < count; e++)
+            sums[b + e] += (double)share[e] / sum;
+    }
     if (begin <= experts && experts < end)
         sums[experts] += (double)record->probabilities[item * experts + top] * sgm_probability_scale(record, item);
 }
@@ -81,16 +110,24 @@ static void gradient(const sgm_balance_view *view, const sgm_routing *record, in
     sgm_real *dz = record->d_logits + item * experts;
     int64_t top = largest(z, experts);
     double tau = own->temperature, top1 = view->sums[experts], sum = 0, dot = 0;
-    for (int64_t e = 0; e < experts; e++) {
-        double q = stand_in(z[e], z[top], tau);
-        sum += q;
-        dot += q * view->sums[e];
+    sgm_real q[BLOCK], sharpness = (sgm_real)(1 / tau);
+    for (int64_t b = 0; b < experts; b += BLOCK) {
+        int64_t count = block_end(b, experts) - b;
+        stand_in(z + b, z[top], sharpness, count, q);
+        for (int64_t e = 0; e < count; e++) {
+            sum += (double)q[e];
+            dot += (double)q[e] * view->sums[b + e];
+        }
     }
     dot /= sum;
     /* The tokens' counts cancel: f̂ / p̄ is a ratio of sums. */
     double through_load = pull * 2 * (double)experts / (top1 * tau * sum);
-    for (int64_t e = 0; e < experts; e++)
-        dz[e] += (sgm_real)(through_load * stand_in(z[e], z[top], tau) * (view->sums[e] - dot));
+    for (int64_t b = 0; b < experts; b += BLOCK) {
+        int64_t count = block_end(b, experts) - b;
+        const sgm_real *share = again(z, experts, z[top], sharpness, b, count, q);
+        for (int64_t e = 0; e < count; e++)
+            dz[b + e] += (sgm_real)(through_load * (double)share[e] * (view->sums[b + e] - dot));
+    }
     double p_scale = sgm_probability_scale(record, item), p_top = (double)p[top] * p_scale;
     double through_top = -pull * (double)experts * squares(view) / (top1 * top1);
     for (int64_t e = 0; e < experts; e++)

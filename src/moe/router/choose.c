@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/elementary.h"
+#include "base/elementary_inline.h"
 
 /* Added to the sum of the chosen weights, so that sigmoids that all underflow do not divide by zero. */
 static const sgm_real NORMALISE_FLOOR = (sgm_real)1e-20;
@@ -36,12 +36,12 @@ void sgm_score_sigmoid(sgm_routing *record, int64_t begin, int64_t end) {
     const sgm_real *logits = record->logits + begin * experts;
     sgm_real *probabilities = record->probabilities + begin * experts;
     for (int64_t t = begin; t < end; t++, logits += experts, probabilities += experts) {
-        bool number = true;
-        for (int64_t e = 0; e < experts; e++) {
-            probabilities[e] = 1 / (1 + sgm_exp(-logits[e]));
-            number = number && probabilities[e] == probabilities[e];
-        }
-        for (int64_t e = 0; !number && e < experts; e++)
+        int64_t numbers = 0;
+        for (int64_t e = 0; e < experts; e++) /* two loops that vectorise */
+            probabilities[e] = 1 / (1 + sgm_exp_inline(-logits[e]));
+        for (int64_t e = 0; e < experts; e++)
+            numbers += probabilities[e] == probabilities[e];
+        for (int64_t e = 0; numbers < experts && e < experts; e++)
             probabilities[e] = (sgm_real)NAN;
     }
 }
