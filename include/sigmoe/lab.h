@@ -55,6 +55,7 @@ const sgm_config *sgm_experiment_base(const sgm_experiment *experiment); /* borr
 
 /* ---- running -------------------------------------------------------------------------------------------------- */
 
+#define SGM_LAB_SHARE (-1)
 typedef struct sgm_lab_options {
     const char *folder;          /* the lab; made, or gone on with */
     const char *label;           /* how the experiment was named, for the command that repeats it; NULL: its path */
@@ -67,7 +68,8 @@ typedef struct sgm_lab_options {
     size_t arm_count;
     int64_t seeds, steps; /* 0: the experiment's, or the lab's own where it has begun */
     double minutes;       /* > 0: as many steps as fit, measured once and kept; excludes `steps` */
-    int64_t threads;      /* of an arm; 0: as the experiment says, with several jobs an equal share of the cores */
+    /* Of an arm; 0: as the experiment says, with several jobs an equal share of the cores; SGM_LAB_SHARE: that in any case. */
+    int64_t threads;
     int64_t jobs;         /* arms trained at once; 0: one. Results depend on it as on threads (train.h), times do too */
     bool discard_checkpoints; /* of a run that is complete: results do not need them */
 } sgm_lab_options;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The bodies of exp and, in f32, of log, and their constants, inline so that the reference kernels' loops vectorise; elementary.c gives them
- * external names. Branch-free: the same operations for every argument, so scalar and vector code give the same bytes.
+/* The bodies of exp and, in f32, of log, and their constants, inline so that loops of them vectorise (in the folders to which
+ * CMakeLists.txt gives -fno-trapping-math); elementary.c gives them external names. Branch-free: the same operations for every argument, so scalar and vector code give the same bytes.
  *
  * exp(x) = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2, |r| <= ln2/2, ln 2 in two parts so that n·hi is exact;
  * e^r by its Taylor series (f32: to r^7, remainder below 6e-9; f64: to r^13, below 5e-18). 2^n is applied in two

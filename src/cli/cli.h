@@ -92,8 +92,8 @@ int cli_fail(const sgm_error *error);
 int cli_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Print `warning: …` to stderr: it goes on, but not quite as was asked. */
 void cli_warning(const char *message);
-/* A line on stderr when --threads asks for more than there are cores. */
 int64_t cli_threads(const cli_args *args); /* --threads; the number of cores where it is 0 */
+/* A line on stderr when --threads asks for more than there are cores. */
 void cli_note_threads(const cli_args *args);
 void cli_note_many_threads(const char *said, int64_t threads); /* the same of a number that was given as `said` */
 #define CLI_OUTPUT_HINT "is the disk full, or has the program that reads it ended?"

@@ -99,8 +99,11 @@ static json_t *changes_json(const sgm_config *config, const sgm_config *from) {
 static void print_changes(const sgm_config *config, const sgm_config *from) {
     for (size_t i = 0; i < sgm_config_count(config); i++) {
         const char *key = sgm_config_key(config, i);
-        if (changed(config, from, key))
-            printf("    %s = %s\n", key, sgm_config_get(config, key));
+        if (!changed(config, from, key))
+            continue;
+        printf("    %s = ", key);
+        print_line(sgm_config_get(config, key));
+        printf("\n");
     }
 }
 
@@ -123,7 +126,7 @@ static int show_json(const sgm_experiment *experiment, const sgm_experiment_info
 
 static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
     const sgm_config *base = sgm_experiment_base(experiment);
-    printf("%s", info->name);
+    print_line(info->name);
     print_paper(info);
     print_line(info->claim);
     printf("\n\n");
@@ -259,10 +262,8 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
     options.steps = cli_given(args, "steps") ? cli_integer(args, "steps") : 0;
     options.minutes = cli_given(args, "minutes") ? cli_real(args, "minutes") : 0;
     options.jobs = cli_integer(args, "jobs");
-    if (cli_given(args, "threads")) {
-        int64_t share = cli_threads(args) / (cli_integer(args, "threads") ? 1 : options.jobs);
-        options.threads = share > 1 ? share : 1;
-    }
+    if (cli_given(args, "threads"))
+        options.threads = cli_integer(args, "threads") ? cli_integer(args, "threads") : SGM_LAB_SHARE;
     options.discard_checkpoints = cli_switch(args, "discard-checkpoints");
     const char **names = NULL;
     if (cli_given(args, "arms"))
@@ -283,7 +284,7 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
         cli_lab_display_events(display, &events);
         cli_catch_signals();
         cli_note_many_threads("the number of threads of all --jobs,",
-                              options.jobs * (options.threads ? options.threads : 1));
+                              options.jobs * (options.threads > 0 ? options.threads : 1));
         sgm_status status = sgm_lab_run(path, &options, &events, &cli_stop, &error);
         cli_lab_display_close(display);
         code = status ? cli_fail(&error) : print_results(folder, json);

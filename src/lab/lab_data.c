@@ -83,6 +83,8 @@ static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_
         status = sgm_run_settings_new(config, &settings, error);
         if (!status && lab->options->threads > 0) /* of all jobs */
             settings->train.threads = lab->options->threads * sgm_lab_jobs(lab, lab->arms);
+        if (!status && lab->options->threads == SGM_LAB_SHARE)
+            settings->train.threads = sgm_usable_cores();
         if (!status)
             status = sgm_run_folder_build_data(settings, data, count, lab->folder, lab->stop, error);
         lab->data = status ? NULL : sgm_path_join(lab->folder, "data");

@@ -43,7 +43,7 @@ int sgm_lab_threads(const sgm_lab *lab, size_t index) {
     const char *own = sgm_config_get(lab->experiment->arms[index].config, "train.threads");
     if (lab->options->threads > 0)
         return (int)lab->options->threads;
-    if (jobs > 1)
+    if (jobs > 1 || lab->options->threads == SGM_LAB_SHARE)
         return cores > jobs ? cores / jobs : 1;
     return own && atoi(own) > 0 ? atoi(own) : cores;
 }
@@ -59,7 +59,7 @@ sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_
         status = sgm_config_set(*config, "train.seed", number, "lab", error);
     const bool shared = lab->options->threads == 0 && sgm_lab_jobs(lab, lab->at_work) > 1;
     snprintf(number, sizeof number, "%d", sgm_lab_threads(lab, index));
-    if (!status && (shared || lab->options->threads > 0))
+    if (!status && (shared || lab->options->threads != 0))
         status = sgm_config_set(*config, "train.threads", number, shared ? "--jobs" : "--threads", error);
     return status;
 }

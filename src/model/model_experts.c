@@ -100,9 +100,10 @@ static sgm_status open_new(reshape *r, int64_t experts, sgm_error *error) {
         int64_t k = r->k ? r->k : r->experts_per_token[l];
         r->experts_per_token[l] = k;
         if (k > experts)
-            status = sgm_fail(error, SGM_EARGUMENT, "have more experts, or fewer at work",
-                              "layer %" PRId64 " activates %" PRId64 " experts for a token, there would be %" PRId64, l,
-                              k, experts);
+            status =
+                sgm_fail(error, SGM_EARGUMENT, "keep more of them",
+                         "layer %" PRId64 " activates %" PRId64 " experts for a token, only %" PRId64 " would be left",
+                         l, k, experts);
         else if (config.router.plugin->check)
             status = config.router.plugin->check(config.router.settings, experts, k, error);
     }

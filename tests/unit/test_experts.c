@@ -120,6 +120,16 @@ static void biases_go_along(void **state) {
     assert_memory_equal(five->selection_bias, want5, sizeof want5);
     same_rest(old, five);
     assert_int_equal(five->layers[0].gate->cols, 6);
+    /* A null expert has its twin's; a fresh one none. */
+    sgm_grow_options twins = {.add = 2, .null = true}, strangers = {.add = 2, .null = true, .fresh = true, .seed = 5};
+    assert_int_equal(sgm_model_grow(in_folder("biased3"), &twins, in_folder("twins"), &report, NULL), SGM_OK);
+    assert_int_equal(sgm_model_grow(in_folder("biased3"), &strangers, in_folder("strangers"), &report, NULL), SGM_OK);
+    sgm_model *with = load(in_folder("twins")), *without = load(in_folder("strangers"));
+    static const float want_twins[10] = {0.25F, 1, 1.75F, 0.25F, 1, 2, 2.25F, 2.5F, 2, 2.25F};
+    assert_memory_equal(with->selection_bias, want_twins, sizeof want_twins);
+    assert_memory_equal(without->selection_bias, want5, sizeof want5);
+    assert_memory_equal(without->layers[1].gate->data, five->layers[1].gate->data, 5 * 6 * sizeof(float));
+    sgm_model_free(with), sgm_model_free(without);
     sgm_model_free(old), sgm_model_free(three), sgm_model_free(five);
 }
 

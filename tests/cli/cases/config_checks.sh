@@ -2,7 +2,7 @@
 expect 2 plan --preset nano --set model.experts_per_token=97; hints "model.experts"
 expect 2 plan --preset nano --set model.heads=6 model.kv_heads=4; hints "kv_heads"
 expect 2 plan --preset nano --set model.head_size=33; hints "head_size"
-expect 2 plan --preset nano --set model.attention_experts_per_token=2; hints "model.attention_experts too"
+expect 2 plan --preset nano --set model.attention_experts_per_token=2; hints "model.attention_experts too, or model.attention_experts_per_token to 1"
 expect 2 plan --preset nano --set model.layers=0; hints "model.layers"
 expect 2 plan --preset nano --set model.layers=two; hints "model.layers"
 expect 2 plan --preset nano --set model.tie_embeddings=maybe; hints "tie_embeddings"

@@ -19,6 +19,8 @@ expect 0 grow --model three --add 2 --fresh --seed 4 --out fresh
 expect 0 generate --model fresh --prompt "The " --tokens 5
 expect 0 grow --model r --add 8 --null --noise 0 --experts-per-token 2 --out null; says "16 experts a layer, 8 of them null, before 8"
 expect 0 inspect null; says "2 per token"
+expect 0 grow --model r --add 4 --null --fresh --seed 3 --out strangers --json
+[ "$(field experts)" = 12 ] && [ "$(field null_experts)" = 4 ] || fail "not four null ones of twelve"
 expect 0 generate --model null --prompt "The " --tokens 5
 expect 2 grow --model r --add 1 --null --experts-per-token 10 --out x; hints "cannot activate 10 of 9"
 expect 3 grow --model null --add 1 --out x; hints "null experts"

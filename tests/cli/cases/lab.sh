@@ -93,8 +93,18 @@ says "base: preset pico, and"; says "data.tokens_per_step = 128"
 expect 0 lab show tiny.yaml --json; json base arms.0.set
 [ "$(field preset)" = pico ] || fail "the preset is missing"
 # A terminal does not obey what an experiment says of itself; the results have it as it is.
-sed 's/^claim: .*/claim: "red \\e[31m and\\ntwo lines"/' tiny.yaml >loud.yaml
-expect 0 lab show loud.yaml; says "red ?[31m and two lines"
+sed 's/^claim: .*/claim: "red \\e[31m and\\ntwo lines"/; s/^name: .*/name: "a\\e[32m"/; s/^  train: {/&sample_prompt: "\\e[33m", /' \
+    tiny.yaml >loud.yaml
+expect 0 lab show loud.yaml; says "red ?[31m and two lines"; says "a?[32m"; says "sample_prompt = ?[33m"
+# Threads: the experiment's; 0 for a share of the cores, of as many arms as are at work.
+threads_of() { sed -n 's/^ *threads: \([0-9]*\).*/\1/p' "$1/runs/none-seed-1/config.yaml"; }
+cores=$("$SIGMOE" doctor --seconds 0 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["cores"])')
+[ "$(threads_of whole)" = 1 ] || fail "the experiment asks for one thread, not $(threads_of whole)"
+for jobs in 1 2; do
+    expect 0 "${LAB[@]}" --seeds 1 --steps 2 --out share$jobs --threads 0 --jobs $jobs
+    want=$((cores / jobs > 1 ? cores / jobs : 1))
+    [ "$(threads_of share$jobs)" = $want ] || fail "$jobs jobs: $(threads_of share$jobs) threads, wanted $want"
+done
 expect 0 lab list; says "sigma "
 # A program that was copied alone says where it looked.
 mkdir -p only/this/bin; cp "$SIGMOE" only/this/bin/sigmoe

@@ -15,11 +15,12 @@ cmp one/checkpoints/step-000006/model.safetensors split/checkpoints/step-000006/
 threads_of() { sed -n 's/^ *threads: \([0-9]*\).*/\1/p' "$1/config.yaml"; }
 same() { [ "$1" = "$2" ] || fail "$3: $1 threads, wanted $2"; }
 expect 0 "${common[@]}" --run all --threads 0
-same "$(threads_of all)" "$(nproc)" "train --threads 0"
+cores=$("$SIGMOE" doctor --seconds 0 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["cores"])')
+same "$(threads_of all)" "$cores" "train --threads 0"
 expect 0 train --resume one --steps 7; says "machine     1 thread, "
-expect 0 train --resume one --steps 8 --threads 0; says "machine     $(nproc) thread"
+expect 0 train --resume one --steps 8 --threads 0; says "machine     $cores thread"
 expect 0 doctor --threads 0 --seconds 0 --json
-[ "$(field threads)" = "$(nproc)" ] || fail "doctor --threads 0 takes not all cores"
+[ "$(field threads)" = "$cores" ] || fail "doctor --threads 0 takes not all cores"
 # Threads without a core slow down: a note on stderr, not one where the cores suffice.
 expect 0 generate --model one --tokens 1 --threads 1
 [ ! -s "$err" ] || fail "one thread is noted"
