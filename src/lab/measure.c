@@ -71,6 +71,8 @@ static sgm_status read_config(reader *r, const char *run) {
     if (!status) {
         r->steps = whole(config, "train.steps");
         r->m->seed = whole(config, "train.seed");
+        const char *kernels = sgm_config_get(config, "train.kernels");
+        r->m->threads = kernels && !strcmp(kernels, "ref") ? 0 : whole(config, "train.threads");
         r->stored = r->model.experts;
         r->most_skipped = whole(config, "train.max_skipped_steps");
         r->tokens_per_step = (double)whole(config, "data.tokens_per_step");

@@ -205,7 +205,7 @@ static sgm_status add_word(sgm_buffer *text, const char *before, const char *wor
 }
 
 /* What repeats it. */
-static char *command_of(const sgm_lab_plan *plan) {
+static char *command_of(const sgm_lab_plan *plan, int64_t threads) {
     sgm_buffer text = {0};
     sgm_status status = add_word(&text, "sigmoe lab run ", plan->experiment);
     if (!status)
@@ -216,9 +216,24 @@ static char *command_of(const sgm_lab_plan *plan) {
         status = add_word(&text, i ? " " : " --set ", plan->settings[i]);
     for (size_t i = 0; i < plan->arm_count && !status; i++)
         status = sgm_buffer_print(&text, "%s%s", i ? "," : " --arms ", plan->arms[i]); /* names need no quotes */
+    if (!status && threads > 0)
+        status = sgm_buffer_print(&text, " --threads %" PRId64, threads);
     if (status)
         sgm_buffer_free(&text);
     return text.data;
+}
+
+/* Of every run; 0 where they differ or do not matter. */
+static int64_t common_threads(const sgm_lab_results *results) {
+    int64_t threads = 0;
+    for (size_t a = 0; a < results->arms; a++)
+        for (size_t i = 0; i < results->arm[a].runs; i++) {
+            int64_t own = results->arm[a].run[i].threads;
+            if (threads && own != threads)
+                return 0;
+            threads = own;
+        }
+    return threads;
 }
 
 sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
@@ -226,8 +241,7 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
     *results = (sgm_lab_results){.experiment = experiment, .plan = plan, .baseline = SIZE_MAX};
     results->arm = sgm_alloc(experiment->arm_count * sizeof *results->arm);
     results->compare = sgm_alloc(METRICS * sizeof *results->compare);
-    results->command = command_of(plan);
-    sgm_status status = results->arm && results->compare && results->command ? SGM_OK : no_memory(error);
+    sgm_status status = results->arm && results->compare ? SGM_OK : no_memory(error);
     for (size_t i = 0; i < experiment->arm_count && !status; i++)
         status = gather_arm(folder, experiment, plan, i, results, error);
     const char *list = *experiment->frame.compare ? experiment->frame.compare : usual;
@@ -236,6 +250,9 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
     if (!status && results->arms == 0)
         status =
             sgm_fail(error, SGM_ENOTFOUND, "`sigmoe lab run` goes on with it", "%s: no run is complete yet", folder);
+    results->command = status ? NULL : command_of(plan, common_threads(results));
+    if (!status && !results->command)
+        status = no_memory(error);
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
         compare_budgets(results, seed);
     if (status)

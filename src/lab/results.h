@@ -36,7 +36,7 @@ typedef struct sgm_lab_domain {
 } sgm_lab_domain;
 
 typedef struct sgm_lab_measures {
-    int64_t seed, layers, experts;
+    int64_t seed, threads, layers, experts; /* threads it began with; 0: the numbers do not depend on them */
     double bits_per_byte, training_loss;
     double bits_per_byte_at_equal_active, bits_per_byte_at_equal_seconds;
     double expert_computations_per_token, active_parameter_tokens; /* mean over layers; over the run */

@@ -46,6 +46,7 @@ static json_t *curve_json(const sgm_lab_measures *m) {
 static json_t *run_json(const sgm_lab_measures *m) {
     json_t *run = json_object(), *domains = json_object(), *layers = json_array();
     json_object_set_new(run, "seed", json_integer(m->seed));
+    json_object_set_new(run, "threads", m->threads ? json_integer(m->threads) : json_null());
     json_object_set_new(run, "tokens", number(m->tokens));
     const sgm_lab_metric *metric;
     for (size_t i = 0; (metric = sgm_lab_metric_at(i)); i++)

@@ -100,6 +100,12 @@ expect 0 lab show loud.yaml; says "red ?[31m and two lines"; says "a?[32m"; says
 threads_of() { sed -n 's/^ *threads: \([0-9]*\).*/\1/p' "$1/runs/none-seed-1/config.yaml"; }
 cores=$("$SIGMOE" doctor --seconds 0 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["cores"])')
 [ "$(threads_of whole)" = 1 ] || fail "the experiment asks for one thread, not $(threads_of whole)"
+grep -q -- '--data text$' whole/results.md || fail "a command with threads, which do not matter here"
+sed 's/kernels: ref, //' tiny.yaml >fast.yaml
+expect 0 lab run fast.yaml --data text --seeds 1 --steps 2 --out fast
+grep -q -- '--data text --threads 1$' fast/results.md || fail "the command forgets the threads"
+python3 -c 'import json; assert [r["threads"] for a in json.load(open("fast/results.json"))["arms"] for r in a["runs"]] == [1, 1]' \
+    || fail "threads of the runs"
 for jobs in 1 2; do
     expect 0 "${LAB[@]}" --seeds 1 --steps 2 --out share$jobs --threads 0 --jobs $jobs
     want=$((cores / jobs > 1 ? cores / jobs : 1))
