@@ -70,7 +70,7 @@ typedef struct sgm_lab_options {
     double minutes;       /* > 0: as many steps as fit, measured once and kept; excludes `steps` */
     /* Of an arm; 0: as the experiment says, with several jobs an equal share of the cores; SGM_LAB_SHARE: that in any case. */
     int64_t threads;
-    int64_t jobs;         /* arms trained at once; 0: one. Results depend on it as on threads (train.h), times do too */
+    int64_t jobs; /* arms trained at once; 0: one. Results depend on it as on threads (train.h), times do too */
     bool discard_checkpoints; /* of a run that is complete: results do not need them */
 } sgm_lab_options;
 

@@ -90,7 +90,8 @@ static int check_number(const cli_args *args, const cli_flag *flag, const char *
     }
     if (!fits || (flag->min < flag->max && (number < flag->min || number > flag->max))) {
         char hint[96];
-        const char *range = flag->kind == CLI_INTEGER ? "legal values are %.0f to %.0f" : "legal values are %.12g to %.12g";
+        const char *range =
+            flag->kind == CLI_INTEGER ? "legal values are %.0f to %.0f" : "legal values are %.12g to %.12g";
         if (flag->max >= 9e18)
             snprintf(hint, sizeof hint, "the smallest legal value is %.12g", flag->min);
         else

@@ -199,12 +199,15 @@ const cli_command cli_grow = {
     .flags = grow_flags,
     .details =
         "A copy has its expert's router row too, so that the two share its tokens until training parts them; noise\n"
-        "decides between them. What was there stays the same to the byte. Null experts are for training that begins with the\n"
-        "model (train.from): with as many of them as others, --noise 0, twice the experts per token and normalised weights\n"
+        "decides between them. What was there stays the same to the byte. Null experts are for training that begins "
+        "with the\n"
+        "model (train.from): with as many of them as others, --noise 0, twice the experts per token and normalised "
+        "weights\n"
         "(router.normalise) it computes at first what it did.",
-    .example = "sigmoe grow --model runs/demo --add 24 --out models/more\n"
-               "sigmoe grow --model runs/top2 --add 8 --null --noise 0 --experts-per-token 4 --out models/null\n"
-               "sigmoe train --data DIR --run runs/null --set train.from=models/null router.normalise=true model.experts=16 "
-               "model.null_experts=8 model.experts_per_token=4",
+    .example =
+        "sigmoe grow --model runs/demo --add 24 --out models/more\n"
+        "sigmoe grow --model runs/top2 --add 8 --null --noise 0 --experts-per-token 4 --out models/null\n"
+        "sigmoe train --data DIR --run runs/null --set train.from=models/null router.normalise=true model.experts=16 "
+        "model.null_experts=8 model.experts_per_token=4",
     .run = run_grow,
 };

@@ -132,7 +132,8 @@ static const cli_flag flags[] = {
     {"steps", CLI_INTEGER, "N", NULL, 1, 1e12, false, "optimizer steps; with --resume it may raise them"},
     {"seed", CLI_INTEGER, "S", NULL, 0, SGM_TRAIN_SEED_MOST, false, "of the weights and of the order of the data"},
     {"threads", CLI_INTEGER, "N", NULL, 0, SGM_THREADS_MOST, false,
-     "0: as many as there are cores (without it: train.threads, whose default is that; a resumed run keeps its number)"},
+     "0: as many as there are cores (without it: train.threads, whose default is that; a resumed run keeps its "
+     "number)"},
     {"kernels", CLI_TEXT, "NAME", NULL, 0, 0, false, "ref (same bytes everywhere) or auto (fastest here)"},
     {"checkpoint-every", CLI_INTEGER, "N", NULL, 0, 1e12, false, "steps between checkpoints"},
     {"line-every", CLI_INTEGER, "N", NULL, 1, 1e12, false, "steps per line when not on a terminal"},

@@ -69,7 +69,8 @@ sgm_status sgm_model_settings_check(const sgm_model_settings *s, sgm_error *erro
             "model.attention_experts_per_token = %" PRId64 " is more than model.attention_experts = %" PRId64,
             s->attention_experts_per_token, s->attention_experts);
     if (s->attention_experts == 0 && s->attention_experts_per_token > 1)
-        return sgm_fail(error, SGM_EARGUMENT, "set model.attention_experts too, or model.attention_experts_per_token to 1",
+        return sgm_fail(error, SGM_EARGUMENT,
+                        "set model.attention_experts too, or model.attention_experts_per_token to 1",
                         "model.attention_experts_per_token = %" PRId64 " without attention experts",
                         s->attention_experts_per_token);
     if (s->attention_experts > 0 && s->null_experts > 0)

@@ -199,7 +199,7 @@ static void null_experts_begin_as_before(void **state) {
     sgm_model_counts now;
     sgm_model_count(&new->settings, 4, 64, &now);
     assert_int_equal(report.total_parameters, now.total_parameters);
-    assert_true(new->settings.null_experts == E && new->settings.experts_per_token == 4);
+    assert_true(new->settings.null_experts == E &&new->settings.experts_per_token == 4);
     same_rest(old, new);
     for (int64_t l = 0; l < L; l++)
         for (int64_t e = 0; e < E; e++) {
@@ -229,7 +229,8 @@ static void null_experts_begin_as_before(void **state) {
     sgm_error error = {0};
     assert_int_equal(sgm_model_grow(path, &many, in_folder("never"), &report, &error), SGM_EARGUMENT);
     assert_non_null(strstr(error.message, "cannot activate 10 of 9"));
-    assert_int_equal(sgm_model_grow(in_folder("null"), &options, in_folder("never"), &report, &error), SGM_EUNSUPPORTED);
+    assert_int_equal(sgm_model_grow(in_folder("null"), &options, in_folder("never"), &report, &error),
+                     SGM_EUNSUPPORTED);
 }
 
 static void refused(sgm_status status, const char *path, sgm_prune_options options, const char *says) {
@@ -274,8 +275,10 @@ static void what_cannot_be(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_used_stay), cmocka_unit_test(by_share),
-                                       cmocka_unit_test(biases_go_along), cmocka_unit_test(more_experts),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_used_stay),
+                                       cmocka_unit_test(by_share),
+                                       cmocka_unit_test(biases_go_along),
+                                       cmocka_unit_test(more_experts),
                                        cmocka_unit_test(null_experts_begin_as_before),
                                        cmocka_unit_test(what_cannot_be)};
     return cmocka_run_group_tests(tests, make_test_folder, remove_test_folder);
