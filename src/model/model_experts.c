@@ -328,8 +328,8 @@ sgm_status sgm_model_grow(const char *from, const sgm_grow_options *o, const cha
     sgm_status status = open_old(from, to, &r, error);
     int64_t before = status ? 0 : r.old->settings.experts;
     if (!status && (o->add < 1 || o->add > (1 << 20) - before))
-        status = sgm_fail(error, SGM_EARGUMENT, "add at least one", "cannot add %" PRId64 " to %" PRId64 " experts",
-                          o->add, before);
+        status = sgm_fail(error, SGM_EARGUMENT, "add at least one; a layer has at most 1048576",
+                          "cannot add %" PRId64 " to %" PRId64 " experts", o->add, before);
     if (!status && !(o->noise >= 0 && o->noise <= 100))
         status = sgm_fail(error, SGM_EARGUMENT, "0.01 is a hundredth of a weight's size", "noise of %g is impossible",
                           o->noise);
