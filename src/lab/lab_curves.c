@@ -72,7 +72,7 @@ static void make_floor(const sgm_lab_results *results, size_t offset, double *x,
     for (size_t p = 0; p < count; p++) {
         double sum = 0, known = 0; /* runs of older versions do not have every measure */
         for (size_t a = 0; a < results->arms; a++)
-            for (size_t i = 0; i < results->arm[a].runs; i++) {
+            for (size_t i = 0; i < results->arm[a].runs && p < places(&results->arm[a], true); i++) {
                 double y = layer_y(&results->arm[a].run[i], p, offset);
                 sum += isfinite(y) ? y : 0;
                 known += isfinite(y);
@@ -89,9 +89,9 @@ static bool make_curves(const sgm_lab_results *results, const sgm_lab_chart *cha
     for (size_t a = 0; a < results->arms; a++)
         all += places(&results->arm[a], layers);
     *c = (curves){.count = results->arms, .arms = results->arms, .x_min = (double)INFINITY, .x_max = -(double)INFINITY};
-    size_t floor_places = chart->floor ? SIZE_MAX : 0;
+    size_t floor_places = 0; /* of the deepest arm */
     for (size_t a = 0; a < results->arms && chart->floor; a++)
-        floor_places = places(&results->arm[a], true) < floor_places ? places(&results->arm[a], true) : floor_places;
+        floor_places = places(&results->arm[a], true) > floor_places ? places(&results->arm[a], true) : floor_places;
     c->block = sgm_alloc((4 * all + 2 * floor_places + 1) * sizeof(double));
     c->series = sgm_alloc((results->arms + 1) * sizeof *c->series);
     c->bands = sgm_alloc(results->arms * sizeof *c->bands);

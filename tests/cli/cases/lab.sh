@@ -92,6 +92,14 @@ says "base: preset pico, and"; says "data.tokens_per_step = 128"
 ! grep -q 'model.layers =' "$out" || fail "it shows what the preset says"
 expect 0 lab show tiny.yaml --json; json base arms.0.set
 [ "$(field preset)" = pico ] || fail "the preset is missing"
+# Arms of different depths: the floor is drawn as far as the deepest goes.
+sed 's/^seeds: 2/seeds: 1/; s/{balance: none}/{balance: none, model.layers: 1}/; s/{balance: \[/{model.layers: 5, balance: [/' tiny.yaml >deep.yaml
+expect 0 lab run deep.yaml --data text --steps 2 --out deep
+python3 - <<'PY' || fail "the floor of arms with 1 and 5 layers"
+import re
+floor, = re.findall(r'<path class="line floor"[^>]* d="([^"]*)"', open("deep/pictures/balance.svg").read())
+assert len(re.findall("[ML]", floor)) == 5, floor
+PY
 # A terminal does not obey what an experiment says of itself; the results have it as it is.
 sed 's/^claim: .*/claim: "red \\e[31m and\\ntwo lines"/; s/^name: .*/name: "a\\e[32m"/; s/^  train: {/&sample_prompt: "\\e[33m", /' \
     tiny.yaml >loud.yaml
