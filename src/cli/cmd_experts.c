@@ -199,11 +199,9 @@ const cli_command cli_grow = {
     .flags = grow_flags,
     .details =
         "A copy has its expert's router row too, so that the two share its tokens until training parts them; noise\n"
-        "decides between them. What was there stays the same to the byte. Null experts are for training that begins "
-        "with the\n"
-        "model (train.from): with as many of them as others, --noise 0, twice the experts per token and normalised "
-        "weights\n"
-        "(router.normalise) it computes at first what it did.",
+        "decides between them. What was there stays the same to the byte. Null experts are for training that begins\n"
+        "with the model (train.from): with as many of them as others, --noise 0, twice the experts per token and\n"
+        "normalised weights (router.normalise) it computes at first what it did.",
     .example =
         "sigmoe grow --model runs/demo --add 24 --out models/more\n"
         "sigmoe grow --model runs/top2 --add 8 --null --noise 0 --experts-per-token 4 --out models/null\n"
