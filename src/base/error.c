@@ -37,6 +37,8 @@ static void cut_at_character(char *text, size_t capacity) {
         text[start - 1] = '\0';
 }
 
+static const char memory_hint[] = "close other programs, or let this one have more (`ulimit -v`)";
+
 sgm_status sgm_fail(sgm_error *error, sgm_status code, const char *hint, const char *format, ...) {
     if (!error)
         return code;
@@ -47,7 +49,9 @@ sgm_status sgm_fail(sgm_error *error, sgm_status code, const char *hint, const c
     sgm_text_vprint(filled.message, sizeof filled.message, format, arguments);
     va_end(arguments);
     cut_at_character(filled.message, sizeof filled.message);
-    snprintf(filled.hint, sizeof filled.hint, "%s", hint ? hint : "");
+    if (!hint)
+        hint = code == SGM_EMEMORY ? memory_hint : "";
+    snprintf(filled.hint, sizeof filled.hint, "%s", hint);
     cut_at_character(filled.hint, sizeof filled.hint);
     *error = filled;
     return code;

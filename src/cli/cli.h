@@ -89,6 +89,7 @@ int cli_config(const cli_args *args, sgm_config **config);
 int cli_exit_code(sgm_status status);
 /* Print `error: …` and `hint: …` to stderr and give the exit code. */
 int cli_fail(const sgm_error *error);
+int cli_no_memory(const char *what); /* the same of memory for `what` */
 int cli_usage(const char *hint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Print `warning: …` to stderr: it goes on, but not quite as was asked. */
 void cli_warning(const char *message);
@@ -157,6 +158,8 @@ char *cli_clean(char *text);
  * free memory does not hold is refused before it is read; of a pipe or device no more than CLI_STREAM_BYTES are taken. */
 #define CLI_STREAM_BYTES ((size_t)1 << 30)
 int cli_read(const char *path, char **data, size_t *size);
+/* The JSON of such a file, the caller's; what is none is told with `hint`. CLI_DONE or an exit code (printed). */
+int cli_read_json(const char *path, const char *hint, json_t **root);
 /* Text as token ids; *ids is malloc'ed. CLI_DONE or an exit code (printed). */
 int cli_encode(const sgm_tokenizer *tokenizer, const char *text, size_t size, bool specials, int32_t **ids,
                size_t *count);

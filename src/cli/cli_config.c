@@ -14,7 +14,7 @@ static int set_all(const cli_args *args, sgm_config *config) {
             return cli_usage("write it like --set model.layers=4", "--set: \"%s\" is not KEY=VALUE", sets[i]);
         char *key = strndup(sets[i], (size_t)(equals - sets[i]));
         if (!key)
-            return cli_error(CLI_FAILED, NULL, "not enough memory");
+            return cli_no_memory("the configuration");
         sgm_error error = {0};
         sgm_status status = sgm_config_set(config, key, equals + 1, "--set", &error);
         free(key);

@@ -105,7 +105,7 @@ static int check_number(const cli_args *args, const cli_flag *flag, const char *
 static int check_numbers(const cli_args *args, const cli_flag *flag, const char *text, cli_values *values) {
     char *copy = strdup(text);
     values->integers = calloc(strlen(text) + 1, sizeof *values->integers);
-    int code = copy && values->integers ? CLI_DONE : cli_error(CLI_FAILED, NULL, "not enough memory for a list");
+    int code = copy && values->integers ? CLI_DONE : cli_no_memory("a list");
     cli_flag single = *flag;
     single.kind = CLI_INTEGER;
     for (char *item = copy; code == CLI_DONE && item;) {
@@ -226,7 +226,7 @@ int cli_parse(const cli_command *command, int argc, char **argv, cli_args **resu
     }
     if (!args || !args->values || !args->storage) {
         cli_args_free(args);
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the command line");
+        return cli_no_memory("the command line");
     }
     for (size_t f = 0; f < flags; f++)
         args->values[f].items = args->storage + f * room;

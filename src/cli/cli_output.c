@@ -57,6 +57,12 @@ int cli_fail(const sgm_error *error) {
     return cli_exit_code(error->code);
 }
 
+int cli_no_memory(const char *what) {
+    sgm_error error;
+    sgm_fail(&error, SGM_EMEMORY, NULL, "not enough memory for %s", what);
+    return cli_fail(&error);
+}
+
 /* Parentheses keep the header's macros for static analysis out. */
 int(cli_usage)(const char *hint, const char *format, ...) {
     char message[1024];
@@ -398,7 +404,7 @@ int cli_read(const char *path, char **data, size_t *size) {
         if (*size + 1 >= capacity) {
             char *grown = realloc(*data, capacity = capacity ? capacity * 2 : 65536);
             if (!grown) {
-                code = cli_error(CLI_FAILED, NULL, "%s: not enough memory to read it", name);
+                code = cli_no_memory(name);
                 break;
             }
             *data = grown;
@@ -422,6 +428,28 @@ int cli_read(const char *path, char **data, size_t *size) {
     return CLI_DONE;
 }
 
+int cli_read_json(const char *path, const char *hint, json_t **root) {
+    char *text;
+    size_t size;
+    json_error_t where;
+    *root = NULL;
+    int code = cli_read(path, &text, &size);
+    if (code != CLI_DONE)
+        return code;
+    errno = 0;
+    *root = json_loadb(text, size, 0, &where);
+    bool no_memory = errno == ENOMEM || (!*root && json_error_code(&where) == json_error_out_of_memory);
+    free(text);
+    if (no_memory) { /* inside a word jansson calls it an invalid token, or leaves a character out */
+        json_decref(*root);
+        *root = NULL;
+        return cli_no_memory(path);
+    }
+    return *root ? CLI_DONE
+                 : cli_error(CLI_BAD_INPUT, hint, "%s: this is not JSON: line %d, column %d: %s", path, where.line,
+                             where.column, where.text);
+}
+
 int cli_encode(const sgm_tokenizer *tokenizer, const char *text, size_t size, bool specials, int32_t **ids,
                size_t *count) {
     size_t capacity = size + 8;
@@ -442,7 +470,7 @@ int cli_encode(const sgm_tokenizer *tokenizer, const char *text, size_t size, bo
         }
         free(*ids);
         *ids = NULL;
-        return grown ? cli_fail(&error) : cli_error(CLI_FAILED, NULL, "not enough memory for %zu tokens", capacity);
+        return grown ? cli_fail(&error) : cli_no_memory("the tokens");
     }
 }
 
@@ -477,7 +505,8 @@ json_t *cli_json_text(const char *bytes, size_t size) {
 
 int cli_json_print(json_t *value) {
     if (!value)
-        return cli_error(CLI_FAILED, NULL, "no JSON output: not enough memory, or a path that is not UTF-8");
+        return cli_error(CLI_FAILED, "give paths in UTF-8, or more memory",
+                         "no JSON output: not enough memory, or a path that is not UTF-8");
     int bad = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     json_decref(value);
     if (bad || putchar('\n') == EOF)

@@ -96,7 +96,7 @@ static void print_record(const record *r) {
 static int add(bench *b, const record *r) {
     record *grown = realloc(b->records, (b->count + 1) * sizeof *grown);
     if (!grown)
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the results");
+        return cli_no_memory("the results");
     b->records = grown;
     b->records[b->count] = *r;
     const char *arithmetic = r->result.arithmetic;

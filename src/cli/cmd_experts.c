@@ -26,27 +26,25 @@ static int report(const cli_args *args, const char *to, const sgm_reshape_report
 
 /* ---- prune ---------------------------------------------------------------------------------------------------------- */
 
+static const char load_hint[] = "give a trace, or make it with `sigmoe stats --model M --data FILE --json > FILE`";
+
 static int bad_load(const char *path, const char *what) {
-    return cli_error(CLI_BAD_INPUT, "give a trace, or make it with `sigmoe stats --model M --data FILE --json > FILE`",
-                     "%s: %s", path, what);
+    return cli_error(CLI_BAD_INPUT, load_hint, "%s: %s", path, what);
 }
 
 /* {"layers": [{"load": [numbers]}, …]}, as `sigmoe stats --json` prints it. */
 static int counts_from_file(const char *path, int64_t **load, sgm_prune_options *options) {
-    char *text;
-    size_t size;
-    json_error_t why;
-    int code = cli_read(path, &text, &size);
+    json_t *root;
+    int code = cli_read_json(path, load_hint, &root);
     if (code != CLI_DONE)
         return code;
-    json_t *root = json_loadb(text, size, 0, &why), *layers = json_object_get(root, "layers");
-    free(text);
+    json_t *layers = json_object_get(root, "layers");
     size_t L = json_array_size(layers), E = json_array_size(json_object_get(json_array_get(layers, 0), "load"));
     if (!L || !E)
         code = bad_load(path, "there is no list of layers with the load of each expert");
     *load = code == CLI_DONE ? calloc(L * E, sizeof **load) : NULL;
     if (code == CLI_DONE && !*load)
-        code = cli_error(CLI_FAILED, NULL, "not enough memory for the counts in %s", path);
+        code = cli_no_memory("the counts");
     for (size_t l = 0; code == CLI_DONE && l < L; l++) {
         json_t *of_layer = json_object_get(json_array_get(layers, l), "load");
         if (json_array_size(of_layer) != E)

@@ -26,7 +26,7 @@ static int encode_prompt(const cli_args *args, const sgm_tokenizer *tokenizer, p
         out->text = strdup(text ? text : "");
         out->size = text ? strlen(text) : 0;
         if (!out->text)
-            code = cli_error(CLI_FAILED, NULL, "not enough memory for the prompt");
+            code = cli_no_memory("the prompt");
     }
     if (code == CLI_DONE)
         code = cli_encode(tokenizer, out->text, out->size, true, &ids, &count);
@@ -52,7 +52,7 @@ static size_t word_size(const char *text) {
 static int parse_prompt_ids(const char *text, int64_t vocabulary, prompt_ids *out) {
     out->ids = malloc((strlen(text) / 2 + 1) * sizeof *out->ids);
     if (!out->ids)
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the prompt");
+        return cli_no_memory("the prompt");
     bool comma = false; /* the last thing read */
     while (*(text += strspn(text, " []\n\t"))) {
         char *end;
@@ -164,7 +164,7 @@ static int generate(const cli_args *args, sgm_engine *engine, const prompt_ids *
     }
     int code = CLI_DONE;
     if (out.failed)
-        code = cli_error(CLI_FAILED, NULL, "not enough memory for the text");
+        code = cli_no_memory("the text");
     else if (status && !cli_stop)
         code = cli_fail(&error);
     else if (json)

@@ -227,11 +227,11 @@ static void print_summary(const json_t *root, const char *folder) {
 /* What was written, for people or as it is. */
 static int print_results(const char *folder, bool json) {
     char path[8192];
-    json_error_t where;
+    json_t *root;
     snprintf(path, sizeof path, "%s/results.json", folder);
-    json_t *root = json_load_file(path, 0, &where);
-    if (!root)
-        return cli_error(CLI_FAILED, NULL, "%s: cannot be read back: %s", path, where.text);
+    int code = cli_read_json(path, "`sigmoe lab report` writes it again", &root);
+    if (code != CLI_DONE)
+        return code;
     if (json)
         return cli_json_print(root);
     print_summary(root, folder);
@@ -277,7 +277,7 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
     }
     cli_lab_display *display = cli_lab_display_new(json ? stderr : stdout, cli_switch(args, "plain"));
     int code = display && (names || !cli_given(args, "arms")) ? cli_check_inputs(options.data, options.data_count)
-                                                              : cli_error(CLI_FAILED, NULL, "not enough memory");
+                                                              : cli_no_memory("the display");
     sgm_error error = {0};
     if (code == CLI_DONE) {
         sgm_lab_events events;

@@ -15,7 +15,7 @@ typedef struct loads {
 } loads;
 
 static int no_memory(void) {
-    return cli_error(CLI_FAILED, NULL, "not enough memory for the load");
+    return cli_no_memory("the load");
 }
 
 /* What costs a row: an expert that drops an assignment does nothing for it. Null experts have no weights that would have to lie
@@ -93,17 +93,12 @@ static int leave_out_null(const char *path, int64_t null_experts, loads *out) {
 }
 
 static int from_json(const char *path, loads *out) {
-    char *text = NULL;
-    size_t size;
-    int code = cli_read(path, &text, &size);
+    json_t *value;
+    int code =
+        cli_read_json(path, "neither JSON nor a trace: give a list of numbers for each layer, or a trace", &value);
     if (code != CLI_DONE)
         return code;
-    json_error_t where;
-    json_t *value = json_loadb(text, size, 0, &where), *list = value;
-    free(text);
-    if (!value)
-        return cli_error(CLI_BAD_INPUT, "give a list of numbers for each layer, or a trace",
-                         "%s: line %d: neither JSON nor a trace", path, where.line);
+    json_t *list = value;
     int64_t null_experts = 0;
     if (json_is_object(value)) {
         list = json_object_get(value, "layers");

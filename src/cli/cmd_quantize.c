@@ -44,7 +44,7 @@ static int rules_add(rules *r, const char *word, size_t left) {
         lines += r->text[i] == '\n';
     const char **items = lines > RULES_MOST ? NULL : realloc(r->items, (r->count + lines + left) * sizeof *items);
     if (!items)
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the rules in %s", word);
+        return cli_no_memory("the rules");
     r->items = items;
     for (char *line = strtok(r->text, "\n"); line; line = strtok(NULL, "\n")) {
         line += strspn(line, " \t");
@@ -60,7 +60,7 @@ static int rules_read(const cli_args *args, rules *r) {
     const char *const *words = cli_many(args, "expert-type", &count);
     *r = (rules){.items = malloc((count + 1) * sizeof *r->items)};
     if (!r->items)
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the rules");
+        return cli_no_memory("the rules");
     int code = CLI_DONE;
     for (size_t i = 0; i < count && code == CLI_DONE; i++)
         code = rules_add(r, words[i], count - i - 1);

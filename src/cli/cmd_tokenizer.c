@@ -58,7 +58,7 @@ static int run_train(const cli_args *args) {
     char **texts = code == CLI_DONE ? calloc(count, sizeof *texts) : NULL;
     size_t *sizes = code == CLI_DONE ? calloc(count, sizeof *sizes) : NULL;
     if (code == CLI_DONE && (!texts || !sizes))
-        code = cli_error(CLI_FAILED, NULL, "not enough memory");
+        code = cli_no_memory("the text");
     size_t bytes = 0;
     for (size_t i = 0; i < count && code == CLI_DONE; i++) {
         code = cli_read(paths[i], &texts[i], &sizes[i]);
@@ -181,7 +181,7 @@ static int parse_ids(const char *text, int32_t **ids, size_t *count) {
     *count = 0;
     *ids = malloc(capacity * sizeof **ids);
     if (!*ids)
-        return cli_error(CLI_FAILED, NULL, "not enough memory");
+        return cli_no_memory("the tokens");
     for (const char *at = text; *at;) {
         size_t gap = strspn(at, " \t\r\n,[]");
         at += gap;

@@ -100,7 +100,7 @@ static int run(const cli_args *args) {
                                    .line_every = cli_given(args, "line-every") ? cli_integer(args, "line-every") : 0};
     cli_display *display = cli_display_new(&options);
     if (!display)
-        return cli_error(CLI_FAILED, NULL, "not enough memory for the display");
+        return cli_no_memory("the display");
     sgm_trainer_events events;
     cli_display_events(display, &events);
     cli_catch_signals();

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/system.h"
 #include "data/build_state.h"
@@ -62,9 +63,10 @@ static sgm_status add_shard(corpus_part *part, const sgm_shard *shard, sgm_error
 static sgm_status open_shard(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *entry,
                              sgm_error *error) {
     const char *file, *split, *domain, *checksum;
-    json_int_t documents, tokens, bytes;
-    if (json_unpack(entry, "{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "file", &file, "split", &split, "domain", &domain,
-                    "checksum", &checksum, "documents", &documents, "tokens", &tokens, "bytes", &bytes) != 0)
+    json_int_t documents, tokens, bytes, file_bytes;
+    if (json_unpack(entry, "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "file", &file, "split", &split, "domain",
+                    &domain, "checksum", &checksum, "documents", &documents, "tokens", &tokens, "bytes", &bytes,
+                    "file_bytes", &file_bytes) != 0)
         return damaged(error, manifest, "an entry of \"shards\" lacks a field");
     if (strchr(file, '/') || file[0] == '.')
         return damaged(error, manifest, "a shard's name is not a plain file name");
@@ -83,7 +85,8 @@ static sgm_status open_shard(sgm_corpus *corpus, const char *folder, const char 
         snprintf(sum, sizeof sum, "%016" PRIx64, shard.checksum);
         if (strcmp(sum, checksum) != 0 || strcmp(shard.domain, domain) != 0 ||
             strcmp(sgm_split_name[shard.split], split) != 0 || shard.documents != documents || shard.tokens != tokens ||
-            shard.bytes != bytes || shard.vocabulary != corpus->vocabulary)
+            shard.bytes != bytes || shard.mapping.size != (uint64_t)file_bytes ||
+            shard.vocabulary != corpus->vocabulary)
             status = damaged(error, path, "the shard is not the one that the manifest describes");
         if (status == SGM_OK)
             status = add_shard(&corpus->domains[d].part[shard.split], &shard, error);
@@ -114,6 +117,28 @@ static sgm_status read_domains(sgm_corpus *corpus, const char *manifest, json_t 
     return SGM_OK;
 }
 
+/* What the manifest says of each domain is what its shards hold: one that was edited, or lost a shard, does not pass. */
+static sgm_status check_totals(const sgm_corpus *corpus, const char *manifest, const json_t *domains,
+                               sgm_error *error) {
+    for (size_t d = 0; d < corpus->domain_count; d++)
+        for (int s = 0; s < 2; s++) {
+            const corpus_part *part = &corpus->domains[d].part[s];
+            json_t *told = json_object_get(json_array_get(domains, d), sgm_split_name[s]);
+            json_int_t documents, tokens, bytes;
+            if (json_unpack(told, "{s:I, s:I, s:I}", "documents", &documents, "tokens", &tokens, "bytes", &bytes) != 0)
+                return sgm_fail(error, SGM_EFORMAT, REBUILD,
+                                "%s: domain %s lacks its numbers of documents, tokens and "
+                                "bytes in %s",
+                                manifest, corpus->domains[d].name, sgm_split_name[s]);
+            if (documents != part->documents || tokens != part->tokens || bytes != part->bytes)
+                return sgm_fail(error, SGM_EFORMAT, REBUILD,
+                                "%s: domain %s, %s: %lld documents of %lld tokens, its shards hold %lld of %lld",
+                                manifest, corpus->domains[d].name, sgm_split_name[s], (long long)documents,
+                                (long long)tokens, (long long)part->documents, (long long)part->tokens);
+        }
+    return SGM_OK;
+}
+
 static sgm_status read_manifest(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *root,
                                 sgm_error *error) {
     const char *format = json_string_value(json_object_get(root, "format"));
@@ -132,7 +157,7 @@ static sgm_status read_manifest(sgm_corpus *corpus, const char *folder, const ch
         status = damaged(error, manifest, "it lists no shards");
     for (size_t i = 0; status == SGM_OK && i < json_array_size(shards); i++)
         status = open_shard(corpus, folder, manifest, json_array_get(shards, i), error);
-    return status;
+    return status ? status : check_totals(corpus, manifest, json_object_get(root, "domains"), error);
 }
 
 /* The tokenizer must be the very file the shards were made with. */
@@ -175,12 +200,8 @@ sgm_status sgm_corpus_open(const char *folder, sgm_corpus **out, sgm_error *erro
     if (status == SGM_OK)
         status = sgm_file_read(manifest, MANIFEST_BYTES_MOST, &text, &size, error);
     if (status == SGM_OK) {
-        json_error_t where;
         corpus->hash = sgm_checksum(text, size);
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-        if (!root)
-            status =
-                sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: line %d is not JSON: %s", manifest, where.line, where.text);
+        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, manifest, REBUILD, &root, error);
     }
     if (status == SGM_OK)
         status = read_manifest(corpus, folder, manifest, root, error);

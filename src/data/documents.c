@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "data/shard.h"
 
@@ -244,12 +245,16 @@ static sgm_status add_folder(source_list *list, const char *path, const char *li
 static sgm_status add_packages(source_list *list, size_t first, const char *path, sgm_error *error) {
     char *text = NULL;
     size_t size;
-    if (!sgm_path_exists(path) || sgm_file_read(path, RECORD_BYTES_MOST, &text, &size, NULL) != SGM_OK)
+    if (!sgm_path_exists(path))
         return SGM_OK;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL), *one;
+    json_t *root = NULL, *one;
+    sgm_status status = sgm_file_read(path, RECORD_BYTES_MOST, &text, &size, error);
+    if (!status)
+        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, NULL, &root, error);
+    if (status != SGM_EMEMORY)
+        status = SGM_OK;
     const char *format = json_string_value(json_object_get(root, "format"));
     json_t *packages = format && strcmp(format, "sigmoe-recipe") == 0 ? json_object_get(root, "packages") : NULL;
-    sgm_status status = SGM_OK;
     size_t at;
     json_array_foreach(packages, at, one) {
         const char *domain = json_string_value(json_object_get(one, "domain"));
@@ -257,6 +262,8 @@ static sgm_status add_packages(source_list *list, size_t first, const char *path
         const char *version = json_string_value(json_object_get(one, "version"));
         const char *sha256 = json_string_value(json_object_get(one, "sha256"));
         char *name = domain && package && version && sha256 ? sgm_format("/%s/%s.txt", domain, package) : NULL;
+        if (domain && package && version && sha256 && !name)
+            status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the list of sources");
         for (size_t i = first; name && i < list->count; i++) {
             sgm_data_source *source = &list->sources[i];
             size_t length = strlen(source->path), tail = strlen(name);

@@ -8,7 +8,7 @@
 #include "eval/traced.h"
 
 static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory for the statistics of a trace");
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the statistics of a trace");
 }
 
 /* ---- counting --------------------------------------------------------------------------------------------------- */

@@ -185,8 +185,7 @@ static sgm_status broken(const sgm_gguf_writer *writer, sgm_error *error) {
     if (writer->problem)
         return sgm_fail(error, writer->failed, NULL, "cannot write %s: %s", writer->path, writer->problem);
     if (writer->failed == SGM_EMEMORY)
-        return sgm_fail(error, SGM_EMEMORY, "close other programs", "not enough memory for the header of %s",
-                        writer->path);
+        return sgm_fail(error, SGM_EMEMORY, NULL, "not enough memory for the header of %s", writer->path);
     return sgm_fail(error, writer->failed, NULL, "writing %s has failed before", writer->path);
 }
 

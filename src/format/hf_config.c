@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/param.h"
 #include "base/text_print.h"
@@ -583,16 +584,14 @@ static sgm_status read_root(const reader *r, sgm_hf_config *config) {
 sgm_status sgm_hf_config_parse(const char *json, size_t size, const char *label, sgm_hf_config *config,
                                sgm_error *error) {
     *config = (sgm_hf_config){.end_of_text = -1, .settings.attention_experts_per_token = 1};
-    json_error_t why;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &why);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return sgm_fail(error, SGM_EFORMAT, "the file is damaged or is not a config.json",
-                        "%s is not a JSON object%s%.160s (line %d)", label, root ? "" : ": ", root ? "" : why.text,
-                        root ? 1 : why.line);
-    }
+    static const char hint[] = "the file is damaged or is not a config.json";
+    json_t *root;
+    sgm_status status = sgm_json_read(json, size, JSON_REJECT_DUPLICATES, label, hint, &root, error);
+    if (!status && !json_is_object(root))
+        status = sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not a JSON object", label);
     reader r = {label, root, error};
-    sgm_status status = read_root(&r, config);
+    if (!status)
+        status = read_root(&r, config);
     json_decref(root);
     if (status)
         sgm_hf_config_fini(config);

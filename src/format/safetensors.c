@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/half.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "format/safetensors_internal.h"
 
@@ -74,7 +75,7 @@ bool sgm_shape_bytes(sgm_dtype dtype, int dimensions, const int64_t *shape, uint
 }
 
 static sgm_status out_of_memory(sgm_error *error, const char *label) {
-    return sgm_fail(error, SGM_EMEMORY, "close other programs", "not enough memory to read the header of %s", label);
+    return sgm_fail(error, SGM_EMEMORY, NULL, "not enough memory to read the header of %s", label);
 }
 
 static sgm_status entry_read(const part *from, const char *name, const json_t *value, sgm_tensor_entry *entry,
@@ -216,14 +217,14 @@ static sgm_status too_short(const part *from, uint64_t size, sgm_error *error) {
 /* Read one file's header into the set; the part's `tensors` and `tensor_bytes` are there already. */
 static sgm_status part_read(sgm_safetensors *file, size_t index, const char *text, size_t length, sgm_error *error) {
     const part *from = &file->parts[index];
-    json_error_t why;
-    json_t *header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
-    if (!header)
-        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s: the header is not JSON: %.160s at byte %d", from->label,
-                        why.text, why.position);
-    sgm_status status = json_is_object(header) ? header_read(file, index, header, error)
-                                               : sgm_fail(error, SGM_EFORMAT, damaged_hint,
-                                                          "%s: the header is not an object", from->label);
+    char name[sizeof error->message];
+    json_t *header;
+    snprintf(name, sizeof name, "the header of %s", from->label);
+    sgm_status status = sgm_json_read(text, length, JSON_REJECT_DUPLICATES, name, damaged_hint, &header, error);
+    if (!status)
+        status = json_is_object(header)
+                     ? header_read(file, index, header, error)
+                     : sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s: the header is not an object", from->label);
     json_decref(header);
     return status;
 }
@@ -416,13 +417,11 @@ static sgm_status index_open(const char *folder, const char *index_path, sgm_saf
     sgm_status status = sgm_file_read(index_path, INDEX_LIMIT, &text, &size, error);
     if (status)
         return status;
-    json_error_t why;
-    json_t *index = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    json_t *index;
+    status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, index_path, damaged_hint, &index, error);
     sgm_free(text);
-    if (!index)
-        return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s is not JSON: %.160s at byte %d", index_path, why.text,
-                        why.position);
-    status = sharded_open(folder, index_path, json_object_get(index, "weight_map"), file, error);
+    if (!status)
+        status = sharded_open(folder, index_path, json_object_get(index, "weight_map"), file, error);
     json_decref(index);
     return status;
 }

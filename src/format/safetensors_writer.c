@@ -32,7 +32,7 @@ static sgm_status header_failed(sgm_safetensors_writer *writer, sgm_status statu
     writer->failed = status;
     if (status == SGM_EARGUMENT)
         return sgm_fail(error, status, NULL, "%s: a name or a metadata text is not UTF-8", writer->path);
-    return sgm_fail(error, SGM_EMEMORY, "close other programs", "not enough memory for the header of %s", writer->path);
+    return sgm_fail(error, SGM_EMEMORY, NULL, "not enough memory for the header of %s", writer->path);
 }
 
 static sgm_status broken(const sgm_safetensors_writer *writer, sgm_error *error) {

@@ -14,6 +14,7 @@ typedef struct sgm_lab {
     sgm_lab_events events;
     const volatile int *stop;
     sgm_lock *lock;
+    bool made; /* the folder was not there */
     sgm_lab_plan plan;
     sgm_experiment *experiment;
     size_t *arm; /* indices of the arms at work now */
@@ -44,7 +45,7 @@ sgm_status sgm_lab_remove_data(const sgm_lab *lab, sgm_error *error);
 /* FOLDER/data from the text there is, or the data folder that was named; lab->data. */
 sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error);
 /* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
- * arm, as many arms at once as there are jobs. SGM_EARGUMENT: fewer than ten. */
+ * arm, as many arms at once as there are jobs. SGM_EARGUMENT: fewer than ten, said as soon as it is certain. */
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);
 /* lab_turns.c: every arm at work with this seed, in turns, to the end. *failed: the first error of an arm whose run could
  * not go on, code SGM_OK if there was none. */

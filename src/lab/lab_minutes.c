@@ -38,8 +38,24 @@ typedef struct probes {
     sgm_status status;              /* of the first that failed */
     double step, rest;              /* sums over arms, */
     double longest_step, most_rest; /* and the greatest of one */
+    int jobs;
+    double minutes, begun, most_seconds; /* what was asked for, when it began, and what a seed of all arms may take */
     sgm_error *error;
 } probes;
+
+static sgm_status too_few_minutes(double minutes, const char *least, double needed, sgm_error *error) {
+    return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
+                    "--minutes %g: ten steps of every arm and seed need %s%.1f minutes", minutes, least, needed);
+}
+
+/* Measuring is less than ten steps of every arm, but where several jobs start their arms one after another: once it has taken
+ * what a seed may take (for each job), the end would be a refusal too, only later. */
+static sgm_status still_fits(const probes *all, sgm_error *error) {
+    double seconds = now() - all->begun;
+    if (seconds <= all->jobs * all->most_seconds)
+        return SGM_OK;
+    return too_few_minutes(all->minutes, "more than ", all->minutes * seconds / all->most_seconds / all->jobs, error);
+}
 
 /* To start is to ask what memory is left: one at a time, and each has used its own (in a step) before the next one asks. */
 static sgm_status warm_up(sgm_config *config, const char *data, const char *run, sgm_lab *lab, sgm_trainer **trainer,
@@ -155,11 +171,15 @@ static sgm_status probe(probes *all, size_t index, const char *run, double *step
     }
     let_others_start(all);
     for (int i = 0; i < TIMED_STEPS && !status; i++) {
-        sgm_step_report report;
-        status = sgm_trainer_step(trainer, &report, error);
-        seconds[i] = status ? 0 : report.seconds;
+        sgm_step_report report = {0};
+        status = still_fits(all, error);
+        if (!status)
+            status = sgm_trainer_step(trainer, &report, error);
+        seconds[i] = report.seconds;
     }
     double begun = now();
+    if (!status)
+        status = still_fits(all, error);
     if (!status)
         status = sgm_trainer_evaluate(trainer, trainer->settings->train.eval_tokens, error);
     if (!status) {
@@ -218,6 +238,10 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
                   .folder = folder,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
                   .changed = PTHREAD_COND_INITIALIZER,
+                  .jobs = jobs,
+                  .minutes = minutes,
+                  .begun = now(),
+                  .most_seconds = 60 * minutes * spare / (double)lab->plan.seeds,
                   .error = error};
     sgm_status status = folder ? sgm_folder_make(folder, error) : no_memory(error);
     if (!status)
@@ -237,12 +261,9 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     /* Of all arms, by the clock: one arm is never on two jobs, and no more train at once than memory held. */
     const double together = fmax((double)all.most, 1);
     double step = fmax(all.step / together, all.longest_step), rest = fmax(all.rest / together, all.most_rest);
-    double each = 60 * minutes * spare / (double)lab->plan.seeds, fit = (each - rest) / step;
-    if (fit < LEAST_STEPS) {
-        double needed = (LEAST_STEPS * step + rest) * (double)lab->plan.seeds / spare / 60;
-        return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
-                        "--minutes %g: ten steps of every arm and seed need %.1f minutes", minutes, needed);
-    }
+    double fit = (all.most_seconds - rest) / step;
+    if (fit < LEAST_STEPS)
+        return too_few_minutes(minutes, "", minutes * (LEAST_STEPS * step + rest) / all.most_seconds, error);
     *steps = (int64_t)fmin(fit, (double)SGM_LAB_STEPS) / 10 * 10; /* whole tenths */
     sgm_lab_note(lab, "a step of all arms takes %.2f s: %" PRId64 " steps for %g minutes", step, *steps, minutes);
     return SGM_OK;

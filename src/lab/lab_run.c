@@ -2,12 +2,14 @@
 /* A lab from its folder to its results: what was decided is read or fixed, the runs there are must be those of this
  * experiment, then seed after seed is trained. Killed at any instant, the same command goes on: every run is a run folder,
  * and what else there is is written by renaming. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/team.h"
@@ -175,6 +177,7 @@ static sgm_status check_folder(const sgm_lab *lab, sgm_error *error) {
 static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     char *path = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
     char *plan = sgm_path_join(lab->folder, "lab.json"), *probe = sgm_path_join(lab->folder, SGM_LAB_PROBE);
+    lab->made = !sgm_path_exists(lab->folder);
     sgm_status status = path && runs && plan && probe ? sgm_folder_make(lab->folder, error) : no_memory(error);
     if (!status)
         status = sgm_lock_take(path, &lab->lock, error);
@@ -192,6 +195,23 @@ static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     sgm_free(runs);
     sgm_free(plan);
     return status;
+}
+
+/* A lab that ends before its plan is written has decided nothing: what it made goes, the lock's file last, and the folder if it
+ * was not there. Whatever else lies there stays. */
+static void leave_nothing(const sgm_lab *lab) {
+    char *lock = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
+    char *plan =
+        sgm_path_join(lab->folder, "lab.json"); /* of another call that began this lab between our look and our lock */
+    if (lock && runs && plan && !sgm_path_exists(plan) && !sgm_lab_remove_data(lab, NULL) &&
+        (rmdir(runs) == 0 || errno == ENOENT)) {
+        unlink(lock);
+        if (lab->made)
+            rmdir(lab->folder);
+    }
+    sgm_free(lock);
+    sgm_free(runs);
+    sgm_free(plan);
 }
 
 static sgm_status keep_experiment(const sgm_lab *lab, sgm_error *error) {
@@ -253,6 +273,8 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
         status = sgm_lab_measure_steps(lab, lab->plan.minutes, &lab->plan.steps, error);
     if (!status)
         status = sgm_lab_plan_write(lab->folder, &lab->plan, error);
+    if (status && fresh && lab->lock)
+        leave_nothing(lab);
     if (!status)
         status = keep_experiment(lab, error);
     for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++)

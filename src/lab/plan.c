@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 
 static const char format_name[] = "sigmoe lab";
@@ -63,8 +64,10 @@ bool sgm_lab_run_complete(const char *run) {
 
 /* ---- read ----------------------------------------------------------------------------------------------------- */
 
+static const char damaged_hint[] = "was it edited? a new lab folder makes a new one";
+
 static sgm_status damaged(const char *path, const char *what, sgm_error *error) {
-    return sgm_fail(error, SGM_EFORMAT, "was it edited? a new lab folder makes a new one", "%s: %s", path, what);
+    return sgm_fail(error, SGM_EFORMAT, damaged_hint, "%s: %s", path, what);
 }
 
 static sgm_status read_texts(const char *path, const json_t *root, const char *key, char ***texts, size_t *count,
@@ -118,10 +121,9 @@ sgm_status sgm_lab_plan_read(const char *folder, sgm_lab_plan *plan, sgm_error *
                           "%s is no lab: it has no lab.json", folder);
     if (!status)
         status = sgm_file_read(path, 1 << 20, &text, &size, error);
-    json_error_t where;
-    json_t *root = status ? NULL : json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-    if (!status && !root)
-        status = damaged(path, where.text, error);
+    json_t *root = NULL;
+    if (!status)
+        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, damaged_hint, &root, error);
     if (!status)
         status = read_root(path, root, plan, error);
     if (status)

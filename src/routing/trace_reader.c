@@ -38,7 +38,7 @@ struct sgm_trace {
 };
 
 static sgm_status no_memory(const sgm_trace *trace, sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory to read %s", trace->name);
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read %s", trace->name);
 }
 
 static sgm_status damaged(const sgm_trace *trace, const char *what, uint64_t offset, sgm_error *error) {

@@ -22,7 +22,7 @@ static bool renew(void *block, size_t bytes) {
 }
 
 static sgm_status no_memory(sgm_trace_recorder *r) {
-    return sgm_fail(&r->error, SGM_EMEMORY, "close other programs", "no memory to trace a batch");
+    return sgm_fail(&r->error, SGM_EMEMORY, NULL, "no memory to trace a batch");
 }
 
 /* ---- staging ---------------------------------------------------------------------------------------------------- */

@@ -42,7 +42,7 @@ struct sgm_trace_writer {
 };
 
 static sgm_status no_memory(sgm_error *error) {
-    return sgm_fail(error, SGM_EMEMORY, "close other programs", "no memory to write a trace");
+    return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to write a trace");
 }
 
 static sgm_status put(sgm_trace_writer *writer, const void *bytes, size_t size, sgm_error *error) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "text/tokenizer.h"
 
 #define LARGEST_FILE ((size_t)512 << 20)
@@ -374,17 +375,14 @@ static sgm_status build(const json_t *root, sgm_tokenizer **tokenizer, sgm_error
     return SGM_OK;
 }
 
+static const char damaged_hint[] = "the file is damaged or cut off: fetch or make it again";
+
 sgm_status sgm_tokenizer_parse(const char *json, size_t size, sgm_tokenizer **tokenizer, sgm_error *error) {
     *tokenizer = NULL;
-    json_error_t where;
-    json_t *root = json_loadb(json, size, JSON_REJECT_DUPLICATES, &where);
-    if (!root && (json_error_code(&where) == json_error_out_of_memory || where.line < 0))
-        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory to read tokenizer.json");
-    if (!root)
-        return sgm_fail(error, SGM_EFORMAT, "the file is damaged or cut off: fetch or make it again",
-                        "tokenizer.json: line %d, column %d (byte %d): %s", where.line, where.column, where.position,
-                        where.text);
-    sgm_status status = build(root, tokenizer, error);
+    json_t *root;
+    sgm_status status = sgm_json_read(json, size, JSON_REJECT_DUPLICATES, "tokenizer.json", damaged_hint, &root, error);
+    if (!status)
+        status = build(root, tokenizer, error);
     json_decref(root);
     return status;
 }
@@ -398,13 +396,10 @@ static sgm_status read_config(sgm_tokenizer *t, const char *folder, sgm_error *e
     if (!path)
         return sgm_fail(error, SGM_EMEMORY, NULL, "not enough memory to open %s", folder);
     if (sgm_path_exists(path)) {
-        json_error_t where;
         json_t *root = NULL;
         status = sgm_file_read(path, LARGEST_FILE, &text, &size, error);
-        if (!status && !(root = json_loadb(text, size, 0, &where)))
-            status = sgm_fail(error, SGM_EFORMAT, "the file is damaged or cut off: fetch or make it again",
-                              "%s: line %d, column %d (byte %d): %s", path, where.line, where.column, where.position,
-                              where.text);
+        if (!status)
+            status = sgm_json_read(text, size, 0, path, damaged_hint, &root, error);
         const json_t *end = json_object_get(root, "eos_token");
         const char *name = json_is_object(end) ? text_of(end, "content") : json_string_value(end);
         if (!status && t->end_of_text < 0 && name)

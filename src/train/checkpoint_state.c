@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 
 static const char *const left_out[] = {"data.micro_batch_tokens", "data.folder",         "data.tokenizer",
@@ -195,11 +196,10 @@ sgm_status sgm_checkpoint_state_read(const char *folder, sgm_stepper *stepper, s
     char *path = sgm_path_join(folder, "state.json"), *text = NULL;
     size_t size;
     sgm_status status = path ? sgm_file_read(path, 64 << 20, &text, &size, error) : no_memory(error);
-    json_error_t where;
-    json_t *root = status ? NULL : json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-    if (!status && !root)
-        status = sgm_fail(error, SGM_EFORMAT, "resume from an earlier checkpoint", "%s:%d: %s", path, where.line,
-                          where.text);
+    json_t *root = NULL;
+    if (!status)
+        status =
+            sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, "resume from an earlier checkpoint", &root, error);
     if (!status)
         status = read_root(path, root, stepper, loader, corpus_hash, notes, error);
     json_decref(root);

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/system.h"
@@ -61,6 +62,11 @@ static void test_error_record(void **state) {
     assert_string_equal(error.message, "outer: cannot that");
     assert_string_equal(error.hint, "");
     assert_int_equal(sgm_fail(NULL, SGM_EBUSY, NULL, "x"), SGM_EBUSY);
+    /* what helps against a lack of memory needs no saying */
+    sgm_fail(&error, SGM_EMEMORY, NULL, "not enough memory for that");
+    assert_non_null(strstr(error.hint, "close other programs"));
+    sgm_fail(&error, SGM_EMEMORY, "take less", "not enough memory for that");
+    assert_string_equal(error.hint, "take less");
     assert_string_equal(sgm_status_text(SGM_OK), "done");
     assert_string_equal(sgm_status_text((sgm_status)-999), "unknown status");
 }
@@ -77,6 +83,60 @@ static void test_error_cut_at_character(void **state) {
         size_t expected = start <= 764 ? 767 : start <= 767 ? (size_t)start : 767;
         assert_int_equal(strlen(error.message), expected);
     }
+}
+
+/* ---- JSON ---- */
+
+static int json_left;   /* allocations until one fails; negative: none does */
+static bool json_again; /* and all after it */
+
+static void *json_some_memory(size_t bytes) {
+    if (json_left == 0) {
+        json_left = json_again ? 0 : -1;
+        errno = ENOMEM;
+        return NULL;
+    }
+    json_left -= json_left > 0;
+    return malloc(bytes);
+}
+
+/* Whichever allocation fails, the file is not blamed for it and no value comes back that lacks something. */
+static void json_without_memory_is_no_damage(void **state) {
+    (void)state;
+    static const char text[] = "{\"a word of many letters, past any first buffer\": [1234567890, true, null, "
+                               "0.1234567890123456789012345678901234567890e-12, \"another \\u00e9 of more letters\"], "
+                               "\"more\": {\"b\": [[], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}}";
+    json_malloc_t before_malloc;
+    json_free_t before_free;
+    json_t *whole, *root;
+    sgm_error error;
+    assert_int_equal(sgm_json_read(text, sizeof text - 1, 0, "it", "mend it", &whole, &error), SGM_OK);
+    json_get_alloc_funcs(&before_malloc, &before_free);
+    for (int again = 0; again < 2; again++) {
+        sgm_status status = SGM_EMEMORY;
+        int refused = 0;
+        for (; status; refused++) {
+            json_set_alloc_funcs(json_some_memory, free);
+            json_again = again;
+            json_left = refused;
+            error = (sgm_error){0};
+            status = sgm_json_read(text, sizeof text - 1, 0, "it", "mend it", &root, &error);
+            json_set_alloc_funcs(before_malloc, before_free);
+            if (!status)
+                break;
+            assert_int_equal(status, SGM_EMEMORY);
+            assert_null(root);
+            assert_string_equal(error.message, "not enough memory to read it");
+            assert_true(*error.hint);
+        }
+        assert_true(refused > 30 && json_equal(root, whole));
+        json_decref(root);
+    }
+    json_decref(whole);
+    assert_int_equal(sgm_json_read("{\"a\":\n tru}", 12, 0, "it", "mend it", &root, &error), SGM_EFORMAT);
+    assert_null(root);
+    assert_non_null(strstr(error.message, "it: this is not JSON: line 2"));
+    assert_string_equal(error.hint, "mend it");
 }
 
 /* ---- memory ---- */
@@ -606,6 +666,7 @@ int main(void) {
         cmocka_unit_test(a_limited_address_space_is_seen),
         cmocka_unit_test(test_error_record),
         cmocka_unit_test(test_error_cut_at_character),
+        cmocka_unit_test(json_without_memory_is_no_damage),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_buffer),
         cmocka_unit_test(test_team),

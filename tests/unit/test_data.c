@@ -667,6 +667,49 @@ static void damaged_folder_is_explained(void **state) {
     assert_int_equal(sgm_corpus_open(at("d"), &corpus, &error), SGM_EUNSUPPORTED);
 }
 
+/* A manifest that was edited is believed in nothing that its shards can contradict. */
+static void an_edited_manifest_is_refused(void **state) {
+    (void)state;
+    sgm_error error;
+    sgm_corpus *corpus;
+    char *text, *edited;
+    size_t size;
+    put_text("few/a/x.txt", "a few words of text to build from\n<|endoftext|>\nand some more of them\n");
+    put_text("few/b/x.txt", "other words\n<|endoftext|>\nthat nobody reads\n");
+    assert_int_equal(build_with(at("few"), at("edited"), 257, &error), SGM_OK);
+    assert_int_equal(sgm_file_read(at("edited/manifest.json"), 1 << 20, &text, &size, NULL), SGM_OK);
+    static const char *const numbers[] = {"documents", "tokens", "bytes", "file_bytes"};
+    int edits = 0;
+    for (size_t n = 0; n < sizeof numbers / sizeof *numbers; n++) {
+        char *key = sgm_format("\"%s\": ", numbers[n]);
+        const char *end = strstr(text, "\"domains\": ["); /* what sources had has no second record */
+        for (const char *found = strstr(end, key); found; found = strstr(found + 1, key)) {
+            const char *value = found + strlen(key);
+            edited = sgm_format("%.*s1%s", (int)(value - text), text, value); /* a digit more */
+            put_text("edited/manifest.json", edited);
+            error = (sgm_error){0};
+            assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_EFORMAT);
+            assert_null(corpus);
+            assert_true(*error.hint);
+            sgm_free(edited);
+            edits++;
+        }
+        sgm_free(key);
+    }
+    assert_int_equal(edits, 3 * 4 + 4 * 4); /* two domains and two splits; four shards */
+    put_text("edited/manifest.json", text);
+    assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_OK);
+    sgm_corpus_close(corpus);
+    /* A shard that is left out, whole. */
+    char *shards = strstr(text, "\"shards\": ["), *first = strstr(shards, "{"), *second = strstr(first + 1, "{");
+    edited = sgm_format("%.*s%s", (int)(first - text), text, second);
+    put_text("edited/manifest.json", edited);
+    assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "its shards hold"));
+    sgm_free(edited);
+    sgm_free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_is_counted),
@@ -687,6 +730,7 @@ int main(void) {
         cmocka_unit_test(bad_input_is_explained),
         cmocka_unit_test(unfinished_work_is_told_from_others),
         cmocka_unit_test(damaged_folder_is_explained),
+        cmocka_unit_test(an_edited_manifest_is_refused),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

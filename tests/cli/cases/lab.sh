@@ -76,6 +76,7 @@ expect 2 lab run sigam; hints "did you mean sigma?"
 expect 3 lab run nowhere.yaml
 expect 2 "${LAB[@]}" --out whole --steps 25; hints "begun with other --steps"
 expect 2 "${LAB[@]}" --out x --steps 25 --minutes 1; [ ! -e x ] || fail "it left x"
+expect 2 "${LAB[@]}" --out x --minutes 0.01 --seeds 1000; hints "give more minutes"; [ ! -e x ] || fail "it left x"
 for arms in "" ","; do
     expect 2 "${LAB[@]}" --out x --arms "$arms"; hints "--arms names no arm"; hints "is the variable set"; [ ! -e x ] || fail "it left x"
 done
