@@ -46,6 +46,6 @@ sgm_status sgm_json_read(const char *text, size_t size, size_t flags, const char
     }
     if (*root)
         return SGM_OK;
-    return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: line %d, column %d (byte %d): %s", name, where.line,
-                    where.column, where.position, where.text);
+    return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: line %d, column %d (byte %d): %s", name,
+                    where.line, where.column, where.position, where.text);
 }

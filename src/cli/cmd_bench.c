@@ -337,7 +337,8 @@ static int set(sgm_config *config, const char *key, int64_t value) {
     return sgm_config_set(config, key, text, "bench", &error) ? cli_fail(&error) : CLI_DONE;
 }
 
-static int train_once(bench *b, int threads, int64_t context, int64_t batch) {
+/* A training step, or only whether it can be. */
+static int train_once(bench *b, int threads, int64_t context, int64_t batch, bool measure) {
     sgm_config *config = NULL;
     sgm_error error = {0};
     if (sgm_config_copy(b->config, &config, &error))
@@ -352,14 +353,14 @@ static int train_once(bench *b, int threads, int64_t context, int64_t batch) {
          sgm_config_check(config, &error)))
         code = cli_fail(&error);
     record r = {.measure = TRAIN, .context = context, .threads = threads};
-    if (code == CLI_DONE)
+    if (code == CLI_DONE && measure)
         code = sgm_bench_train(config, &b->options, &r.result, &error) ? fail(&error) : add(b, &r);
     sgm_config_free(config);
     return code;
 }
 
 /* Batches and contexts that were not given are the preset's. */
-static int train(bench *b, int threads) {
+static int train(bench *b, int threads, bool measure) {
     size_t batches, contexts;
     const int64_t *batch = cli_integers(b->args, "batch", &batches);
     const int64_t *context = cli_integers(b->args, "context", &contexts);
@@ -370,7 +371,7 @@ static int train(bench *b, int threads) {
         int64_t length = contexts ? context[c] : own_context;
         int64_t own_batch = strtoll(sgm_config_get(b->config, "data.tokens_per_step"), NULL, 10) / length;
         for (size_t i = 0; i < batches || i == 0; i++) {
-            int code = train_once(b, threads, length, batches ? batch[i] : own_batch > 0 ? own_batch : 1);
+            int code = train_once(b, threads, length, batches ? batch[i] : own_batch > 0 ? own_batch : 1, measure);
             if (code != CLI_DONE)
                 return code;
         }
@@ -423,7 +424,7 @@ static int measure_all(bench *b) {
         if (code == CLI_DONE)
             code = infer(b, n);
         if (code == CLI_DONE)
-            code = train(b, n);
+            code = train(b, n, true);
         if (code == CLI_DONE)
             code = products(b, n);
         if (code != CLI_DONE)
@@ -525,6 +526,8 @@ static int run(const cli_args *args) {
     b.machine = json_array();
     cli_catch_signals();
     int code = cli_given(args, "model") ? existing_model(&b) : preset_model(&b);
+    if (code == CLI_DONE) /* before anything is measured that an error would lose */
+        code = train(&b, 1, false);
     if (code == CLI_DONE)
         code = measure_all(&b);
     note_peak_rss(&b);
