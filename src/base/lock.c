@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* An advisory lock on a file: flock, so it dies with the process and also keeps two users within one process apart. The
- * file holds the owner's process id and is left behind, empty: removing it would let a third process lock a new file of
- * the same name while a second one still waits on the old. Also folders of unfinished work, which are locked so. */
+ * file holds the owner's process id and is left behind, empty. Who holds it may remove it: nobody waits for a lock, and who
+ * opened the file before finds that it has no name any more. Also folders of unfinished work, which are locked so. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

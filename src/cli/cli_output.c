@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../base/json.h"
 #include "cli.h"
 
 /* ---- errors --------------------------------------------------------------------------------------------------- */
@@ -431,23 +432,16 @@ int cli_read(const char *path, char **data, size_t *size) {
 int cli_read_json(const char *path, const char *hint, json_t **root) {
     char *text;
     size_t size;
-    json_error_t where;
+    sgm_error error;
     *root = NULL;
     int code = cli_read(path, &text, &size);
     if (code != CLI_DONE)
         return code;
-    errno = 0;
-    *root = json_loadb(text, size, 0, &where);
-    bool no_memory = errno == ENOMEM || (!*root && json_error_code(&where) == json_error_out_of_memory);
+    const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    if (sgm_json_read(text, size, 0, name, hint, root, &error))
+        code = cli_fail(&error);
     free(text);
-    if (no_memory) { /* inside a word jansson calls it an invalid token, or leaves a character out */
-        json_decref(*root);
-        *root = NULL;
-        return cli_no_memory(path);
-    }
-    return *root ? CLI_DONE
-                 : cli_error(CLI_BAD_INPUT, hint, "%s: this is not JSON: line %d, column %d: %s", path, where.line,
-                             where.column, where.text);
+    return code;
 }
 
 int cli_encode(const sgm_tokenizer *tokenizer, const char *text, size_t size, bool specials, int32_t **ids,

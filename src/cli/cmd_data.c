@@ -182,7 +182,7 @@ static int build(const cli_args *args, progress_line *line) {
     sgm_data_source *parted = part_sources(args, sources, found);
     if (!parted) {
         sgm_data_sources_free(sources, found);
-        return cli_error(CLI_FAILED, NULL, "no memory for the list of sources");
+        return cli_no_memory("the list of sources");
     }
     sgm_data_build_options options = {
         .sources = parted,

@@ -229,9 +229,8 @@ static int print_results(const char *folder, bool json) {
     char path[8192];
     json_t *root;
     snprintf(path, sizeof path, "%s/results.json", folder);
-    int code = cli_read_json(path, "`sigmoe lab report` writes it again", &root);
-    if (code != CLI_DONE)
-        return code;
+    if (cli_read_json(path, "it was written a moment ago: does another program write there?", &root) != CLI_DONE)
+        return CLI_FAILED; /* it is no input */
     if (json)
         return cli_json_print(root);
     print_summary(root, folder);
@@ -243,9 +242,9 @@ static int print_results(const char *folder, bool json) {
 static const char **split_names(const char *text, char **storage, size_t *count) {
     *count = 0;
     *storage = strdup(text);
-    const char **names = calloc(strlen(text) + 1, sizeof *names);
+    const char **names = *storage ? calloc(strlen(text) + 1, sizeof *names) : NULL;
     char *rest = *storage;
-    for (char *name; names && rest && (name = strsep(&rest, ","));)
+    for (char *name; names && (name = strsep(&rest, ","));)
         if (*name)
             names[(*count)++] = name;
     return names;
@@ -277,7 +276,7 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
     }
     cli_lab_display *display = cli_lab_display_new(json ? stderr : stdout, cli_switch(args, "plain"));
     int code = display && (names || !cli_given(args, "arms")) ? cli_check_inputs(options.data, options.data_count)
-                                                              : cli_no_memory("the display");
+                                                              : cli_no_memory("the display and the names of arms");
     sgm_error error = {0};
     if (code == CLI_DONE) {
         sgm_lab_events events;

@@ -62,11 +62,12 @@ static sgm_status add_shard(corpus_part *part, const sgm_shard *shard, sgm_error
 /* One entry of "shards". */
 static sgm_status open_shard(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *entry,
                              sgm_error *error) {
-    const char *file, *split, *domain, *checksum;
-    json_int_t documents, tokens, bytes, file_bytes;
-    if (json_unpack(entry, "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "file", &file, "split", &split, "domain",
-                    &domain, "checksum", &checksum, "documents", &documents, "tokens", &tokens, "bytes", &bytes,
-                    "file_bytes", &file_bytes) != 0)
+    const char *file = sgm_json_text(entry, "file"), *split = sgm_json_text(entry, "split");
+    const char *domain = sgm_json_text(entry, "domain"), *checksum = sgm_json_text(entry, "checksum");
+    int64_t documents, tokens, bytes, file_bytes;
+    if (!file || !split || !domain || !checksum || !sgm_json_whole(entry, "documents", &documents) ||
+        !sgm_json_whole(entry, "tokens", &tokens) || !sgm_json_whole(entry, "bytes", &bytes) ||
+        !sgm_json_whole(entry, "file_bytes", &file_bytes))
         return damaged(error, manifest, "an entry of \"shards\" lacks a field");
     if (strchr(file, '/') || file[0] == '.')
         return damaged(error, manifest, "a shard's name is not a plain file name");
@@ -123,18 +124,18 @@ static sgm_status check_totals(const sgm_corpus *corpus, const char *manifest, c
     for (size_t d = 0; d < corpus->domain_count; d++)
         for (int s = 0; s < 2; s++) {
             const corpus_part *part = &corpus->domains[d].part[s];
-            json_t *told = json_object_get(json_array_get(domains, d), sgm_split_name[s]);
-            json_int_t documents, tokens, bytes;
-            if (json_unpack(told, "{s:I, s:I, s:I}", "documents", &documents, "tokens", &tokens, "bytes", &bytes) != 0)
-                return sgm_fail(error, SGM_EFORMAT, REBUILD,
-                                "%s: domain %s lacks its numbers of documents, tokens and "
-                                "bytes in %s",
-                                manifest, corpus->domains[d].name, sgm_split_name[s]);
-            if (documents != part->documents || tokens != part->tokens || bytes != part->bytes)
-                return sgm_fail(error, SGM_EFORMAT, REBUILD,
-                                "%s: domain %s, %s: %lld documents of %lld tokens, its shards hold %lld of %lld",
-                                manifest, corpus->domains[d].name, sgm_split_name[s], (long long)documents,
-                                (long long)tokens, (long long)part->documents, (long long)part->tokens);
+            const json_t *told = json_object_get(json_array_get(domains, d), sgm_split_name[s]);
+            const struct {
+                const char *name;
+                int64_t found;
+            } number[] = {{"documents", part->documents}, {"tokens", part->tokens}, {"bytes", part->bytes}};
+            for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
+                int64_t value;
+                if (!sgm_json_whole(told, number[i].name, &value) || value != number[i].found)
+                    return sgm_fail(error, SGM_EFORMAT, REBUILD,
+                                    "%s: the %s of domain %s in %s are not the %" PRId64 " of its shards", manifest,
+                                    number[i].name, corpus->domains[d].name, sgm_split_name[s], number[i].found);
+            }
         }
     return SGM_OK;
 }

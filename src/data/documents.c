@@ -134,19 +134,24 @@ void sgm_domain_from_name(const char *name, bool ending, char out[SGM_SHARD_DOMA
         memcpy(out, "text", sizeof "text");
 }
 
-/* The first line of licences/NAME.txt, or NULL. */
-static char *licence_of(const char *licences, const char *name) {
+/* The first line of licences/NAME.txt; *line is NULL where there is none that can be read. */
+static sgm_status licence_of(const char *licences, const char *name, char **line, sgm_error *error) {
     const char *dot = strrchr(name, '.');
     char *file = sgm_format("%s/%.*s.txt", licences, (int)(dot && dot != name ? dot - name : (long)strlen(name)), name);
-    char *text = NULL, *line = NULL;
+    char *text = NULL;
     size_t size;
-    if (file && sgm_path_exists(file) && sgm_file_read(file, 1 << 20, &text, &size, NULL) == SGM_OK) {
+    *line = NULL;
+    sgm_status status = !file                   ? SGM_EMEMORY
+                        : sgm_path_exists(file) ? sgm_file_read(file, 1 << 20, &text, &size, NULL)
+                                                : SGM_ENOTFOUND;
+    if (!status) {
         text[strcspn(text, "\r\n")] = '\0';
-        line = sgm_strdup(text);
+        *line = sgm_strdup(text);
+        status = *line ? SGM_OK : SGM_EMEMORY;
     }
     sgm_free(text);
     sgm_free(file);
-    return line;
+    return status == SGM_EMEMORY ? sgm_fail(error, status, NULL, "no memory for the licence of %s", name) : SGM_OK;
 }
 
 static sgm_status add_source(source_list *list, const char *domain, const char *path, const char *licences,
@@ -163,10 +168,12 @@ static sgm_status add_source(source_list *list, const char *domain, const char *
     source->domain = sgm_strdup(domain);
     source->path = sgm_strdup(path);
     source->separator = sgm_strdup(SGM_DOCUMENT_SEPARATOR);
-    source->licence = licences ? licence_of(licences, name) : NULL;
     if (!source->domain || !source->path || !source->separator)
         return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the list of sources");
-    return SGM_OK;
+    char *licence = NULL;
+    sgm_status status = licences ? licence_of(licences, name, &licence, error) : SGM_OK;
+    source->licence = licence;
+    return status;
 }
 
 /* One domain folder. With licences beside the corpus each entry is a source of its own, so that the manifest can tell
@@ -248,11 +255,11 @@ static sgm_status add_packages(source_list *list, size_t first, const char *path
     if (!sgm_path_exists(path))
         return SGM_OK;
     json_t *root = NULL, *one;
-    sgm_status status = sgm_file_read(path, RECORD_BYTES_MOST, &text, &size, error);
+    sgm_error why;
+    sgm_status status = sgm_file_read(path, RECORD_BYTES_MOST, &text, &size, &why);
     if (!status)
-        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, NULL, &root, error);
-    if (status != SGM_EMEMORY)
-        status = SGM_OK;
+        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, NULL, &root, &why);
+    status = status == SGM_EMEMORY ? sgm_fail(error, status, why.hint, "%s", why.message) : SGM_OK;
     const char *format = json_string_value(json_object_get(root, "format"));
     json_t *packages = format && strcmp(format, "sigmoe-recipe") == 0 ? json_object_get(root, "packages") : NULL;
     size_t at;

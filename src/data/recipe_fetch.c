@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "data/documents.h"
 #include "data/process.h"
@@ -27,6 +28,7 @@ typedef struct fetch_state {
     sgm_buffer text;
     uint64_t documents, files;
     json_t *warnings;
+    bool failed; /* there was no memory for a fact or a warning of the record */
     void (*progress)(void *context, const char *what, double share);
     void (*warning)(void *context, const char *text);
     void *context; /* of both */
@@ -148,17 +150,19 @@ static char *output_of(const char *const *argv, const char *folder, fetch_state 
     return status == SGM_OK ? text : NULL;
 }
 
-/* apt-get names the file by version; the download folder holds nothing else. Heap path, or NULL. */
-static char *only_deb(const char *folder) {
-    char **names, *path = NULL;
+/* apt-get names the file by version; the download folder holds nothing else. *path is the heap's, NULL: there is none. */
+static sgm_status only_deb(const char *folder, char **path, sgm_error *error) {
+    char **names;
     size_t count;
-    if (sgm_folder_list(folder, &names, &count, NULL) != SGM_OK)
-        return NULL;
-    for (size_t i = 0; i < count && !path; i++)
-        if (ends_with(names[i], ".deb"))
-            path = sgm_path_join(folder, names[i]);
+    *path = NULL;
+    sgm_status status = sgm_folder_list(folder, &names, &count, error);
+    if (status)
+        return status;
+    for (size_t i = 0; i < count && !*path && !status; i++)
+        if (ends_with(names[i], ".deb") && !(*path = sgm_path_join(folder, names[i])))
+            status = out_of_memory(error);
     sgm_free(names);
-    return path;
+    return status;
 }
 
 /* Download and unpack one package; *version and *sum are what was really got. */
@@ -176,7 +180,9 @@ static sgm_status unpack(fetch_state *state, const char *name, const char *versi
             status = sgm_process_run(fetch, folder, NULL, state->log, error);
         }
     }
-    char *deb = status == SGM_OK ? only_deb(folder) : NULL;
+    char *deb = NULL;
+    if (status == SGM_OK)
+        status = only_deb(folder, &deb, error);
     if (status == SGM_OK && !deb)
         status = sgm_fail(error, SGM_EIO, "run `apt-get update` first", "apt-get gave no package file for %s", name);
     const char *field[] = {"dpkg-deb", "-f", deb, "Version", NULL}, *sha[] = {"sha256sum", deb, NULL};
@@ -184,7 +190,7 @@ static sgm_status unpack(fetch_state *state, const char *name, const char *versi
     if (status == SGM_OK) {
         *got = output_of(field, NULL, state, error);
         *sum = *got ? output_of(sha, NULL, state, error) : NULL;
-        status = *sum ? sgm_process_run(extract, NULL, NULL, state->log, error) : SGM_EIO;
+        status = *sum ? sgm_process_run(extract, NULL, NULL, state->log, error) : error ? error->code : SGM_EIO;
     }
     if (status == SGM_OK)
         (*sum)[strcspn(*sum, " ")] = '\0';
@@ -205,7 +211,7 @@ static void note_drift(fetch_state *state, const char *version, const char *sum)
         return;
     if (state->warning)
         state->warning(state->context, json_string_value(text));
-    json_array_append_new(state->warnings, text);
+    sgm_json_append(state->warnings, text, &state->failed);
 }
 
 /* The package's text into corpus/DOMAIN/PACKAGE.txt. */
@@ -255,10 +261,13 @@ static sgm_status take_licence(fetch_state *state, sgm_error *error) {
     char *from = sgm_format("%s/usr/share/doc/%s/copyright", state->unpacked, package->package), *text = NULL;
     char *to = sgm_format("%s/licences/%s.txt", state->work, package->package), *whole = NULL;
     size_t size;
-    if (from && sgm_path_exists(from))
-        (void)sgm_file_read(from, 1 << 24, &text, &size, NULL);
-    whole = sgm_format("%s\n\n%s", package->licence, text ? text : "");
-    sgm_status status = to && whole ? sgm_file_write(to, whole, strlen(whole), error) : out_of_memory(error);
+    sgm_status status = from && to ? SGM_OK : out_of_memory(error);
+    if (!status && sgm_path_exists(from))
+        status = sgm_file_read(from, 1 << 24, &text, &size, error);
+    if (!status && !(whole = sgm_format("%s\n\n%s", package->licence, text ? text : "")))
+        status = out_of_memory(error);
+    if (!status)
+        status = sgm_file_write(to, whole, strlen(whole), error);
     sgm_free(text);
     sgm_free(from);
     sgm_free(to);
@@ -282,14 +291,14 @@ static sgm_status fetch_into(fetch_state *state, const char *path, json_t *facts
         status = sgm_fail(error, SGM_EFORMAT, "the package's layout may have changed: look at the patterns",
                           "package %s (recipe line %zu) gave no text", package->package, package->line);
     if (status == SGM_OK) {
-        json_object_set_new(facts, "version", json_string(version));
-        json_object_set_new(facts, "sha256", json_string(sum));
-        json_object_set_new(facts, "licence", json_string(package->licence));
-        json_object_set_new(facts, "files", json_integer((json_int_t)state->files));
-        json_object_set_new(facts, "documents", json_integer((json_int_t)state->documents));
-        json_object_set_new(facts, "bytes", json_integer((json_int_t)sgm_writer_position(state->out)));
+        sgm_json_set(facts, "version", json_string(version), &state->failed);
+        sgm_json_set(facts, "sha256", json_string(sum), &state->failed);
+        sgm_json_set(facts, "licence", json_string(package->licence), &state->failed);
+        sgm_json_set(facts, "files", json_integer((json_int_t)state->files), &state->failed);
+        sgm_json_set(facts, "documents", json_integer((json_int_t)state->documents), &state->failed);
+        sgm_json_set(facts, "bytes", json_integer((json_int_t)sgm_writer_position(state->out)), &state->failed);
         if (other_version)
-            json_object_set_new(facts, "also", json_sprintf("%s %s", package->also, other_version));
+            sgm_json_set(facts, "also", json_sprintf("%s %s", package->also, other_version), &state->failed);
         sgm_writer *out = state->out;
         state->out = NULL;
         status = sgm_writer_commit(out, error);
@@ -305,8 +314,8 @@ static sgm_status fetch_package(fetch_state *state, json_t *facts, sgm_error *er
     const sgm_recipe_package *package = state->package;
     char *folder = sgm_format("%s/corpus/%s", state->work, package->domain);
     char *path = sgm_format("%s/corpus/%s/%s.txt", state->work, package->domain, package->package);
-    json_object_set_new(facts, "domain", json_string(package->domain));
-    json_object_set_new(facts, "package", json_string(package->package));
+    sgm_json_set(facts, "domain", json_string(package->domain), &state->failed);
+    sgm_json_set(facts, "package", json_string(package->package), &state->failed);
     state->documents = state->files = 0;
     sgm_status status = folder && path ? sgm_folder_remove(state->temp, error) : out_of_memory(error);
     if (status == SGM_OK)
@@ -329,7 +338,8 @@ static sgm_status write_record(const fetch_state *state, json_t *packages, sgm_e
                              "warnings", state->warnings);
     char *dump = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     char *path = sgm_path_join(state->work, "recipe.json");
-    sgm_status status = dump && path ? sgm_file_write(path, dump, strlen(dump), error) : out_of_memory(error);
+    sgm_status status =
+        dump && path && !state->failed ? sgm_file_write(path, dump, strlen(dump), error) : out_of_memory(error);
     free(dump);
     sgm_free(path);
     json_decref(root);
@@ -346,7 +356,7 @@ static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe, sgm_er
         if (state->progress)
             state->progress(state->context, state->package->package, (double)i / (double)recipe->count);
         status = fetch_package(state, facts, error);
-        json_array_append_new(packages, facts);
+        sgm_json_append(packages, facts, &state->failed);
     }
     if (status == SGM_OK)
         status = sgm_folder_remove(state->temp, error);
@@ -361,15 +371,14 @@ static sgm_status fetch_all(fetch_state *state, const sgm_recipe *recipe, sgm_er
 
 /* `folder` is free or empty. */
 static sgm_status check_folder(const char *folder, sgm_error *error) {
-    char **names;
-    size_t count = 0;
+    char **names = NULL;
+    size_t count = 1;
     if (!sgm_path_exists(folder))
         return SGM_OK;
-    if (sgm_path_is_folder(folder) && sgm_folder_list(folder, &names, &count, NULL) == SGM_OK) {
-        sgm_free(names);
-        if (count == 0)
-            return SGM_OK;
-    }
+    sgm_status status = sgm_path_is_folder(folder) ? sgm_folder_list(folder, &names, &count, error) : SGM_OK;
+    sgm_free(names);
+    if (status || count == 0)
+        return status;
     return sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove this one first",
                     "%s: it exists and is not an empty folder", folder);
 }

@@ -43,16 +43,17 @@ static int64_t *shape_value(const struct shape_key *key, const sgm_model_setting
 
 static json_t *list_json(const sgm_param *param, const void *value) {
     json_t *array = json_array();
+    bool failed = false;
     if (param->type == SGM_PARAM_INT_LIST) {
         const sgm_int_list *list = value;
         for (int64_t i = 0; i < list->count; i++)
-            json_array_append_new(array, json_integer(list->items[i]));
+            sgm_json_append(array, json_integer(list->items[i]), &failed);
     } else {
         const sgm_real_list *list = value;
         for (int64_t i = 0; i < list->count; i++)
-            json_array_append_new(array, json_real(list->items[i]));
+            sgm_json_append(array, json_real(list->items[i]), &failed);
     }
-    return array;
+    return sgm_json_or_null(array, failed);
 }
 
 /* Choice number `index` of "a|b|c" as its first byte and length; false past the last. */
@@ -251,78 +252,75 @@ bool sgm_hf_config_is_qwen3_moe(const sgm_hf_config *config) {
            !config->selection_bias && router_is_softmax_top_k(&config->router);
 }
 
-static void set(json_t *object, const char *key, json_t *value) {
-    (void)json_object_set_new(object, key, value); /* a failure is found by the count of keys at the end */
-}
-
 static const char *const attentions[SGM_ATTENTIONS] = {"causal", "stick_breaking"};
 
-static json_t *sigmoe_keys(json_t *root, const sgm_hf_config *config) {
+static void set_sigmoe_keys(json_t *root, const sgm_hf_config *config, bool *failed) {
     json_t *list = json_array(), *router = json_object();
     int64_t attention_experts = config->settings.attention_experts;
     for (int64_t r = 0; r < sgm_routed_layers(config->settings.layers, attention_experts); r++)
         if (!sgm_routed_is_attention(attention_experts, r))
-            json_array_append_new(list, json_integer(config->experts_per_token[r]));
-    set(router, "kind", json_string(config->router.plugin->plugin.name));
+            sgm_json_append(list, json_integer(config->experts_per_token[r]), failed);
+    sgm_json_set(router, "kind", json_string(config->router.plugin->plugin.name), failed);
     for (size_t i = 0; i < config->router.plugin->plugin.param_count; i++) {
         const sgm_param *param = &config->router.plugin->plugin.params[i];
-        set(router, param->name, param_json(param, config->router.settings));
+        sgm_json_set(router, param->name, param_json(param, config->router.settings), failed);
     }
-    set(root, "experts_per_token_by_layer", list);
-    set(root, "router", router);
-    set(root, "attention", json_string(attentions[config->settings.attention]));
-    set(root, "selection_bias", json_boolean(config->selection_bias));
+    sgm_json_set(root, "experts_per_token_by_layer", list, failed);
+    sgm_json_set(root, "router", router, failed);
+    sgm_json_set(root, "attention", json_string(attentions[config->settings.attention]), failed);
+    sgm_json_set(root, "selection_bias", json_boolean(config->selection_bias), failed);
     if (config->settings.null_experts > 0)
-        set(root, "null_experts", json_integer(config->settings.null_experts));
-    set(root, "gate_hidden", json_integer(config->settings.gate_hidden));
+        sgm_json_set(root, "null_experts", json_integer(config->settings.null_experts), failed);
+    sgm_json_set(root, "gate_hidden", json_integer(config->settings.gate_hidden), failed);
     if (attention_experts > 0) {
-        set(root, "attention_experts", json_integer(attention_experts));
-        set(root, "attention_experts_per_token", json_integer(config->settings.attention_experts_per_token));
+        sgm_json_set(root, "attention_experts", json_integer(attention_experts), failed);
+        sgm_json_set(root, "attention_experts_per_token", json_integer(config->settings.attention_experts_per_token),
+                     failed);
     }
-    return root;
 }
 
 sgm_status sgm_hf_config_write(const sgm_hf_config *config, char **json, sgm_error *error) {
     const sgm_model_settings *s = &config->settings;
     bool qwen = sgm_hf_config_is_qwen3_moe(config);
     json_t *root = json_object();
-    set(root, "architectures", json_pack("[s]", qwen ? "Qwen3MoeForCausalLM" : "SigmoeForCausalLM"));
-    set(root, "model_type", json_string(qwen ? "qwen3_moe" : "sigmoe"));
+    bool failed = false;
+    sgm_json_set(root, "architectures", json_pack("[s]", qwen ? "Qwen3MoeForCausalLM" : "SigmoeForCausalLM"), &failed);
+    sgm_json_set(root, "model_type", json_string(qwen ? "qwen3_moe" : "sigmoe"), &failed);
     for (size_t i = 0; i < sizeof shape_keys / sizeof *shape_keys; i++)
-        set(root, shape_keys[i].name, json_integer(*shape_value(&shape_keys[i], s)));
+        sgm_json_set(root, shape_keys[i].name, json_integer(*shape_value(&shape_keys[i], s)), &failed);
     int64_t k = qwen ? config->experts_per_token[0] : s->experts_per_token;
-    set(root, "num_experts_per_tok", json_integer(k));
-    set(root, "intermediate_size", json_integer(s->expert_width * k)); /* of dense layers, which there are none of */
-    set(root, "norm_topk_prob", json_boolean(router_normalises(&config->router)));
-    set(root, "decoder_sparse_step", json_integer(1));
-    set(root, "mlp_only_layers", json_array());
-    set(root, "hidden_act", json_string("silu"));
-    set(root, "attention_bias", json_false());
-    set(root, "attention_dropout", json_real(0));
-    set(root, "use_sliding_window", json_false());
-    set(root, "sliding_window", json_null());
-    set(root, "rope_theta", json_real(s->rope_theta));
-    set(root, "rope_scaling", json_null());
-    set(root, "rms_norm_eps", json_real(s->norm_epsilon));
-    set(root, "tie_word_embeddings", json_boolean(s->tie_embeddings));
-    set(root, "initializer_range", json_real(s->init_std));
-    set(root, "gate_initializer_range", json_real(s->gate_init_std));
+    sgm_json_set(root, "num_experts_per_tok", json_integer(k), &failed);
+    sgm_json_set(root, "intermediate_size", json_integer(s->expert_width * k),
+                 &failed); /* of dense layers, which there are none of */
+    sgm_json_set(root, "norm_topk_prob", json_boolean(router_normalises(&config->router)), &failed);
+    sgm_json_set(root, "decoder_sparse_step", json_integer(1), &failed);
+    sgm_json_set(root, "mlp_only_layers", json_array(), &failed);
+    sgm_json_set(root, "hidden_act", json_string("silu"), &failed);
+    sgm_json_set(root, "attention_bias", json_false(), &failed);
+    sgm_json_set(root, "attention_dropout", json_real(0), &failed);
+    sgm_json_set(root, "use_sliding_window", json_false(), &failed);
+    sgm_json_set(root, "sliding_window", json_null(), &failed);
+    sgm_json_set(root, "rope_theta", json_real(s->rope_theta), &failed);
+    sgm_json_set(root, "rope_scaling", json_null(), &failed);
+    sgm_json_set(root, "rms_norm_eps", json_real(s->norm_epsilon), &failed);
+    sgm_json_set(root, "tie_word_embeddings", json_boolean(s->tie_embeddings), &failed);
+    sgm_json_set(root, "initializer_range", json_real(s->init_std), &failed);
+    sgm_json_set(root, "gate_initializer_range", json_real(s->gate_init_std), &failed);
     if (s->embedding_init_std > 0)
-        set(root, "embedding_initializer_range", json_real(s->embedding_init_std));
-    set(root, "output_router_logits", json_false());
-    set(root, "router_aux_loss_coef", json_real(0.001));
-    set(root, "bos_token_id", config->end_of_text < 0 ? json_null() : json_integer(config->end_of_text));
-    set(root, "eos_token_id", config->end_of_text < 0 ? json_null() : json_integer(config->end_of_text));
-    set(root, "use_cache", json_true());
-    set(root, "torch_dtype", json_string("float32"));
+        sgm_json_set(root, "embedding_initializer_range", json_real(s->embedding_init_std), &failed);
+    sgm_json_set(root, "output_router_logits", json_false(), &failed);
+    sgm_json_set(root, "router_aux_loss_coef", json_real(0.001), &failed);
+    sgm_json_set(root, "bos_token_id", config->end_of_text < 0 ? json_null() : json_integer(config->end_of_text),
+                 &failed);
+    sgm_json_set(root, "eos_token_id", config->end_of_text < 0 ? json_null() : json_integer(config->end_of_text),
+                 &failed);
+    sgm_json_set(root, "use_cache", json_true(), &failed);
+    sgm_json_set(root, "torch_dtype", json_string("float32"), &failed);
     if (!qwen)
-        sigmoe_keys(root, config);
+        set_sigmoe_keys(root, config, &failed);
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-    size_t keys = json_object_size(root);
     json_decref(root);
-    size_t wanted = (qwen ? 33u : 38u) + (s->embedding_init_std > 0 ? 1u : 0u) + (s->null_experts > 0 ? 1u : 0u) +
-                    (s->attention_experts > 0 ? 2u : 0u);
-    *json = text && keys == wanted ? sgm_format("%s\n", text) : NULL;
+    *json = text && !failed ? sgm_format("%s\n", text) : NULL;
     free(text);
     return *json ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for config.json");
 }
@@ -460,15 +458,16 @@ static sgm_status read_layers(const reader *r, const json_t *list, sgm_hf_config
 
 static sgm_status read_qwen3_moe(const reader *r, sgm_hf_config *config) {
     const json_t *norm = json_object_get(r->root, "norm_topk_prob");
-    json_t *router = json_object();
-    if (norm && !json_is_boolean(norm)) {
-        json_decref(router);
+    bool failed = false;
+    if (norm && !json_is_boolean(norm))
         return sgm_fail(r->error, SGM_EFORMAT, "it must be true or false",
                         "%s: the value of 'norm_topk_prob' is impossible", r->label);
-    }
+    json_t *router = json_object();
     if (json_is_true(norm))
-        set(router, "normalise", json_true());
-    sgm_status status = router_read(r->label, "top_k", router, &config->router, r->error);
+        sgm_json_set(router, "normalise", json_true(), &failed);
+    sgm_status status = !router || failed
+                            ? sgm_fail(r->error, SGM_EMEMORY, NULL, "not enough memory to read %s", r->label)
+                            : router_read(r->label, "top_k", router, &config->router, r->error);
     json_decref(router);
     return status ? status : read_layers(r, NULL, config);
 }

@@ -39,22 +39,33 @@ typedef struct probes {
     double step, rest;              /* sums over arms, */
     double longest_step, most_rest; /* and the greatest of one */
     int jobs;
-    double minutes, begun, most_seconds; /* what was asked for, when it began, and what a seed of all arms may take */
+    double minutes, most_seconds; /* what was asked for, and what a seed of all arms may take */
     sgm_error *error;
 } probes;
 
-static sgm_status too_few_minutes(double minutes, const char *least, double needed, sgm_error *error) {
-    return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
-                    "--minutes %g: ten steps of every arm and seed need %s%.1f minutes", minutes, least, needed);
+/* Seconds of one seed with the fewest steps, of what is measured: by the clock, when `together` arms train at once. */
+static double least_seconds(const probes *all, double together) {
+    return LEAST_STEPS * fmax(all->step / together, all->longest_step) + fmax(all->rest / together, all->most_rest);
 }
 
-/* Measuring is less than ten steps of every arm, but where several jobs start their arms one after another: once it has taken
- * what a seed may take (for each job), the end would be a refusal too, only later. */
-static sgm_status still_fits(const probes *all, sgm_error *error) {
-    double seconds = now() - all->begun;
-    if (seconds <= all->jobs * all->most_seconds)
-        return SGM_OK;
-    return too_few_minutes(all->minutes, "more than ", all->minutes * seconds / all->most_seconds / all->jobs, error);
+static sgm_status too_few_minutes(const probes *all, double seconds, const char *least, sgm_error *error) {
+    double needed = all->minutes * seconds / all->most_seconds;
+    return sgm_fail(error, SGM_EARGUMENT, "give more minutes, or fewer --arms or --seeds",
+                    "--minutes %g: ten steps of every arm and seed need %s%.2f minutes", all->minutes, least,
+                    ceil(100 * needed) / 100);
+}
+
+/* Of the arms that are measured, and what is known of one more. No more arms train at once than there are jobs, so what is too
+ * much already will be refused at the end, whatever comes. */
+static sgm_status still_fits(probes *all, double step, double rest, sgm_error *error) {
+    pthread_mutex_lock(&all->mutex);
+    probes known = {.step = all->step + step,
+                    .rest = all->rest + rest,
+                    .longest_step = fmax(all->longest_step, step),
+                    .most_rest = fmax(all->most_rest, rest)};
+    pthread_mutex_unlock(&all->mutex);
+    double seconds = least_seconds(&known, all->jobs);
+    return seconds <= all->most_seconds ? SGM_OK : too_few_minutes(all, seconds, "at least ", error);
 }
 
 /* To start is to ask what memory is left: one at a time, and each has used its own (in a step) before the next one asks. */
@@ -161,7 +172,9 @@ static sgm_status probe(probes *all, size_t index, const char *run, double *step
     sgm_config *config = NULL;
     sgm_trainer *trainer = NULL;
     double started = 0, seconds[TIMED_STEPS];
-    sgm_status status = sgm_lab_config(all->lab, index, 1, 1000, &config, error);
+    sgm_status status = still_fits(all, 0, 0, error);
+    if (!status)
+        status = sgm_lab_config(all->lab, index, 1, 1000, &config, error);
     if (!status)
         status = start(all, config, name, run, &trainer, &started, error);
     sgm_config_free(config);
@@ -170,23 +183,22 @@ static sgm_status probe(probes *all, size_t index, const char *run, double *step
         return status;
     }
     let_others_start(all);
+    status = still_fits(all, 0, started, error);
     for (int i = 0; i < TIMED_STEPS && !status; i++) {
-        sgm_step_report report = {0};
-        status = still_fits(all, error);
-        if (!status)
-            status = sgm_trainer_step(trainer, &report, error);
-        seconds[i] = report.seconds;
+        sgm_step_report report;
+        status = sgm_trainer_step(trainer, &report, error);
+        seconds[i] = status ? 0 : report.seconds;
     }
-    double begun = now();
-    if (!status)
-        status = still_fits(all, error);
-    if (!status)
-        status = sgm_trainer_evaluate(trainer, trainer->settings->train.eval_tokens, error);
     if (!status) {
         qsort(seconds, TIMED_STEPS, sizeof *seconds, by_size);
         *step = seconds[TIMED_STEPS / 2];
-        *rest = started + EVALUATIONS * (now() - begun);
+        status = still_fits(all, *step, started, error);
     }
+    double begun = now();
+    if (!status)
+        status = sgm_trainer_evaluate(trainer, trainer->settings->train.eval_tokens, error);
+    if (!status)
+        *rest = started + EVALUATIONS * (now() - begun);
     sgm_trainer_close(trainer);
     sgm_folder_remove(run, NULL);
     leave(all);
@@ -240,7 +252,6 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
                   .changed = PTHREAD_COND_INITIALIZER,
                   .jobs = jobs,
                   .minutes = minutes,
-                  .begun = now(),
                   .most_seconds = 60 * minutes * spare / (double)lab->plan.seeds,
                   .error = error};
     sgm_status status = folder ? sgm_folder_make(folder, error) : no_memory(error);
@@ -259,11 +270,10 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
     if (status)
         return status;
     /* Of all arms, by the clock: one arm is never on two jobs, and no more train at once than memory held. */
-    const double together = fmax((double)all.most, 1);
-    double step = fmax(all.step / together, all.longest_step), rest = fmax(all.rest / together, all.most_rest);
-    double fit = (all.most_seconds - rest) / step;
-    if (fit < LEAST_STEPS)
-        return too_few_minutes(minutes, "", minutes * (LEAST_STEPS * step + rest) / all.most_seconds, error);
+    const double together = fmax((double)all.most, 1), step = fmax(all.step / together, all.longest_step);
+    if (least_seconds(&all, together) > all.most_seconds)
+        return too_few_minutes(&all, least_seconds(&all, together), "", error);
+    const double fit = LEAST_STEPS + (all.most_seconds - least_seconds(&all, together)) / step;
     *steps = (int64_t)fmin(fit, (double)SGM_LAB_STEPS) / 10 * 10; /* whole tenths */
     sgm_lab_note(lab, "a step of all arms takes %.2f s: %" PRId64 " steps for %g minutes", step, *steps, minutes);
     return SGM_OK;

@@ -181,6 +181,11 @@ static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     sgm_status status = path && runs && plan && probe ? sgm_folder_make(lab->folder, error) : no_memory(error);
     if (!status)
         status = sgm_lock_take(path, &lab->lock, error);
+    if (status == SGM_ENOTFOUND) { /* another call was refused, and took the folder with it */
+        status = sgm_folder_make(lab->folder, error);
+        if (!status)
+            status = sgm_lock_take(path, &lab->lock, error);
+    }
     if (!status)
         status = sgm_folder_make(runs, error);
     if (!status && fresh && sgm_path_exists(plan))
@@ -197,14 +202,21 @@ static sgm_status take_folder(sgm_lab *lab, bool fresh, sgm_error *error) {
     return status;
 }
 
+static bool is_alone(const char *folder, const char *name) {
+    char **names = NULL;
+    size_t count = 0;
+    bool alone = !sgm_folder_list(folder, &names, &count, NULL) && count == 1 && strcmp(names[0], name) == 0;
+    sgm_free(names);
+    return alone;
+}
+
 /* A lab that ends before its plan is written has decided nothing: what it made goes, the lock's file last, and the folder if it
- * was not there. Whatever else lies there stays. */
+ * was not there. Whatever else lies there stays, and the lock with it: it says that those are a lab's. */
 static void leave_nothing(const sgm_lab *lab) {
     char *lock = sgm_path_join(lab->folder, SGM_LOCK_NAME), *runs = sgm_path_join(lab->folder, "runs");
-    char *plan =
-        sgm_path_join(lab->folder, "lab.json"); /* of another call that began this lab between our look and our lock */
+    char *plan = sgm_path_join(lab->folder, "lab.json"); /* there: of a call that began between our look and our lock */
     if (lock && runs && plan && !sgm_path_exists(plan) && !sgm_lab_remove_data(lab, NULL) &&
-        (rmdir(runs) == 0 || errno == ENOENT)) {
+        (rmdir(runs) == 0 || errno == ENOENT) && is_alone(lab->folder, SGM_LOCK_NAME)) {
         unlink(lock);
         if (lab->made)
             rmdir(lab->folder);

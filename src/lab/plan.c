@@ -137,25 +137,27 @@ sgm_status sgm_lab_plan_read(const char *folder, sgm_lab_plan *plan, sgm_error *
 /* ---- write ---------------------------------------------------------------------------------------------------- */
 
 static json_t *texts_json(char *const *texts, size_t count) {
+    bool failed = false;
     json_t *array = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(array, json_string(texts[i]));
-    return array;
+        sgm_json_append(array, json_string(texts[i]), &failed);
+    return sgm_json_or_null(array, failed);
 }
 
 sgm_status sgm_lab_plan_write(const char *folder, const sgm_lab_plan *plan, sgm_error *error) {
+    bool failed = false;
     json_t *root = json_object();
-    json_object_set_new(root, "format", json_string(format_name));
-    json_object_set_new(root, "version", json_integer(SGM_LAB_VERSION));
-    json_object_set_new(root, "experiment", json_string(plan->experiment));
-    json_object_set_new(root, "steps", json_integer(plan->steps));
-    json_object_set_new(root, "seeds", json_integer(plan->seeds));
-    json_object_set_new(root, "minutes", isfinite(plan->minutes) ? json_real(plan->minutes) : json_null());
-    json_object_set_new(root, "settings", texts_json(plan->settings, plan->setting_count));
-    json_object_set_new(root, "data", texts_json(plan->data, plan->data_count));
-    json_object_set_new(root, "arms", texts_json(plan->arms, plan->arm_count));
-    json_object_set_new(root, "experiment_data", plan->own_data ? json_string(plan->own_data) : json_null());
-    char *text = json_object_size(root) == 10 ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    sgm_json_set(root, "format", json_string(format_name), &failed);
+    sgm_json_set(root, "version", json_integer(SGM_LAB_VERSION), &failed);
+    sgm_json_set(root, "experiment", json_string(plan->experiment), &failed);
+    sgm_json_set(root, "steps", json_integer(plan->steps), &failed);
+    sgm_json_set(root, "seeds", json_integer(plan->seeds), &failed);
+    sgm_json_set(root, "minutes", isfinite(plan->minutes) ? json_real(plan->minutes) : json_null(), &failed);
+    sgm_json_set(root, "settings", texts_json(plan->settings, plan->setting_count), &failed);
+    sgm_json_set(root, "data", texts_json(plan->data, plan->data_count), &failed);
+    sgm_json_set(root, "arms", texts_json(plan->arms, plan->arm_count), &failed);
+    sgm_json_set(root, "experiment_data", plan->own_data ? json_string(plan->own_data) : json_null(), &failed);
+    char *text = !failed ? json_dumps(root, JSON_INDENT(1)) : NULL;
     char *path = sgm_path_join(folder, "lab.json");
     sgm_status status = text && path ? sgm_file_write(path, text, strlen(text), error) : no_memory(error);
     sgm_free(path);

@@ -3,6 +3,7 @@
  * balancers' values in checkpoint_arrays.c. */
 #include "train/checkpoint.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,24 +182,29 @@ static bool is_ours(const char *folder, const char *name) {
     return ours;
 }
 
-static bool is_finite(const char *folder, const char *name) {
+static sgm_status is_finite(const char *folder, const char *name, bool *finite, sgm_error *error) {
     char *path = sgm_path_join(folder, name), *state = path ? sgm_path_join(path, "state") : NULL;
-    bool finite = state && sgm_checkpoint_state_is_finite(state);
+    *finite = false;
+    sgm_status status = state ? sgm_checkpoint_state_is_finite(state, finite, error) : sgm_checkpoint_no_memory(error);
     sgm_free(state);
     sgm_free(path);
-    return finite;
+    return status;
 }
 
-/* Where `latest` could not be moved it still leads somewhere. */
+/* Where `latest` could not be moved it still leads somewhere; where that cannot be told it may be here. */
 static bool is_pointed_at(const char *folder, const char *name) {
     char *link = sgm_path_join(folder, "latest"), target[256];
     ssize_t size = link ? readlink(link, target, sizeof target) : -1;
+    const bool no_link = link && size < 0 && (errno == ENOENT || errno == EINVAL);
     sgm_free(link);
-    return size >= 0 && (size_t)size == strlen(name) && memcmp(target, name, (size_t)size) == 0;
+    if (size < 0)
+        return !no_link;
+    return (size_t)size == strlen(name) && memcmp(target, name, (size_t)size) == 0;
 }
 
 /* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. One
- * that cannot be removed takes room and nothing else, so that is only told. */
+ * that cannot be removed takes room and nothing else, so that is only told; so is one of which that cannot be read, and then
+ * none is removed. */
 static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
     char **names = NULL;
     size_t count = 0;
@@ -208,9 +214,13 @@ static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
     if (list_checkpoints(folder, &names, &count, &error))
         sgm_note(notes, sgm_format("old checkpoints are not removed: %s", error.message));
     for (size_t i = 0; i < count; i++) {
+        bool rescue = false;
         if (!is_ours(folder, names[i]))
             continue;
-        bool rescue = !finite && is_finite(folder, names[i]);
+        if (!finite && is_finite(folder, names[i], &rescue, &error)) {
+            sgm_note(notes, sgm_format("old checkpoints are not removed: %s", error.message));
+            break;
+        }
         finite = finite || rescue;
         if (kept < keep)
             kept++;
@@ -225,9 +235,11 @@ int64_t sgm_checkpoint_last_finite(const char *run) {
     size_t count = 0;
     int64_t step = -1;
     if (folder && !list_checkpoints(folder, &names, &count, NULL))
-        for (size_t i = 0; i < count && step < 0; i++)
-            if (is_ours(folder, names[i]) && is_finite(folder, names[i]))
+        for (size_t i = 0; i < count && step < 0; i++) {
+            bool finite;
+            if (is_ours(folder, names[i]) && !is_finite(folder, names[i], &finite, NULL) && finite)
                 step = sgm_step_of_folder(names[i]);
+        }
     sgm_free(names);
     sgm_free(folder);
     return step;

@@ -35,10 +35,11 @@ static sgm_status no_memory(sgm_error *error) {
 /* ---- write ------------------------------------------------------------------------------------------------------ */
 
 static json_t *integers(const int64_t *values, int64_t count) {
+    bool failed = false;
     json_t *array = json_array();
     for (int64_t i = 0; i < count; i++)
-        json_array_append_new(array, json_integer(values[i]));
-    return array;
+        sgm_json_append(array, json_integer(values[i]), &failed);
+    return sgm_json_or_null(array, failed);
 }
 
 static json_t *hexadecimal(uint64_t value) {
@@ -53,17 +54,19 @@ static bool decides(const sgm_config *config, const char *key) {
 }
 
 static json_t *describe_config(const sgm_config *config) {
+    bool failed = false;
     json_t *object = json_object();
     for (size_t i = 0; i < sgm_config_count(config); i++) {
         const char *key = sgm_config_key(config, i);
         if (decides(config, key))
-            json_object_set_new(object, key, json_string(sgm_config_get(config, key)));
+            sgm_json_set(object, key, json_string(sgm_config_get(config, key)), &failed);
     }
-    return object;
+    return sgm_json_or_null(object, failed);
 }
 
 sgm_status sgm_checkpoint_state_write(const char *folder, const sgm_stepper *stepper, const sgm_loader *loader,
                                       uint64_t corpus_hash, sgm_error *error) {
+    bool failed = false;
     int64_t count = sgm_loader_position_count(loader);
     int64_t *position = sgm_alloc((size_t)count * sizeof *position + 1);
     json_t *root = json_object();
@@ -71,23 +74,22 @@ sgm_status sgm_checkpoint_state_write(const char *folder, const sgm_stepper *ste
     if (position && root && path) {
         sgm_loader_position_get(loader, position);
         const sgm_run_settings *settings = stepper->settings;
-        json_object_set_new(root, "format", json_string("sigmoe training state"));
-        json_object_set_new(root, "version", json_integer(SGM_CHECKPOINT_VERSION));
-        json_object_set_new(root, "step", json_integer(stepper->step));
-        json_object_set_new(root, "tokens", json_integer(stepper->tokens));
-        json_object_set_new(root, "updates", json_integer(stepper->updates));
-        json_object_set_new(root, "skipped_in_row", json_integer(stepper->skipped_in_row));
-        json_object_set_new(root, "seed", json_integer(settings->train.seed));
-        json_object_set_new(root, "kernels", json_string(stepper->kernels->name));
-        json_object_set_new(root, "corpus", hexadecimal(corpus_hash));
-        json_object_set_new(root, "loader", integers(position, count));
-        json_object_set_new(root, "experts_per_token",
-                            integers(stepper->experts_per_token, sgm_model_routed(&settings->model)));
-        json_object_set_new(root, "config", describe_config(settings->config));
+        sgm_json_set(root, "format", json_string("sigmoe training state"), &failed);
+        sgm_json_set(root, "version", json_integer(SGM_CHECKPOINT_VERSION), &failed);
+        sgm_json_set(root, "step", json_integer(stepper->step), &failed);
+        sgm_json_set(root, "tokens", json_integer(stepper->tokens), &failed);
+        sgm_json_set(root, "updates", json_integer(stepper->updates), &failed);
+        sgm_json_set(root, "skipped_in_row", json_integer(stepper->skipped_in_row), &failed);
+        sgm_json_set(root, "seed", json_integer(settings->train.seed), &failed);
+        sgm_json_set(root, "kernels", json_string(stepper->kernels->name), &failed);
+        sgm_json_set(root, "corpus", hexadecimal(corpus_hash), &failed);
+        sgm_json_set(root, "loader", integers(position, count), &failed);
+        sgm_json_set(root, "experts_per_token",
+                     integers(stepper->experts_per_token, sgm_model_routed(&settings->model)), &failed);
+        sgm_json_set(root, "config", describe_config(settings->config), &failed);
         text = json_dumps(root, JSON_INDENT(1));
     }
-    /* A set that ran out of memory left its key out; the text would then lack it. */
-    sgm_status status = text && json_object_size(root) == 12 ? SGM_OK : no_memory(error);
+    sgm_status status = text && !failed ? SGM_OK : no_memory(error);
     if (!status)
         status = sgm_file_write(path, text, strlen(text), error);
     free(text);
@@ -105,9 +107,7 @@ static sgm_status wrong(const char *path, const char *key, sgm_error *error) {
 }
 
 static bool whole(const json_t *root, const char *key, int64_t *value) {
-    const json_t *found = json_object_get(root, key);
-    *value = json_integer_value(found);
-    return json_is_integer(found) && *value >= 0;
+    return sgm_json_whole(root, key, value) && *value >= 0;
 }
 
 static sgm_status changed(const char *key, const char *was, const char *is, sgm_error *error) {
@@ -208,14 +208,17 @@ sgm_status sgm_checkpoint_state_read(const char *folder, sgm_stepper *stepper, s
     return status;
 }
 
-bool sgm_checkpoint_state_is_finite(const char *folder) {
+sgm_status sgm_checkpoint_state_is_finite(const char *folder, bool *finite, sgm_error *error) {
     char *path = sgm_path_join(folder, "state.json"), *text = NULL;
     size_t size;
     int64_t skipped = -1;
-    json_t *root = path && !sgm_file_read(path, 64 << 20, &text, &size, NULL) ? json_loadb(text, size, 0, NULL) : NULL;
-    bool finite = whole(root, "skipped_in_row", &skipped) && skipped == 0;
+    json_t *root = NULL;
+    sgm_status status = path ? sgm_file_read(path, 64 << 20, &text, &size, error) : no_memory(error);
+    if (!status)
+        status = sgm_json_read(text, size, 0, path, NULL, &root, error);
+    *finite = whole(root, "skipped_in_row", &skipped) && skipped == 0;
     json_decref(root);
     sgm_free(text);
     sgm_free(path);
-    return finite;
+    return status == SGM_EFORMAT || status == SGM_ENOTFOUND ? SGM_OK : status;
 }

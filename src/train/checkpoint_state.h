@@ -9,7 +9,8 @@ sgm_status sgm_checkpoint_state_write(const char *folder, const sgm_stepper *ste
                                       uint64_t corpus_hash, sgm_error *error);
 sgm_status sgm_checkpoint_state_read(const char *folder, sgm_stepper *stepper, sgm_loader *loader, uint64_t corpus_hash,
                                      const sgm_notes *notes, sgm_error *error);
-/* Whether the step it was saved at was finite; false also where that cannot be read. */
-bool sgm_checkpoint_state_is_finite(const char *folder);
+/* Whether the step it was saved at was finite. A file that says nothing of it (damaged, of another make) is not: *finite is
+ * false and the status SGM_OK; SGM_EMEMORY, SGM_EIO: it could not be read. */
+sgm_status sgm_checkpoint_state_is_finite(const char *folder, bool *finite, sgm_error *error);
 
 #endif

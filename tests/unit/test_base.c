@@ -87,12 +87,17 @@ static void test_error_cut_at_character(void **state) {
 
 /* ---- JSON ---- */
 
-static int json_left;   /* allocations until one fails; negative: none does */
-static bool json_again; /* and all after it */
+static int json_left;                            /* allocations until one fails; negative: none does */
+static enum { ONCE, ALWAYS, SAYS_SO } json_then; /* it alone, all after it too, or none though errno says so of each */
 
 static void *json_some_memory(size_t bytes) {
+    if (json_then == SAYS_SO) {
+        void *block = malloc(bytes);
+        errno = json_left-- > 0 ? errno : ENOMEM;
+        return block;
+    }
     if (json_left == 0) {
-        json_left = json_again ? 0 : -1;
+        json_left = json_then == ALWAYS ? 0 : -1;
         errno = ENOMEM;
         return NULL;
     }
@@ -100,43 +105,110 @@ static void *json_some_memory(size_t bytes) {
     return malloc(bytes);
 }
 
+static sgm_status json_read_with(int left, const char *text, json_t **root, sgm_error *error) {
+    json_malloc_t before_malloc;
+    json_free_t before_free;
+    json_get_alloc_funcs(&before_malloc, &before_free);
+    json_set_alloc_funcs(json_some_memory, free);
+    json_left = left;
+    *error = (sgm_error){0};
+    sgm_status status = sgm_json_read(text, strlen(text), 0, "it", "mend it", root, error);
+    json_set_alloc_funcs(before_malloc, before_free);
+    return status;
+}
+
+/* Words of every length around those at which jansson's buffer grows, last and not last, and a longer text. */
+static char *json_sample(int n) {
+    static const char digits[] = "12345678901234567890";
+    static const char *const forms[] = {"[%.*s]", "[0.%.*s, 1]", "[%.*se5]", "[\"%.*s\", 1]", "{\"%.*s\": \"%.*s\"}"};
+    static const int lengths[] = {11, 12, 13, 14, 15, 16, 17};
+    const int kinds = sizeof forms / sizeof *forms, lines = sizeof lengths / sizeof *lengths;
+    char word[80] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+    if (n < kinds * lines) {
+        const char *form = forms[n / lines];
+        return sgm_format(form, lengths[n % lines], n / lines < 3 ? digits : word, lengths[n % lines], word);
+    }
+    n -= kinds * lines;
+    if (n < 8)
+        return sgm_format("[\"%.*s\", 1, {\"%.*s\\n\": true}]", 27 + n, word, 57 + n, word);
+    return n > 8 ? NULL
+                 : sgm_strdup("{\"a word of many letters, past any first buffer\": [1234567890, true, null, "
+                              "0.1234567890123456789012345678901234567890e-12, \"another \\u00e9 of more letters\"], "
+                              "\"more\": {\"b\": [[], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}}");
+}
+
 /* Whichever allocation fails, the file is not blamed for it and no value comes back that lacks something. */
 static void json_without_memory_is_no_damage(void **state) {
     (void)state;
-    static const char text[] = "{\"a word of many letters, past any first buffer\": [1234567890, true, null, "
-                               "0.1234567890123456789012345678901234567890e-12, \"another \\u00e9 of more letters\"], "
-                               "\"more\": {\"b\": [[], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}}";
-    json_malloc_t before_malloc;
-    json_free_t before_free;
-    json_t *whole, *root;
     sgm_error error;
-    assert_int_equal(sgm_json_read(text, sizeof text - 1, 0, "it", "mend it", &whole, &error), SGM_OK);
-    json_get_alloc_funcs(&before_malloc, &before_free);
-    for (int again = 0; again < 2; again++) {
-        sgm_status status = SGM_EMEMORY;
-        int refused = 0;
-        for (; status; refused++) {
-            json_set_alloc_funcs(json_some_memory, free);
-            json_again = again;
-            json_left = refused;
-            error = (sgm_error){0};
-            status = sgm_json_read(text, sizeof text - 1, 0, "it", "mend it", &root, &error);
-            json_set_alloc_funcs(before_malloc, before_free);
-            if (!status)
-                break;
-            assert_int_equal(status, SGM_EMEMORY);
-            assert_null(root);
-            assert_string_equal(error.message, "not enough memory to read it");
-            assert_true(*error.hint);
+    char *text;
+    int samples = 0;
+    for (; (text = json_sample(samples)); samples++) {
+        json_t *whole, *root;
+        json_then = ONCE;
+        assert_int_equal(json_read_with(-1, text, &whole, &error), SGM_OK);
+        json_t *plain = json_loads(text, 0, NULL);
+        assert_true(json_equal(whole, plain));
+        json_decref(plain);
+        for (int then = ONCE; then <= ALWAYS; then++) {
+            sgm_status status = SGM_EMEMORY;
+            int refused = 0;
+            json_then = then;
+            for (; (status = json_read_with(refused, text, &root, &error)); refused++) {
+                assert_int_equal(status, SGM_EMEMORY);
+                assert_null(root);
+                assert_string_equal(error.message, "not enough memory to read it");
+                assert_true(*error.hint);
+            }
+            assert_true(refused > 5 && json_equal(root, whole));
+            json_decref(root);
         }
-        assert_true(refused > 30 && json_equal(root, whole));
-        json_decref(root);
+        json_decref(whole);
+        sgm_free(text);
     }
-    json_decref(whole);
-    assert_int_equal(sgm_json_read("{\"a\":\n tru}", 12, 0, "it", "mend it", &root, &error), SGM_EFORMAT);
-    assert_null(root);
-    assert_non_null(strstr(error.message, "it: this is not JSON: line 2"));
-    assert_string_equal(error.hint, "mend it");
+    assert_int_equal(samples, 5 * 7 + 8 + 1);
+}
+
+/* A malloc that first asks the system in vain sets errno and succeeds: from there on, that is no failure. */
+static void json_of_a_malloc_that_only_complains(void **state) {
+    (void)state;
+    sgm_error error;
+    json_t *root;
+    json_then = SAYS_SO;
+    assert_int_equal(json_read_with(8, "{\"a\": [1, 2, {\"b\": 3.5}], \"c\": \"d\"}", &root, &error), SGM_OK);
+    assert_int_equal(json_array_size(json_object_get(root, "a")), 3);
+    json_decref(root);
+}
+
+static void json_damage_has_a_place(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } bad[] = {
+        {"{\"a\":\n tru}", "it: this is not JSON: line 2, column 4 (byte 10): invalid token near 'tru'"},
+        {"{\"a\": [1, 2", "it: this is not JSON: it ends too early"},
+        {"{\"a\": \"b", "it: this is not JSON: it ends too early"},
+        {"", "it: this is not JSON: it ends too early"},
+        {"17", "it: this is not JSON: it is not one list or one object"},
+        {"{}, {}", "it: this is not JSON: it is not one list or one object"},
+        {"{} {}", "it: this is not JSON: line 1, column 4 (byte 4): ']' expected near '{'"},
+        {"{}]", "it: this is not JSON: line 1, column 4 (byte 4): end of file expected near ']'"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        sgm_error error = {0};
+        json_t *root;
+        assert_int_equal(sgm_json_read(bad[i].text, strlen(bad[i].text), 0, "it", "mend it", &root, &error),
+                         SGM_EFORMAT);
+        assert_null(root);
+        assert_string_equal(error.message, bad[i].message);
+        assert_string_equal(error.hint, "mend it");
+    }
+    sgm_error error = {0};
+    json_t *root;
+    assert_int_equal(sgm_json_read("{\"a\": 1, \"a\": 2}", 16, JSON_REJECT_DUPLICATES, "it", NULL, &root, &error),
+                     SGM_EFORMAT);
+    assert_int_equal(sgm_json_read("{\"a\": 1, \"a\": 2}", 16, 0, "it", NULL, &root, &error), SGM_OK);
+    json_decref(root);
 }
 
 /* ---- memory ---- */
@@ -667,6 +739,8 @@ int main(void) {
         cmocka_unit_test(test_error_record),
         cmocka_unit_test(test_error_cut_at_character),
         cmocka_unit_test(json_without_memory_is_no_damage),
+        cmocka_unit_test(json_of_a_malloc_that_only_complains),
+        cmocka_unit_test(json_damage_has_a_place),
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_buffer),
         cmocka_unit_test(test_team),

@@ -136,6 +136,38 @@ static void a_failing_disk_is_not_damage(void **state) {
 }
 
 /* Replace `from` by `to` in a run's config.yaml. */
+static void save_a_step(sgm_trainer *trainer, int64_t skipped_in_row) {
+    assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    trainer->stepper->skipped_in_row = skipped_in_row;
+    assert_int_equal(sgm_trainer_save(trainer, NULL), SGM_OK);
+}
+
+/* The newest checkpoint of a finite step is kept whatever `keep` says, also where it cannot be read that it is one. */
+static void what_cannot_be_read_is_not_pruned(void **state) {
+    (void)state;
+    const char *settings[] = {"train.keep_checkpoints=1", "train.checkpoint_every=1000", NULL};
+    sgm_trainer *trainer = start("pruned", settings);
+    const char *finite = path("pruned/checkpoints/step-000001"), *file = join(finite, "state/state.json");
+    save_a_step(trainer, 0);
+    assert_false(sgm_path_exists(path("pruned/checkpoints/step-000000")));
+    save_a_step(trainer, 1);
+    save_a_step(trainer, 2);
+    assert_true(sgm_path_exists(finite));
+    assert_false(sgm_path_exists(path("pruned/checkpoints/step-000002")));
+    assert_int_equal(sgm_checkpoint_last_finite(path("pruned")), 1);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(symlink("/proc/self/mem", file), 0);
+    save_a_step(trainer, 3);
+    assert_true(sgm_path_exists(finite));
+    assert_non_null(strstr(notes, "old checkpoints are not removed: "));
+    assert_int_equal(unlink(file), 0); /* damaged for certain */
+    write_file(file, "{}");
+    save_a_step(trainer, 4);
+    assert_false(sgm_path_exists(finite));
+    sgm_trainer_close(trainer);
+    remove_run("pruned");
+}
+
 static void edit_config(const char *run, const char *from, const char *to) {
     char *file = join(path(run), "config.yaml"), *text;
     size_t size;
@@ -289,6 +321,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_tidied_stops_no_run),
         cmocka_unit_test(saving_a_step_again_never_loses_it),
         cmocka_unit_test(a_failing_disk_is_not_damage),
+        cmocka_unit_test(what_cannot_be_read_is_not_pruned),
         cmocka_unit_test(a_save_changes_nothing_that_is_computed),
         cmocka_unit_test(balancers_may_change),
         cmocka_unit_test(a_refused_resume_changes_no_config),

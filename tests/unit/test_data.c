@@ -6,7 +6,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -705,9 +708,41 @@ static void an_edited_manifest_is_refused(void **state) {
     edited = sgm_format("%.*s%s", (int)(first - text), text, second);
     put_text("edited/manifest.json", edited);
     assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_EFORMAT);
-    assert_non_null(strstr(error.message, "its shards hold"));
+    assert_non_null(strstr(error.message, "of its shards"));
     sgm_free(edited);
     sgm_free(text);
+}
+
+static int json_left; /* jansson's allocations until one fails */
+static void *json_some_memory(size_t bytes) {
+    if (json_left-- > 0)
+        return malloc(bytes);
+    json_left = INT_MAX;
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* Without memory for its manifest a data folder is not damaged. */
+static void a_manifest_without_memory_is_no_damage(void **state) {
+    (void)state;
+    sgm_corpus *corpus;
+    json_malloc_t before_malloc;
+    json_free_t before_free;
+    put_text("lean/a/x.txt", "a few words of text to build from\n");
+    assert_int_equal(build_with(at("lean"), at("lean-data"), 257, &(sgm_error){0}), SGM_OK);
+    json_get_alloc_funcs(&before_malloc, &before_free);
+    sgm_status status = SGM_EMEMORY;
+    int refused = 0;
+    for (; status; refused++) {
+        sgm_error error = {0};
+        json_set_alloc_funcs(json_some_memory, free);
+        json_left = refused;
+        status = sgm_corpus_open(at("lean-data"), &corpus, &error);
+        json_set_alloc_funcs(before_malloc, before_free);
+        assert_true(status == SGM_OK || (status == SGM_EMEMORY && *error.hint));
+    }
+    assert_true(refused > 100);
+    sgm_corpus_close(corpus);
 }
 
 int main(void) {
@@ -731,6 +766,7 @@ int main(void) {
         cmocka_unit_test(unfinished_work_is_told_from_others),
         cmocka_unit_test(damaged_folder_is_explained),
         cmocka_unit_test(an_edited_manifest_is_refused),
+        cmocka_unit_test(a_manifest_without_memory_is_no_damage),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

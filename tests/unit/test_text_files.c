@@ -159,7 +159,7 @@ static void damaged_files_are_refused(void **state) {
         sgm_error error = {0};
         assert_int_equal(sgm_tokenizer_parse(json, cut, &t, &error), SGM_EFORMAT);
         assert_null(t);
-        assert_non_null(strstr(error.message, "line "));
+        assert_true(strstr(error.message, "line ") || strstr(error.message, "ends too early"));
     }
     for (int trial = 0; trial < 3000; trial++) { /* refused or usable, never a crash */
         size_t at = below((uint32_t)size);
