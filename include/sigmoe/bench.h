@@ -23,7 +23,7 @@ enum { SGM_BENCH_SAMPLES = 100 }; /* most repeats */
 
 typedef struct sgm_bench_options {
     int64_t repeats;          /* 1 … SGM_BENCH_SAMPLES */
-    uint64_t seed;            /* of tokens */
+    uint64_t seed;            /* of tokens, and of a model's random weights */
     const volatile int *stop; /* may be NULL; polled: non-zero → SGM_EINTERRUPTED */
 } sgm_bench_options;
 
@@ -73,8 +73,8 @@ sgm_status sgm_bench_product_run(const sgm_bench_product *product, const sgm_ben
 /* A model with random weights among the temporary files (TMPDIR, else /tmp): a folder for "f32", a GGUF file for any other
  * type; *model is its path, a heap string (sgm_text_free). Errors: those of sgm_model_init and sgm_model_init_gguf.
  * Removing is safe while an engine has it open; NULL is fine. */
-sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const char *type, char **model,
-                               sgm_error *error);
+sgm_status sgm_bench_model_new(const sgm_config *config, const char *type, const sgm_bench_options *options,
+                               char **model, sgm_error *error);
 void sgm_bench_model_remove(const char *model);
 
 #pragma GCC visibility pop

@@ -67,6 +67,8 @@ sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *err
 /* Names in a folder without "." and "..", sorted by bytes; one heap block (sgm_free). */
 sgm_status sgm_folder_list(const char *path, char ***names, size_t *count, sgm_error *error);
 uint64_t sgm_disk_free(const char *path); /* bytes a plain user may still write there; 0 when unknown */
+/* SGM_EIO with both sizes where the disk that `path` is to be written to, which need not exist, has no room for that many. */
+sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error);
 
 /* An advisory lock that dies with the process. SGM_EBUSY names the holder's process id. */
 typedef struct sgm_lock sgm_lock;

@@ -205,3 +205,24 @@ uint64_t sgm_disk_free(const char *path) {
         return 0;
     return (uint64_t)info.f_bavail * info.f_frsize;
 }
+
+sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error) {
+    char *there = sgm_strdup(path);
+    if (!there)
+        return no_memory(path, error);
+    size_t n = strlen(there);
+    while (n && !sgm_path_exists(there)) { /* what there is of it: a folder above it */
+        while (n && there[n - 1] == '/')
+            n--;
+        while (n && there[n - 1] != '/')
+            n--;
+        there[n] = '\0';
+    }
+    uint64_t room = sgm_disk_free(n ? there : ".");
+    sgm_free(there);
+    if (room == 0 || bytes <= room)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EIO, "free some space, or write to another disk",
+                    "not enough room on the disk for %s: it takes %s, %s are free", path, sgm_bytes_text(bytes).text,
+                    sgm_bytes_text(room).text);
+}

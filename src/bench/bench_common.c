@@ -90,17 +90,17 @@ void sgm_bench_rate(const sgm_bench_result *result, double *least, double *media
 
 /* ---- throw-away models --------------------------------------------------------------------------------------------- */
 
-static sgm_status write_gguf(const sgm_config *config, uint64_t seed, const char *type, const char *path,
-                             sgm_error *error) {
-    const sgm_convert_options options = {.type = type};
+static sgm_status write_gguf(const sgm_config *config, const char *type, const sgm_bench_options *bench,
+                             const char *path, sgm_error *error) {
+    const sgm_convert_options options = {.type = type, .stop = bench->stop};
     sgm_convert_report report = {0};
-    sgm_status status = sgm_model_init_gguf(config, seed, &options, path, &report, error);
+    sgm_status status = sgm_model_init_gguf(config, bench->seed, &options, path, &report, error);
     sgm_convert_report_free(&report);
     return status;
 }
 
-sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const char *type, char **model,
-                               sgm_error *error) {
+sgm_status sgm_bench_model_new(const sgm_config *config, const char *type, const sgm_bench_options *options,
+                               char **model, sgm_error *error) {
     const char *place = getenv("TMPDIR");
     place = place && *place ? place : "/tmp";
     bool f32 = strcmp(type, "f32") == 0;
@@ -115,8 +115,8 @@ sgm_status sgm_bench_model_new(const sgm_config *config, uint64_t seed, const ch
     else if (!(*model = sgm_path_join(folder, f32 ? "model" : "model.gguf")))
         status = sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
     if (!status)
-        status = f32 ? sgm_model_init(config, NULL, seed, type, *model, NULL, error)
-                     : write_gguf(config, seed, type, *model, error);
+        status = f32 ? sgm_model_init(config, NULL, options->seed, type, *model, options->stop, error)
+                     : write_gguf(config, type, options, *model, error);
     if (status) {
         sgm_bench_model_remove(*model);
         sgm_free(*model);

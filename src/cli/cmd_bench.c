@@ -500,7 +500,7 @@ static int preset_model(bench *b) {
     if (positions(b) > b->settings.context)
         code = set(config, "model.context", positions(b));
     if (code == CLI_DONE && positions(b) > 0 &&
-        sgm_bench_model_new(config, b->options.seed, cli_text(b->args, "type"), &b->temporary, &error))
+        sgm_bench_model_new(config, cli_text(b->args, "type"), &b->options, &b->temporary, &error))
         code = cli_fail(&error);
     b->model = b->temporary;
     sgm_config_free(config);
@@ -581,7 +581,10 @@ const cli_command cli_bench = {
         "of the\n"
         "memory's speed, for a GGUF file of its speed when mapped. The limits are measured just before, those of\n"
         "arithmetic with the instructions of --kernels. Experts hit:\n"
-        "distinct ones in a layer, mean over layers, and the least.",
+        "distinct ones in a layer, mean over layers, and the least.\n"
+        "A preset's model is written with random weights into a temporary folder, in TMPDIR or /tmp, and removed at "
+        "the "
+        "end.",
     .example = "sigmoe bench --preset nano --prefill 256 --decode 64 --train\n"
                "sigmoe bench --model runs/demo --decode 64 --depth 0,128 --threads 1,2\n"
                "sigmoe bench --preset micro --train --batch 16,32 --context 512 --json",

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 
@@ -74,8 +75,12 @@ static int run_train(const cli_args *args) {
         sgm_error error = {0};
         if (sgm_tokenizer_train(&options, (const char *const *)texts, sizes, count, &tokenizer, &error))
             code = cli_fail(&error);
-        else
+        else {
+            bool made = access(cli_text(args, "out"), F_OK) != 0;
             code = save_trained(args, tokenizer, bytes, cli_now() - start);
+            if (code != CLI_DONE && made)
+                rmdir(cli_text(args, "out")); /* where it is empty */
+        }
         sgm_tokenizer_close(tokenizer);
     }
     for (size_t i = 0; texts && i < count; i++)

@@ -118,6 +118,12 @@ static sgm_status read_domains(sgm_corpus *corpus, const char *manifest, json_t 
     return SGM_OK;
 }
 
+/* Not there, or a whole number that counts something. */
+static bool is_count(const json_t *object, const char *key) {
+    int64_t value;
+    return !json_object_get(object, key) || (sgm_json_whole(object, key, &value) && value >= 0);
+}
+
 /* What the manifest says of each domain is what its shards hold: one that was edited, or lost a shard, does not pass. */
 static sgm_status check_totals(const sgm_corpus *corpus, const char *manifest, const json_t *domains,
                                sgm_error *error) {
@@ -140,6 +146,29 @@ static sgm_status check_totals(const sgm_corpus *corpus, const char *manifest, c
     return SGM_OK;
 }
 
+/* Numbers that nothing else records: what is there must be possible. */
+static sgm_status check_rest(const char *manifest, const json_t *root, sgm_error *error) {
+    static const char *const of_domain[] = {"repeated_documents", "repeated_lines", "invalid_utf8_bytes"};
+    static const char *const of_source[] = {"files", "bytes"};
+    const json_t *domains = json_object_get(root, "domains"), *sources = json_object_get(root, "sources");
+    const json_t *share = json_object_get(root, "heldout_share");
+    const char *wrong = NULL;
+    if (share && !(json_number_value(share) >= 0 && json_number_value(share) <= SGM_HELDOUT_SHARE_MOST))
+        wrong = "heldout_share";
+    if (!is_count(root, "document_limit_bytes"))
+        wrong = "document_limit_bytes";
+    for (size_t d = 0; d < json_array_size(domains); d++)
+        for (size_t i = 0; i < sizeof of_domain / sizeof *of_domain; i++)
+            if (!is_count(json_array_get(domains, d), of_domain[i]))
+                wrong = of_domain[i];
+    for (size_t s = 0; s < json_array_size(sources); s++)
+        for (size_t i = 0; i < sizeof of_source / sizeof *of_source; i++)
+            if (!is_count(json_array_get(sources, s), of_source[i]))
+                wrong = of_source[i];
+    return wrong ? sgm_fail(error, SGM_EFORMAT, REBUILD, "%s: the value of \"%s\" is impossible", manifest, wrong)
+                 : SGM_OK;
+}
+
 static sgm_status read_manifest(sgm_corpus *corpus, const char *folder, const char *manifest, json_t *root,
                                 sgm_error *error) {
     const char *format = json_string_value(json_object_get(root, "format"));
@@ -151,14 +180,20 @@ static sgm_status read_manifest(sgm_corpus *corpus, const char *folder, const ch
         return sgm_fail(error, SGM_EUNSUPPORTED, "use the sigmoe that wrote it, or build the data folder again",
                         "%s: manifest version %lld; this sigmoe reads version %d", manifest, (long long)version,
                         SGM_MANIFEST_VERSION);
-    corpus->vocabulary = json_integer_value(json_object_get(json_object_get(root, "tokenizer"), "vocabulary"));
+    const json_t *tokenizer = json_object_get(root, "tokenizer");
+    int64_t end_of_text;
+    if (!sgm_json_whole(tokenizer, "vocabulary", &corpus->vocabulary) ||
+        !sgm_json_whole(tokenizer, "end_of_text", &end_of_text) || end_of_text < 0 || end_of_text >= corpus->vocabulary)
+        return damaged(error, manifest, "the tokenizer's vocabulary or end_of_text is missing or impossible");
     sgm_status status = read_domains(corpus, manifest, json_object_get(root, "domains"), error);
     json_t *shards = json_object_get(root, "shards");
     if (status == SGM_OK && json_array_size(shards) == 0)
         status = damaged(error, manifest, "it lists no shards");
     for (size_t i = 0; status == SGM_OK && i < json_array_size(shards); i++)
         status = open_shard(corpus, folder, manifest, json_array_get(shards, i), error);
-    return status ? status : check_totals(corpus, manifest, json_object_get(root, "domains"), error);
+    if (status == SGM_OK)
+        status = check_totals(corpus, manifest, json_object_get(root, "domains"), error);
+    return status ? status : check_rest(manifest, root, error);
 }
 
 /* The tokenizer must be the very file the shards were made with. */

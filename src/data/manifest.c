@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "data/build_state.h"
 
 const char *const sgm_split_name[2] = {"train", "heldout"};
@@ -22,14 +23,13 @@ static json_t *hash_text(uint64_t hash) {
 
 /* Names may hold any bytes; JSON may not. */
 static json_t *text(const char *bytes) {
-    json_t *value = json_string(bytes);
-    if (value)
-        return value;
+    if (sgm_text_is_utf8(bytes))
+        return json_string(bytes);
     char *plain = sgm_strdup(bytes);
     for (char *c = plain; c && *c; c++)
         if ((unsigned char)*c >= 0x80)
             *c = '?';
-    value = plain ? json_string(plain) : NULL;
+    json_t *value = plain ? json_string(plain) : NULL;
     sgm_free(plain);
     return value;
 }

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "format/safetensors.h"
 #include "format/safetensors_internal.h"
 
@@ -64,9 +65,11 @@ sgm_status sgm_safetensors_writer_new(const char *path, sgm_safetensors_writer *
 
 /* `"text"` in JSON, appended. */
 static sgm_status add_text(sgm_buffer *buffer, const char *text) {
-    json_t *string = json_string(text); /* NULL: not UTF-8 */
+    if (!sgm_text_is_utf8(text))
+        return SGM_EARGUMENT;
+    json_t *string = json_string(text);
     char *encoded = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
-    sgm_status status = encoded ? sgm_buffer_add(buffer, encoded, strlen(encoded)) : SGM_EARGUMENT;
+    sgm_status status = encoded ? sgm_buffer_add(buffer, encoded, strlen(encoded)) : SGM_EMEMORY;
     free(encoded);
     json_decref(string);
     return status;

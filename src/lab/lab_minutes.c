@@ -275,6 +275,6 @@ sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, s
         return too_few_minutes(&all, least_seconds(&all, together), "", error);
     const double fit = LEAST_STEPS + (all.most_seconds - least_seconds(&all, together)) / step;
     *steps = (int64_t)fmin(fit, (double)SGM_LAB_STEPS) / 10 * 10; /* whole tenths */
-    sgm_lab_note(lab, "a step of all arms takes %.2f s: %" PRId64 " steps for %g minutes", step, *steps, minutes);
+    sgm_lab_note(lab, "a step of all arms takes %.3g s: %" PRId64 " steps for %g minutes", step, *steps, minutes);
     return SGM_OK;
 }

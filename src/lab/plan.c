@@ -96,12 +96,10 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_lab_plan *
                         json_integer_value(json_object_get(root, "version")), SGM_LAB_VERSION);
     const json_t *minutes = json_object_get(root, "minutes");
     plan->minutes = json_is_number(minutes) ? json_number_value(minutes) : (double)NAN;
-    plan->steps = json_integer_value(json_object_get(root, "steps"));
-    plan->seeds = json_integer_value(json_object_get(root, "seeds"));
-    if (plan->steps < 1 || plan->seeds < 1)
-        return damaged(path, "steps or seeds are missing", error);
-    if (plan->steps > SGM_LAB_STEPS || plan->seeds > SGM_LAB_SEEDS)
-        return damaged(path, "more than 1000 seeds or 10^12 steps", error);
+    if (!sgm_json_whole(root, "steps", &plan->steps) || !sgm_json_whole(root, "seeds", &plan->seeds))
+        return damaged(path, "steps or seeds are missing, or no whole numbers", error);
+    if (plan->steps < 1 || plan->seeds < 1 || plan->steps > SGM_LAB_STEPS || plan->seeds > SGM_LAB_SEEDS)
+        return damaged(path, "its seeds must be 1 to 1000, its steps 1 to 10^12", error);
     const char *own = json_string_value(json_object_get(root, "experiment_data"));
     if (!(plan->experiment = sgm_strdup(experiment)) || (own && !(plan->own_data = sgm_strdup(own))))
         return no_memory(error);
@@ -157,7 +155,7 @@ sgm_status sgm_lab_plan_write(const char *folder, const sgm_lab_plan *plan, sgm_
     sgm_json_set(root, "data", texts_json(plan->data, plan->data_count), &failed);
     sgm_json_set(root, "arms", texts_json(plan->arms, plan->arm_count), &failed);
     sgm_json_set(root, "experiment_data", plan->own_data ? json_string(plan->own_data) : json_null(), &failed);
-    char *text = !failed ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *text = !failed ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     char *path = sgm_path_join(folder, "lab.json");
     sgm_status status = text && path ? sgm_file_write(path, text, strlen(text), error) : no_memory(error);
     sgm_free(path);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/team.h"
 #include "model/model_convert.h"
@@ -236,10 +237,12 @@ static sgm_status write_part(conversion *c, const sgm_gguf_part *part, sgm_error
     return status;
 }
 
-static sgm_status write_tensors(conversion *c, sgm_error *error) {
+static sgm_status write_tensors(conversion *c, const char *to, sgm_error *error) {
     const sgm_model_settings *s = &c->config->settings;
     sgm_gguf_part part;
-    sgm_status status = sgm_gguf_writer_begin(c->writer, error);
+    sgm_status status = sgm_disk_check(to, (uint64_t)c->total_bytes, error);
+    if (!status)
+        status = sgm_gguf_writer_begin(c->writer, error);
     for (int64_t i = 0; !status && sgm_gguf_part_at(s, c->plan.split, i, &part); i++)
         status = write_part(c, &part, error);
     if (!status && c->model->selection_bias)
@@ -311,7 +314,7 @@ static sgm_status convert(conversion *c, const char *resolved, bool random, uint
     if (!status && random)
         status = sgm_row_source_random(seed, &c->plan, c->team, &c->source, error);
     if (!status)
-        status = write_tensors(c, error);
+        status = write_tensors(c, to, error);
     if (!status)
         status = sgm_gguf_writer_end(c->writer, error);
     else

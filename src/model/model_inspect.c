@@ -229,8 +229,8 @@ static size_t existing_part(const char *folder) {
     return n;
 }
 
-/* The folder must be new or empty, on a disk with room. Room is looked for before the folder is made. */
-static sgm_status folder_prepare(const char *folder, int64_t bytes, size_t existing, sgm_error *error) {
+/* The folder must be new or empty, on a disk with room. */
+static sgm_status folder_check(const char *folder, int64_t bytes, sgm_error *error) {
     char **names;
     size_t count = 0;
     if (sgm_path_exists(folder)) {
@@ -242,16 +242,7 @@ static sgm_status folder_prepare(const char *folder, int64_t bytes, size_t exist
             return sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove it",
                             "the folder %s exists and is not empty", folder);
     }
-    char *there = existing ? sgm_format("%.*s", (int)existing, folder) : sgm_strdup(".");
-    if (!there)
-        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
-    uint64_t room = sgm_disk_free(there);
-    sgm_free(there);
-    if (room && room < (uint64_t)bytes)
-        return sgm_fail(error, SGM_EIO, "free some space, or write to another disk",
-                        "not enough room on the disk for %s: the model takes %s, %s are free", folder,
-                        sgm_bytes_text((uint64_t)bytes).text, sgm_bytes_text(room).text);
-    return sgm_folder_make(folder, error);
+    return sgm_disk_check(folder, (uint64_t)bytes, error);
 }
 
 /* Take back what a failed init wrote: everything in the folder, which was empty, then the folders that it made. Those go
@@ -310,19 +301,33 @@ sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sg
     return SGM_OK;
 }
 
+/* A folder that is there, empty, is filled. A new one is written beside its name, and renamed when it is whole. */
 static sgm_status write_folder(sgm_hf_config *config, const char *tokenizer_path, uint64_t seed, const char *folder,
                                const volatile int *stop, sgm_error *error) {
     sgm_model_counts counts;
-    size_t existing = existing_part(folder);
+    const size_t existing = existing_part(folder);
+    const bool fresh = !sgm_path_exists(folder);
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    char *work = sgm_format(fresh ? "%.*s.part" : "%.*s", (int)length, folder);
+    sgm_lock *lock = NULL;
     sgm_model_count(&config->settings, (double)config->settings.experts_per_token, config->settings.context, &counts);
-    sgm_status status = folder_prepare(folder, counts.bytes, existing, error);
-    if (status)
-        return status;
-    status = random_weights(&config->settings, seed, folder, stop, error);
-    if (!status)
-        status = sgm_model_texts_save(config, tokenizer_path, folder, error);
-    if (status)
-        folder_undo(folder, existing);
+    sgm_status status = work ? folder_check(folder, counts.bytes, error)
+                             : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
+    if (!status && fresh)
+        status = sgm_work_folder_take(work, &lock, error);
+    if (!status) {
+        status = random_weights(&config->settings, seed, work, stop, error);
+        if (!status)
+            status = sgm_model_texts_save(config, tokenizer_path, work, error);
+        if (!status && fresh)
+            status = sgm_work_folder_finish(work, folder, error);
+        if (status)
+            folder_undo(work, existing);
+    }
+    sgm_lock_drop(lock);
+    sgm_free(work);
     return status;
 }
 

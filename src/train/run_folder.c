@@ -289,6 +289,20 @@ static sgm_status remove_partial(const char *folder, sgm_error *error) {
     return status;
 }
 
+/* A run's config.yaml names every section, `train` last: one that was emptied or cut off would mean the defaults. */
+static sgm_status check_whole(const char *path, sgm_error *error) {
+    char *text = NULL;
+    size_t size;
+    sgm_status status = sgm_file_read(path, 1 << 20, &text, &size, error);
+    if (!status && strncmp(text, "train:", 6) != 0 && !strstr(text, "\ntrain:"))
+        status =
+            sgm_fail(error, SGM_EFORMAT,
+                     "put it back from a copy; a checkpoint's settings are in its state/state.json, under \"config\"",
+                     "%s is empty or cut off: it has no section `train`", path);
+    sgm_free(text);
+    return status;
+}
+
 sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, sgm_config **config, sgm_error *error) {
     *lock = NULL;
     *config = NULL;
@@ -310,6 +324,8 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
         status = sgm_config_new(config, error);
     if (!status)
         status = sgm_config_load(*config, path, error);
+    if (!status)
+        status = check_whole(path, error);
     if (!status && steps > 0)
         status = raise_steps(*config, steps, error);
     if (status) {

@@ -172,7 +172,8 @@ static sgm_status save_on_the_way(sgm_trainer *trainer, sgm_error *error) {
                      trainer->stepper->step, local.message, trainer->saved_step);
     if (++trainer->failed_saves < FAILED_SAVES)
         return SGM_OK;
-    return sgm_fail(error, local.code, "make room, then continue with `sigmoe train --resume`",
+    const char *hint = local.code == SGM_EIO ? "make room, then continue with `sigmoe train --resume`" : local.hint;
+    return sgm_fail(error, local.code, *hint ? hint : NULL,
                     "%d checkpoints in a row were not saved, the last because: %s", FAILED_SAVES, local.message);
 }
 

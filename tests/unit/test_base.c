@@ -621,6 +621,11 @@ static void test_folders(void **state) {
     assert_int_equal(sgm_folder_rename(a, z, &error), SGM_ENOTFOUND);
     assert_true(sgm_disk_free(*state) > 0);
     assert_int_equal(sgm_disk_free(z), 0);
+    assert_int_equal(sgm_disk_check(under, 1, &error), SGM_OK); /* of what is not there, the disk it would be on */
+    assert_int_equal(sgm_disk_check("not there", 1, &error), SGM_OK);
+    assert_int_equal(sgm_disk_check(under, UINT64_MAX, &error), SGM_EIO);
+    assert_non_null(strstr(error.message, "not enough room on the disk"));
+    assert_true(*error.hint);
     char *joined[] = {deep, file, a, z, link, under};
     for (size_t i = 0; i < sizeof joined / sizeof *joined; i++)
         sgm_free(joined[i]);

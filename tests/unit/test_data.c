@@ -703,6 +703,16 @@ static void an_edited_manifest_is_refused(void **state) {
     put_text("edited/manifest.json", text);
     assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_OK);
     sgm_corpus_close(corpus);
+    static const char *const rest[] = {"heldout_share", "document_limit_bytes", "repeated_lines", "end_of_text"};
+    for (size_t n = 0; n < sizeof rest / sizeof *rest; n++) {
+        char *key = sgm_format("\"%s\": ", rest[n]), *value = strstr(text, key) + strlen(key);
+        edited = sgm_format("%.*s1e308%s", (int)(value - text), text, value + strcspn(value, ",\n"));
+        put_text("edited/manifest.json", edited);
+        assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_EFORMAT);
+        assert_non_null(strstr(error.message, rest[n]));
+        sgm_free(edited);
+        sgm_free(key);
+    }
     /* A shard that is left out, whole. */
     char *shards = strstr(text, "\"shards\": ["), *first = strstr(shards, "{"), *second = strstr(first + 1, "{");
     edited = sgm_format("%.*s%s", (int)(first - text), text, second);

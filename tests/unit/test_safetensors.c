@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -214,6 +215,29 @@ static void writes_and_verifies(void **state) {
     sgm_free(again);
 }
 
+static void *no_json_memory(size_t bytes) {
+    (void)bytes;
+    return NULL;
+}
+
+/* A name that there is no memory for is not a wrong one. */
+static void a_header_without_memory(void **state) {
+    (void)state;
+    sgm_safetensors_writer *writer;
+    sgm_error error = {0};
+    const int64_t shape[1] = {2};
+    json_malloc_t before_malloc;
+    json_free_t before_free;
+    assert_int_equal(sgm_safetensors_writer_new(in_folder("lean.safetensors"), &writer, NULL), SGM_OK);
+    json_get_alloc_funcs(&before_malloc, &before_free);
+    json_set_alloc_funcs(no_json_memory, free);
+    sgm_status status = sgm_safetensors_writer_declare(writer, "a", SGM_F32, 1, shape, &error);
+    json_set_alloc_funcs(before_malloc, before_free);
+    assert_int_equal(status, SGM_EMEMORY);
+    assert_non_null(strstr(error.message, "not enough memory"));
+    sgm_safetensors_writer_abandon(writer);
+}
+
 static void writer_keeps_its_word(void **state) {
     (void)state;
     sgm_safetensors_writer *writer;
@@ -335,13 +359,10 @@ static void a_file_cut_short_is_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_tensors),
-        cmocka_unit_test(converts_types),
-        cmocka_unit_test(refuses_damage),
-        cmocka_unit_test(writes_and_verifies),
-        cmocka_unit_test(writer_keeps_its_word),
-        cmocka_unit_test(reads_shards),
-        cmocka_unit_test(a_file_cut_short_is_an_error),
+        cmocka_unit_test(reads_tensors),         cmocka_unit_test(converts_types),
+        cmocka_unit_test(refuses_damage),        cmocka_unit_test(writes_and_verifies),
+        cmocka_unit_test(writer_keeps_its_word), cmocka_unit_test(a_header_without_memory),
+        cmocka_unit_test(reads_shards),          cmocka_unit_test(a_file_cut_short_is_an_error),
     };
     return cmocka_run_group_tests_name("safetensors", tests, make_folder, remove_folder);
 }

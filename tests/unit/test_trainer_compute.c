@@ -241,6 +241,21 @@ static void edit(const char *from, const char *to, const char *was, const char *
     sgm_free(text);
 }
 
+/* Without it the defaults would count. */
+static void a_config_cut_off_is_told(void **state) {
+    (void)state;
+    const char *const cut[] = {"", "model:\n  layers: 2\n"};
+    train("cut", NULL);
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        sgm_trainer *trainer;
+        sgm_error error = {0};
+        assert_int_equal(sgm_file_write(path("cut/config.yaml"), cut[i], strlen(cut[i]), NULL), SGM_OK);
+        assert_int_equal(sgm_trainer_resume(path("cut"), 0, 0, NULL, &trainer, &error), SGM_EFORMAT);
+        assert_non_null(strstr(error.message, "config.yaml is empty or cut off"));
+    }
+    remove_run("cut");
+}
+
 static void a_run_keeps_its_compute(void **state) {
     (void)state;
     const char *settings[] = {"train.compute=bf16", NULL};
@@ -334,6 +349,7 @@ int main(void) {
         cmocka_unit_test(every_copy_is_read),
         cmocka_unit_test(weights_rounded_before_change_no_byte),
         cmocka_unit_test(the_copy_is_made_where_it_is_read),
+        cmocka_unit_test(a_config_cut_off_is_told),
         cmocka_unit_test(a_run_keeps_its_compute),
         cmocka_unit_test(recomputing_changes_no_byte),
         cmocka_unit_test(recomputing_takes_less_memory),

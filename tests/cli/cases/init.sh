@@ -16,11 +16,14 @@ for folder in a/b there; do
 done
 [ ! -e a ] || fail "a failed init left $(find a)"
 [ -d there ] && [ -z "$(ls -A there)" ] || fail "a failed init left $(ls -A there)"
+# A tokenizer's folder too.
+(ulimit -f 1; expect 1 tokenizer train --data text/plain/*.txt --vocabulary 300 --out tk)
+[ ! -e tk ] || fail "a failed tokenizer train left $(find tk)"
 # So does Ctrl-C.
 for folder in c/d there; do
     "$SIGMOE" init --preset micro --out $folder >log 2>&1 &
     child=$!
-    for i in $(seq 1 300); do [ -n "$(ls -A $folder 2>/dev/null)" ] && break; sleep 0.02; done
+    for i in $(seq 1 300); do [ -n "$(ls -A $folder $folder.part 2>/dev/null | grep safetensors)" ] && break; sleep 0.02; done
     kill -INT $child 2>/dev/null || true
     code=0; wait $child || code=$?
     if [ $code -eq 130 ]; then
@@ -31,3 +34,13 @@ for folder in c/d there; do
     fi
     rm -rf c there/*
 done
+# Killed, it has not taken the model's name: the same command begins again, and nothing of before stays.
+"$SIGMOE" init --preset micro --out killed >log 2>&1 &
+child=$!
+for i in $(seq 1 300); do [ -n "$(ls -A killed.part 2>/dev/null | grep safetensors)" ] && break; sleep 0.02; done
+kill -KILL $child 2>/dev/null || true
+code=0; wait $child 2>/dev/null || code=$?
+[ $code -eq 0 ] || [ ! -e killed ] || fail "a killed init has left a model: $(ls killed)"
+rm -rf killed
+expect 0 init --preset pico --out killed; expect 0 inspect killed
+[ ! -e killed.part ] && [ ! -e killed/.lock ] || fail "a work folder is left: $(ls -A killed killed.part)"
