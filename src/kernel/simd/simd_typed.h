@@ -112,13 +112,14 @@ INLINE ivec dot_block(const int type, const int b, const unpacked *w, const int8
     return iv_add(iv_mul(first, w->inner[0]), iv_mul(second, w->inner[1]));
 }
 
-/* Where the rows of a panel are to be read. A step that is not whole, or a panel with fewer than WIDTH rows, is copied
- * first: nothing beyond the last row's last byte may be touched, for a file's mapping may end there. */
+/* Where the rows of a panel are to be read: where they are, unless that would touch what lies beyond the last row's last byte,
+ * for a file's mapping may end there. A step that is not whole reads up to 15 bytes more than it has, which are the next row's
+ * but for the last panel; that one, and one with fewer than WIDTH rows, is copied first. */
 #define COPY_STRIDE 288
 INLINE rows_at panel_rows(const int type, const typed_product *p, int64_t n, int64_t step, int64_t blocks,
                           uint8_t copy[WIDTH * COPY_STRIDE]) {
     const uint8_t *from = p->B + (size_t)n * p->stride + (size_t)step * typed_step_bytes(type);
-    if (n + WIDTH <= p->N && blocks == STEP_BLOCKS)
+    if (n + WIDTH + (blocks < STEP_BLOCKS) <= p->N)
         return (rows_at){from, p->stride};
     const size_t bytes = blocks == STEP_BLOCKS ? typed_step_bytes(type) : (size_t)(blocks * typed_block_bytes(type));
     for (int64_t r = 0; r < WIDTH; r++) {
