@@ -75,10 +75,11 @@ typedef struct sgm_lock sgm_lock;
 sgm_status sgm_lock_take(const char *path, sgm_lock **lock, sgm_error *error);
 void sgm_lock_drop(sgm_lock *lock);
 
-/* An empty, locked folder (its file SGM_LOCK_NAME) for work that gets its name when it is whole. What a dead process left
- * in it is removed. SGM_EBUSY where a live one works in it; SGM_EEXISTS where there is something without a lock: that is
- * somebody's own and not ours to remove. Without SGM_OK nothing there was changed. */
-#define SGM_LOCK_NAME ".lock"
+#define SGM_LOCK_NAME ".lock" /* of a run, of a lab: they keep it */
+/* An empty folder for work that gets its name when it is whole, locked by its file SGM_WORK_NAME, which nothing finished has.
+ * What a dead process left in it is removed. SGM_EBUSY where a live one works in it; SGM_EEXISTS where there is something
+ * without that file: that is somebody's own and not ours to remove. Without SGM_OK nothing there was changed. */
+#define SGM_WORK_NAME ".unfinished"
 sgm_status sgm_work_folder_take(const char *path, sgm_lock **lock, sgm_error *error);
 /* Rename it and take the lock's file out of it; `to` must be free. The lock is still to be dropped. */
 sgm_status sgm_work_folder_finish(const char *path, const char *to, sgm_error *error);

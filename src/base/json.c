@@ -18,7 +18,12 @@ typedef struct source {
     size_t given; /* of all there is */
 } source;
 
-/* What jansson may take for one word of the text at most: a string with its quotes, or all between two marks. */
+static bool is_in_words(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || memchr("+-.", c, 3);
+}
+
+/* What jansson may take for one word of the text at most: a string with its quotes (it ends at a control character, too), or a
+ * run of letters, digits, signs and points. */
 static size_t longest_word(const char *text, size_t size) {
     size_t longest = 0, from = 0;
     bool quoted = false;
@@ -29,7 +34,8 @@ static size_t longest_word(const char *text, size_t size) {
             quoted = !quoted;
             if (quoted)
                 from = i;
-        } else if (!quoted && memchr(" \t\r\n[]{}:,", text[i], 10)) {
+        } else if (quoted ? (unsigned char)text[i] < 0x20 : !is_in_words(text[i])) {
+            quoted = false;
             from = i + 1;
         }
         size_t end = i < size ? i + 1 : size;
@@ -103,7 +109,10 @@ sgm_status sgm_json_read(const char *text, size_t size, size_t flags, const char
     if (list)
         return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: it is not one list or one object", name);
     const size_t at = where.position > 0 ? (size_t)where.position : 0;
-    if (at > before + size && json_error_code(&where) != json_error_end_of_input_expected)
+    if (at > before + size &&
+        json_error_code(&where) == json_error_end_of_input_expected) /* the text closed our list */
+        return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: it closes more than it opens", name);
+    if (at > before + size)
         return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: it ends too early", name);
     return sgm_fail(error, SGM_EFORMAT, hint, "%s: this is not JSON: line %d, column %d (byte %zu): %s", name,
                     where.line - 1, where.column, at > before ? at - before : 0, where.text);

@@ -96,7 +96,7 @@ static sgm_status remove_inner(const char *folder, const char *name, sgm_error *
     return status;
 }
 
-/* Is there nothing, or a folder that is empty or has a lock's file in it? */
+/* Is there nothing, or a folder that is empty or has the file of unfinished work in it? */
 static sgm_status check_ours(const char *path, sgm_error *error) {
     char **names = NULL;
     size_t count = 0;
@@ -107,7 +107,7 @@ static sgm_status check_ours(const char *path, sgm_error *error) {
             return status;
         ours = count == 0;
         for (size_t i = 0; i < count; i++)
-            ours = ours || strcmp(names[i], SGM_LOCK_NAME) == 0;
+            ours = ours || strcmp(names[i], SGM_WORK_NAME) == 0;
         sgm_free(names);
     }
     if (ours)
@@ -122,7 +122,7 @@ static sgm_status empty_folder(const char *path, sgm_error *error) {
     size_t count = 0;
     sgm_status status = sgm_folder_list(path, &names, &count, error);
     for (size_t i = 0; status == SGM_OK && i < count; i++)
-        if (strcmp(names[i], SGM_LOCK_NAME) != 0)
+        if (strcmp(names[i], SGM_WORK_NAME) != 0)
             status = remove_inner(path, names[i], error);
     sgm_free(names);
     return status;
@@ -135,7 +135,7 @@ sgm_status sgm_work_folder_take(const char *path, sgm_lock **lock, sgm_error *er
         status = sgm_folder_make(path, error);
     if (status)
         return status;
-    char *file = sgm_path_join(path, SGM_LOCK_NAME);
+    char *file = sgm_path_join(path, SGM_WORK_NAME);
     status = file ? sgm_lock_take(file, lock, error) : no_memory(path, error);
     sgm_free(file);
     if (status)
@@ -150,5 +150,5 @@ sgm_status sgm_work_folder_take(const char *path, sgm_lock **lock, sgm_error *er
 
 sgm_status sgm_work_folder_finish(const char *path, const char *to, sgm_error *error) {
     sgm_status status = sgm_folder_rename(path, to, error);
-    return status ? status : remove_inner(to, SGM_LOCK_NAME, error);
+    return status ? status : remove_inner(to, SGM_WORK_NAME, error);
 }

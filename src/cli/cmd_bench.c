@@ -485,7 +485,8 @@ static int existing_model(bench *b) {
                cli_count_label((double)info.counts.total_parameters).text,
                cli_count_label((double)info.counts.active_parameters).text,
                cli_bytes_label((double)info.file_bytes).text);
-    return config_of(b, &info);
+    int code = config_of(b, &info);
+    return code == CLI_DONE ? train(b, 1, false) : code; /* before anything is measured that an error would lose */
 }
 
 /* A preset's model, with random weights where weights are needed and a context that holds what is measured. */
@@ -495,7 +496,12 @@ static int preset_model(bench *b) {
     sgm_config *config = NULL;
     if (code != CLI_DONE)
         return code;
-    if (sgm_model_settings_from_config(b->config, &b->settings, &error) || sgm_config_copy(b->config, &config, &error))
+    if (sgm_model_settings_from_config(b->config, &b->settings, &error))
+        return cli_fail(&error);
+    code = train(b, 1, false); /* before anything is written or measured */
+    if (code != CLI_DONE)
+        return code;
+    if (sgm_config_copy(b->config, &config, &error))
         return cli_fail(&error);
     if (positions(b) > b->settings.context)
         code = set(config, "model.context", positions(b));
@@ -526,8 +532,6 @@ static int run(const cli_args *args) {
     b.machine = json_array();
     cli_catch_signals();
     int code = cli_given(args, "model") ? existing_model(&b) : preset_model(&b);
-    if (code == CLI_DONE) /* before anything is measured that an error would lose */
-        code = train(&b, 1, false);
     if (code == CLI_DONE)
         code = measure_all(&b);
     note_peak_rss(&b);

@@ -153,7 +153,8 @@ static sgm_status check_rest(const char *manifest, const json_t *root, sgm_error
     const json_t *domains = json_object_get(root, "domains"), *sources = json_object_get(root, "sources");
     const json_t *share = json_object_get(root, "heldout_share");
     const char *wrong = NULL;
-    if (share && !(json_number_value(share) >= 0 && json_number_value(share) <= SGM_HELDOUT_SHARE_MOST))
+    if (share &&
+        !(json_is_number(share) && json_number_value(share) >= 0 && json_number_value(share) <= SGM_HELDOUT_SHARE_MOST))
         wrong = "heldout_share";
     if (!is_count(root, "document_limit_bytes"))
         wrong = "document_limit_bytes";

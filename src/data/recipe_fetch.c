@@ -202,14 +202,12 @@ static sgm_status unpack(fetch_state *state, const char *name, const char *versi
 
 static void note_drift(fetch_state *state, const char *version, const char *sum) {
     const sgm_recipe_package *package = state->package;
-    json_t *text = NULL;
-    if (strcmp(version, package->version) != 0)
-        text = json_sprintf("%s: version %s instead of %s", package->package, version, package->version);
-    else if (strcmp(sum, package->sha256) != 0)
-        text = json_sprintf("%s: version %s is the same, its sha256 is not", package->package, version);
-    if (!text)
+    const bool other = strcmp(version, package->version) != 0;
+    if (!other && strcmp(sum, package->sha256) == 0)
         return;
-    if (state->warning)
+    json_t *text = other ? json_sprintf("%s: version %s instead of %s", package->package, version, package->version)
+                         : json_sprintf("%s: version %s is the same, its sha256 is not", package->package, version);
+    if (state->warning && text)
         state->warning(state->context, json_string_value(text));
     sgm_json_append(state->warnings, text, &state->failed);
 }
@@ -264,6 +262,8 @@ static sgm_status take_licence(fetch_state *state, sgm_error *error) {
     sgm_status status = from && to ? SGM_OK : out_of_memory(error);
     if (!status && sgm_path_exists(from))
         status = sgm_file_read(from, 1 << 24, &text, &size, error);
+    if (status == SGM_ENOTFOUND) /* a link into a package that is not unpacked */
+        status = SGM_OK;
     if (!status && !(whole = sgm_format("%s\n\n%s", package->licence, text ? text : "")))
         status = out_of_memory(error);
     if (!status)

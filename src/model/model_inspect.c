@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is known of a model on disk without its weights in memory; and new models with random weights, streamed to disk. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -229,39 +230,65 @@ static size_t existing_part(const char *folder) {
     return n;
 }
 
-/* The folder must be new or empty, on a disk with room. */
-static sgm_status folder_check(const char *folder, int64_t bytes, sgm_error *error) {
+/* The folder must be new or empty. */
+static sgm_status folder_check(const char *folder, sgm_error *error) {
     char **names;
     size_t count = 0;
-    if (sgm_path_exists(folder)) {
-        sgm_status status = sgm_folder_list(folder, &names, &count, error);
-        if (status)
-            return status;
-        sgm_free(names);
-        if (count)
-            return sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove it",
-                            "the folder %s exists and is not empty", folder);
-    }
-    return sgm_disk_check(folder, (uint64_t)bytes, error);
+    if (!sgm_path_exists(folder))
+        return SGM_OK;
+    if (!sgm_path_is_folder(folder))
+        return sgm_fail(error, SGM_EEXISTS, "choose another name, or remove it", "%s exists and is no folder", folder);
+    sgm_status status = sgm_folder_list(folder, &names, &count, error);
+    if (status)
+        return status;
+    sgm_free(names);
+    return count ? sgm_fail(error, SGM_EEXISTS, "choose another folder, or remove it",
+                            "the folder %s exists and is not empty", folder)
+                 : SGM_OK;
 }
 
-/* Take back what a failed init wrote: everything in the folder, which was empty, then the folders that it made. Those go
- * one by one and only while they are empty: another process may be making a model beside this one. */
-static void folder_undo(const char *folder, size_t existing) {
-    char **names, *part = sgm_strdup(folder);
-    size_t count = 0;
-    if (!sgm_folder_list(folder, &names, &count, NULL)) {
-        for (size_t i = 0; i < count; i++) {
-            char *path = sgm_path_join(folder, names[i]);
-            if (path)
-                unlink(path);
-            sgm_free(path);
-        }
-        sgm_free(names);
-    }
+static const char unfinished[] = ".part";
+
+/* Where a model is written until it is whole: FOLDER.part. In the folder itself where that is there already, or has no name that
+ * could be longer ("a/..", 255 bytes). */
+static char *work_path(const char *folder) {
+    size_t n = strlen(folder), name;
+    while (n > 1 && (folder[n - 1] == '/' || (folder[n - 1] == '.' && folder[n - 2] == '/')))
+        n--;
+    for (name = n; name && folder[name - 1] != '/';)
+        name--;
+    const size_t size = n - name;
+    const bool dots = size <= 2 && strspn(folder + name, ".") >= size;
+    return sgm_path_exists(folder) || dots || size + strlen(unfinished) > NAME_MAX
+               ? sgm_strdup(folder)
+               : sgm_format("%.*s%s", (int)n, folder, unfinished);
+}
+
+/* `path`, and the folders above it that were made with it, one by one and only while they are empty: another process may be
+ * making a model beside this one. */
+static void remove_empty(const char *path, size_t existing) {
+    char *part = sgm_strdup(path);
     for (size_t n = part ? strlen(part) : 0; n > existing && rmdir(part) == 0;)
         n = cut_last(part, n);
     sgm_free(part);
+}
+
+/* Take back what a failed init wrote: everything in the folder, which was empty, its lock's file last, then the folder and those
+ * above that it made. */
+static void folder_undo(const char *folder, size_t existing) {
+    char **names;
+    size_t count = 0;
+    if (!sgm_folder_list(folder, &names, &count, NULL)) {
+        for (int last = 0; last < 2; last++)
+            for (size_t i = 0; i < count; i++) {
+                char *path = (strcmp(names[i], SGM_WORK_NAME) == 0) == last ? sgm_path_join(folder, names[i]) : NULL;
+                if (path)
+                    unlink(path);
+                sgm_free(path);
+            }
+        sgm_free(names);
+    }
+    remove_empty(folder, existing);
 }
 
 /* The router that a config asks for; its texts and lists are borrowed from the config. */
@@ -305,27 +332,35 @@ sgm_status sgm_model_new_config(const sgm_config *config, sgm_hf_config *out, sg
 static sgm_status write_folder(sgm_hf_config *config, const char *tokenizer_path, uint64_t seed, const char *folder,
                                const volatile int *stop, sgm_error *error) {
     sgm_model_counts counts;
-    const size_t existing = existing_part(folder);
-    const bool fresh = !sgm_path_exists(folder);
-    size_t length = strlen(folder);
-    while (length > 1 && folder[length - 1] == '/')
-        length--;
-    char *work = sgm_format(fresh ? "%.*s.part" : "%.*s", (int)length, folder);
     sgm_lock *lock = NULL;
+    const size_t existing = existing_part(folder);
+    char *work = work_path(folder);
+    const bool beside = work && strcmp(work, folder) != 0;
     sgm_model_count(&config->settings, (double)config->settings.experts_per_token, config->settings.context, &counts);
-    sgm_status status = work ? folder_check(folder, counts.bytes, error)
-                             : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
-    if (!status && fresh)
-        status = sgm_work_folder_take(work, &lock, error);
+    sgm_status status =
+        work ? folder_check(folder, error) : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
+    bool ours = !status;
     if (!status) {
-        status = random_weights(&config->settings, seed, work, stop, error);
-        if (!status)
-            status = sgm_model_texts_save(config, tokenizer_path, work, error);
-        if (!status && fresh)
-            status = sgm_work_folder_finish(work, folder, error);
-        if (status)
-            folder_undo(work, existing);
+        status = beside ? sgm_work_folder_take(work, &lock, error) : sgm_folder_make(folder, error);
+        ours = !status;
+        if (status && status != SGM_EBUSY && status != SGM_EEXISTS)
+            remove_empty(work, existing);
     }
+    if (!status) /* what an earlier call left there is gone by now */
+        status = sgm_disk_check(work, (uint64_t)counts.bytes, error);
+    if (!status)
+        status = random_weights(&config->settings, seed, work, stop, error);
+    if (!status)
+        status = sgm_model_texts_save(config, tokenizer_path, work, error);
+    if (!status && beside) {
+        char *name = sgm_format("%.*s", (int)(strlen(work) - strlen(unfinished)),
+                                work); /* FOLDER without what ends in no name */
+        status = name ? sgm_work_folder_finish(work, name, error)
+                      : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
+        sgm_free(name);
+    }
+    if (status && ours)
+        folder_undo(work, existing);
     sgm_lock_drop(lock);
     sgm_free(work);
     return status;

@@ -204,7 +204,7 @@ static bool is_pointed_at(const char *folder, const char *name) {
 
 /* Beside the latest `keep` the newest that was saved at a finite step stays: a run that diverged needs it to go back. One
  * that cannot be removed takes room and nothing else, so that is only told; so is one of which that cannot be read, and then
- * none is removed. */
+ * none that is older is removed. */
 static void prune(const char *folder, int64_t keep, const sgm_notes *notes) {
     char **names = NULL;
     size_t count = 0;

@@ -134,6 +134,9 @@ static sgm_status compare_config(const json_t *saved, const sgm_config *config, 
             continue;
         if (is_fixed(key))
             return changed(key, was, is ? is : "nothing", error);
+        if (is && strcmp(sgm_config_origin(config, key), "default") == 0)
+            return sgm_fail(error, SGM_EFORMAT, "write it there, with its old value or another one",
+                            "the run's config.yaml lacks %s, which was %s when the checkpoint was made", key, was);
         sgm_note(notes, sgm_format("%s was %s when the checkpoint was made and is %s now", key, was, is ? is : "gone"));
     }
     return SGM_OK;
@@ -220,5 +223,5 @@ sgm_status sgm_checkpoint_state_is_finite(const char *folder, bool *finite, sgm_
     json_decref(root);
     sgm_free(text);
     sgm_free(path);
-    return status == SGM_EFORMAT || status == SGM_ENOTFOUND ? SGM_OK : status;
+    return status == SGM_EMEMORY || status == SGM_EIO || status == SGM_EPERMISSION ? status : SGM_OK;
 }

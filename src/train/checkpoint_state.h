@@ -10,7 +10,7 @@ sgm_status sgm_checkpoint_state_write(const char *folder, const sgm_stepper *ste
 sgm_status sgm_checkpoint_state_read(const char *folder, sgm_stepper *stepper, sgm_loader *loader, uint64_t corpus_hash,
                                      const sgm_notes *notes, sgm_error *error);
 /* Whether the step it was saved at was finite. A file that says nothing of it (damaged, of another make) is not: *finite is
- * false and the status SGM_OK; SGM_EMEMORY, SGM_EIO: it could not be read. */
+ * false and the status SGM_OK; SGM_EMEMORY, SGM_EIO, SGM_EPERMISSION: it could not be read. */
 sgm_status sgm_checkpoint_state_is_finite(const char *folder, bool *finite, sgm_error *error);
 
 #endif

@@ -205,17 +205,20 @@ sgm_status sgm_run_folder_make(const sgm_run_settings *settings, const char *con
     char *folder = starting_name(run);
     if (!folder)
         return no_memory(error);
-    sgm_status status = sgm_work_folder_take(folder, lock, error);
+    sgm_lock *work = NULL;
+    sgm_status status = sgm_work_folder_take(folder, &work, error);
     if (!status) {
-        if (!settings->data.folder[0])
+        status = take_lock(folder, lock, error); /* the run's own, which goes with it */
+        if (!status && !settings->data.folder[0])
             status = sgm_run_folder_build_data(settings, data, data_count, folder, stop, error);
         if (!status)
             status = write_config(settings, folder, error);
-        if (!status && (status = sgm_folder_rename(folder, run, error)) == SGM_EEXISTS)
+        if (!status && (status = sgm_work_folder_finish(folder, run, error)) == SGM_EEXISTS)
             exists(run, error);
         if (status)
             sgm_folder_remove(folder, NULL);
     }
+    sgm_lock_drop(work);
     if (status) {
         sgm_lock_drop(*lock);
         *lock = NULL;
@@ -289,7 +292,8 @@ static sgm_status remove_partial(const char *folder, sgm_error *error) {
     return status;
 }
 
-/* A run's config.yaml names every section, `train` last: one that was emptied or cut off would mean the defaults. */
+/* A run's config.yaml names every section, `train` last: one that was emptied or cut off before it would mean the defaults. Keys
+ * that are missing are found when a checkpoint is read. */
 static sgm_status check_whole(const char *path, sgm_error *error) {
     char *text = NULL;
     size_t size;

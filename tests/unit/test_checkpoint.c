@@ -135,7 +135,6 @@ static void a_failing_disk_is_not_damage(void **state) {
     remove_run("sector");
 }
 
-/* Replace `from` by `to` in a run's config.yaml. */
 static void save_a_step(sgm_trainer *trainer, int64_t skipped_in_row) {
     assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
     trainer->stepper->skipped_in_row = skipped_in_row;
@@ -168,6 +167,7 @@ static void what_cannot_be_read_is_not_pruned(void **state) {
     remove_run("pruned");
 }
 
+/* Replace `from` by `to` in a run's config.yaml. */
 static void edit_config(const char *run, const char *from, const char *to) {
     char *file = join(path(run), "config.yaml"), *text;
     size_t size;

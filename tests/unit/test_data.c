@@ -620,14 +620,14 @@ static void unfinished_work_is_told_from_others(void **state) {
     put_text("words/a.txt", "a few words of text to build from\n");
     put_text("busy.building/spool", "of the build that goes on");
     sgm_lock *lock;
-    assert_int_equal(sgm_lock_take(at("busy.building/.lock"), &lock, &error), SGM_OK);
+    assert_int_equal(sgm_lock_take(at("busy.building/.unfinished"), &lock, &error), SGM_OK);
     assert_int_equal(build_with(at("words"), at("busy"), 257, &error), SGM_EBUSY);
     assert_true(error.hint[0]);
     assert_true(sgm_path_exists(at("busy.building/spool")));
     sgm_lock_drop(lock);
     assert_int_equal(build_with(at("words"), at("busy"), 257, &error), SGM_OK); /* now it is a dead one's */
     assert_false(sgm_path_exists(at("busy.building")));
-    assert_false(sgm_path_exists(at("busy/.lock")));
+    assert_false(sgm_path_exists(at("busy/.unfinished")));
     assert_false(sgm_path_exists(at("busy/spool")));
 
     put_text("own.building/house.txt", "plans of a house");
@@ -635,7 +635,7 @@ static void unfinished_work_is_told_from_others(void **state) {
     assert_non_null(strstr(error.message, "own.building"));
     assert_true(error.hint[0]);
     assert_true(sgm_path_exists(at("own.building/house.txt")));
-    assert_false(sgm_path_exists(at("own.building/.lock")));
+    assert_false(sgm_path_exists(at("own.building/.unfinished")));
 }
 
 static void damaged_folder_is_explained(void **state) {
@@ -713,6 +713,11 @@ static void an_edited_manifest_is_refused(void **state) {
         sgm_free(edited);
         sgm_free(key);
     }
+    char *share = strstr(text, "\"heldout_share\": ");
+    edited = sgm_format("%.*s\"heldout_share\": null%s", (int)(share - text), text, share + strcspn(share, ",\n"));
+    put_text("edited/manifest.json", edited);
+    assert_int_equal(sgm_corpus_open(at("edited"), &corpus, &error), SGM_EFORMAT);
+    sgm_free(edited);
     /* A shard that is left out, whole. */
     char *shards = strstr(text, "\"shards\": ["), *first = strstr(shards, "{"), *second = strstr(first + 1, "{");
     edited = sgm_format("%.*s%s", (int)(first - text), text, second);

@@ -253,6 +253,16 @@ static void a_config_cut_off_is_told(void **state) {
         assert_int_equal(sgm_trainer_resume(path("cut"), 0, 0, NULL, &trainer, &error), SGM_EFORMAT);
         assert_non_null(strstr(error.message, "config.yaml is empty or cut off"));
     }
+    const char *const settings[] = {"optimizer.learning_rate=0.0123", NULL}; /* a line that is missing is no default */
+    remove_run("cut");
+    train("cut", settings);
+    const char *config = path("cut/config.yaml");
+    edit(config, config, "  learning_rate: 0.0123", "  # gone");
+    sgm_trainer *trainer;
+    sgm_error error = {0};
+    assert_int_equal(sgm_trainer_resume(path("cut"), 0, 0, NULL, &trainer, &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "lacks optimizer.learning_rate, which was 0.0123"));
+    assert_true(*error.hint);
     remove_run("cut");
 }
 

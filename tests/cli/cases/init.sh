@@ -43,4 +43,17 @@ code=0; wait $child 2>/dev/null || code=$?
 [ $code -eq 0 ] || [ ! -e killed ] || fail "a killed init has left a model: $(ls killed)"
 rm -rf killed
 expect 0 init --preset pico --out killed; expect 0 inspect killed
-[ ! -e killed.part ] && [ ! -e killed/.lock ] || fail "a work folder is left: $(ls -A killed killed.part)"
+[ ! -e killed.part ] && [ ! -e killed/.unfinished ] || fail "a work folder is left: $(ls -A killed killed.part)"
+# A folder of somebody who likes that name, a finished run even, is no unfinished work.
+mkdir own.part; echo mine >own.part/run.sqlite; : >own.part/.lock
+expect 2 init --preset pico --out own; hints "own.part is in the way"
+[ "$(cat own.part/run.sqlite)" = mine ] && [ ! -e own ] || fail "it took $(ls -A own.part own)"
+# Names that cannot be longer, and paths that end in no name.
+long=$(printf 'n%.0s' $(seq 1 252))
+mkdir place
+for name in $long place/new/. place/new/.. place/slash/; do
+    expect 0 init --preset pico --out $name; expect 0 inspect $name; rm -rf $long place/* place/.[a-z]*
+done
+ln -s nowhere place/link
+expect 2 init --preset pico --out place/link; hints "exists and is no folder"
+[ "$(ls -A place)" = link ] || fail "it left $(ls -A place)"
