@@ -46,7 +46,8 @@ typedef struct sgm_error {
 const char *sgm_status_text(sgm_status status);
 
 /* Fill `error` (may be NULL) and return `code`, so that callers write `return sgm_fail(e, SGM_EIO, hint, "...", ...)`.
- * `hint` may be NULL; of SGM_EMEMORY the record then says what always helps. Text longer than the record is cut at a UTF-8 boundary. */
+ * `hint` may be NULL; of SGM_EMEMORY the record then says what always helps. Text longer than the record is cut at a UTF-8
+ * boundary. */
 sgm_status sgm_fail(sgm_error *error, sgm_status code, const char *hint, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 #ifdef __clang_analyzer__ /* tell static analysis that a failure is never SGM_OK */

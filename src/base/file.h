@@ -66,6 +66,10 @@ sgm_status sgm_folder_rename(const char *from, const char *to, sgm_error *error)
 sgm_status sgm_link_replace(const char *target, const char *link, sgm_error *error); /* atomic symlink swap */
 /* Names in a folder without "." and "..", sorted by bytes; one heap block (sgm_free). */
 sgm_status sgm_folder_list(const char *path, char ***names, size_t *count, sgm_error *error);
+/* Cut a path of n bytes behind its last slash, "a/b//" to "a/"; how long it is then. */
+size_t sgm_path_cut(char *path, size_t n);
+/* What there is of `path` and the folders above it: a prefix of so many bytes, 0 when nothing is. */
+size_t sgm_path_existing(const char *path);
 uint64_t sgm_disk_free(const char *path); /* bytes a plain user may still write there; 0 when unknown */
 /* SGM_EIO with both sizes where the disk that `path` is to be written to, which need not exist, has no room for that many. */
 sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error);

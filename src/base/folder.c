@@ -206,19 +206,30 @@ uint64_t sgm_disk_free(const char *path) {
     return (uint64_t)info.f_bavail * info.f_frsize;
 }
 
+size_t sgm_path_cut(char *path, size_t n) {
+    while (n && path[n - 1] == '/')
+        n--;
+    while (n && path[n - 1] != '/')
+        n--;
+    path[n] = '\0';
+    return n;
+}
+
+size_t sgm_path_existing(const char *path) {
+    char *part = sgm_strdup(path);
+    size_t n = part ? strlen(part) : 0;
+    while (n && !sgm_path_exists(part))
+        n = sgm_path_cut(part, n);
+    sgm_free(part);
+    return n;
+}
+
 sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error) {
-    char *there = sgm_strdup(path);
+    const size_t n = sgm_path_existing(path);
+    char *there = n ? sgm_format("%.*s", (int)n, path) : sgm_strdup(".");
     if (!there)
         return no_memory(path, error);
-    size_t n = strlen(there);
-    while (n && !sgm_path_exists(there)) { /* what there is of it: a folder above it */
-        while (n && there[n - 1] == '/')
-            n--;
-        while (n && there[n - 1] != '/')
-            n--;
-        there[n] = '\0';
-    }
-    uint64_t room = sgm_disk_free(n ? there : ".");
+    uint64_t room = sgm_disk_free(there);
     sgm_free(there);
     if (room == 0 || bytes <= room)
         return SGM_OK;

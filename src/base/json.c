@@ -2,7 +2,7 @@
 /* Reading JSON. jansson keeps the word that it reads in a buffer which grows with it, and where memory fails there it drops the
  * character and goes on: a good file is then an "invalid token", a value lacks a letter, or the end of a word is not found.
  * So its buffer is made to grow before the text, on a word of ours that is longer than all in it: the text is read as the second
- * item of a list, `["xxx…",` TEXT `]`. Of that word every character is asked after, in errno, before the next is given, and
+ * item of a list, `["www…",` TEXT `]`. Of that word every character is asked after, in errno, before the next is given, and
  * its last one never meets a full buffer. */
 #include "base/json.h"
 
@@ -56,7 +56,7 @@ static char before_text(const source *from, size_t at) {
         return '[';
     if (at == 1 || at == from->word)
         return '"';
-    return at <= from->word ? 'x' : at == from->word + 1 ? ',' : '\n';
+    return at <= from->word ? 'w' : at == from->word + 1 ? ',' : '\n';
 }
 
 static size_t next_piece(void *buffer, size_t room, void *context) {

@@ -209,27 +209,6 @@ static sgm_status random_weights(const sgm_model_settings *settings, uint64_t se
     return status;
 }
 
-/* Cut a path of n bytes behind its last slash, "a/b//" to "a/"; how long it is then. */
-static size_t cut_last(char *path, size_t n) {
-    while (n && path[n - 1] == '/')
-        n--;
-    while (n && path[n - 1] != '/')
-        n--;
-    path[n] = '\0';
-    return n;
-}
-
-/* What is there of `folder` and the folders above it before it is made: a prefix of `folder` of that many bytes, 0 when
- * nothing is. */
-static size_t existing_part(const char *folder) {
-    char *part = sgm_strdup(folder);
-    size_t n = part ? strlen(part) : 0;
-    while (part && n && !sgm_path_exists(part))
-        n = cut_last(part, n);
-    sgm_free(part);
-    return n;
-}
-
 /* The folder must be new or empty. */
 static sgm_status folder_check(const char *folder, sgm_error *error) {
     char **names;
@@ -267,10 +246,10 @@ static char *work_path(const char *folder) {
 /* `path`, and the folders above it that were made with it, one by one and only while they are empty: another process may be
  * making a model beside this one. */
 static void remove_empty(const char *path, size_t existing) {
-    char *part = sgm_strdup(path);
-    for (size_t n = part ? strlen(part) : 0; n > existing && rmdir(part) == 0;)
-        n = cut_last(part, n);
-    sgm_free(part);
+    char *left = sgm_strdup(path);
+    for (size_t n = left ? strlen(left) : 0; n > existing && rmdir(left) == 0;)
+        n = sgm_path_cut(left, n);
+    sgm_free(left);
 }
 
 /* Take back what a failed init wrote: everything in the folder, which was empty, its lock's file last, then the folder and those
@@ -333,13 +312,13 @@ static sgm_status write_folder(sgm_hf_config *config, const char *tokenizer_path
                                const volatile int *stop, sgm_error *error) {
     sgm_model_counts counts;
     sgm_lock *lock = NULL;
-    const size_t existing = existing_part(folder);
+    const size_t existing = sgm_path_existing(folder);
     char *work = work_path(folder);
     const bool beside = work && strcmp(work, folder) != 0;
     sgm_model_count(&config->settings, (double)config->settings.experts_per_token, config->settings.context, &counts);
     sgm_status status =
         work ? folder_check(folder, error) : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the path %s", folder);
-    bool ours = !status;
+    bool ours = false;
     if (!status) {
         status = beside ? sgm_work_folder_take(work, &lock, error) : sgm_folder_make(folder, error);
         ours = !status;
