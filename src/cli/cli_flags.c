@@ -83,7 +83,8 @@ static int check_number(const cli_args *args, const cli_flag *flag, const char *
     } else {
         char *end = NULL;
         values->real = strtod(text, &end);
-        if (end == text || *end || !isfinite(values->real))
+        bool decimal = strspn(text, "+-.0123456789eE") == strlen(text); /* strtod reads 0x10 and " 1" too */
+        if (end == text || *end || !decimal || !isfinite(values->real))
             return cli_usage("write it like 0.8", "sigmoe %s --%s: \"%s\" is not a number", args->command->name,
                              flag->name, text);
         number = values->real;

@@ -35,7 +35,10 @@ int sgm_lab_threads(const sgm_lab *lab, size_t index);
 sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_t steps, sgm_config **config,
                           sgm_error *error);
 
-/* lab_runs.c. Every run that is there, of any arm and seed of the plan, is one that this lab would make: SGM_EARGUMENT names
+/* lab_runs.c. Every arm that lab.json names is one of the experiment's: SGM_EARGUMENT names the first that is not. */
+sgm_status sgm_lab_check_arms(const sgm_lab *lab, sgm_error *error);
+
+/* Every run that is there, of any arm and seed of the plan, is one that this lab would make: SGM_EARGUMENT names
  * the first that is not and what differs. SGM_EFORMAT: something else lies in its place. */
 sgm_status sgm_lab_check_runs(const sgm_lab *lab, sgm_error *error);
 /* lab_data.c. Before a new lab: text that is named must not lie in FOLDER/data (SGM_EARGUMENT), and what a call left there that

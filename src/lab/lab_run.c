@@ -265,6 +265,8 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
     if (*fresh && lab->plan.steps == 0)
         lab->plan.steps = lab->experiment->frame.steps;
     status = keep_own_data(lab, *fresh, error);
+    if (!status)
+        status = sgm_lab_check_arms(lab, error);
     return status ? status : choose_arms(lab, *fresh, error);
 }
 
@@ -320,7 +322,8 @@ static sgm_status check_plan(const char *folder, sgm_experiment *experiment, con
                              sgm_error *error) {
     const sgm_lab_options options = {.folder = folder};
     const sgm_lab lab = {.folder = folder, .options = &options, .plan = *plan, .experiment = experiment};
-    return sgm_lab_check_runs(&lab, error);
+    sgm_status status = sgm_lab_check_arms(&lab, error);
+    return status ? status : sgm_lab_check_runs(&lab, error);
 }
 
 sgm_status sgm_lab_report(const char *folder, sgm_error *error) {

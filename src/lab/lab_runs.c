@@ -58,6 +58,17 @@ static sgm_status check_run(const char *run, const sgm_config *wanted, sgm_error
     return status;
 }
 
+sgm_status sgm_lab_check_arms(const sgm_lab *lab, sgm_error *error) {
+    for (size_t i = 0; i < lab->plan.arm_count; i++)
+        if (sgm_experiment_find(lab->experiment, lab->plan.arms[i], "lab.json", NULL) == SIZE_MAX)
+            return sgm_fail(
+                error, SGM_EARGUMENT,
+                "put the arm back to go on, or take another --out; without its name in lab.json its runs count "
+                "no longer",
+                "%s: its lab.json has the arm %s, the experiment has not", lab->folder, lab->plan.arms[i]);
+    return SGM_OK;
+}
+
 sgm_status sgm_lab_check_runs(const sgm_lab *lab, sgm_error *error) {
     sgm_status status = SGM_OK;
     for (size_t a = 0; a < lab->experiment->arm_count && !status; a++)

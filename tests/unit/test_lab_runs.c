@@ -101,6 +101,12 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
     says(&error, "even-seed-1 has balance = load_balance_loss, the lab says load_balance_loss,z_loss", "");
     assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK); /* its file is as it was */
+    change("fit/lab.json", "\"arms\": []", "\"arms\": [\"even\", \"gone\"]");
+    assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
+    says(&error, "its lab.json has the arm gone, the experiment has not", "put the arm back");
+    assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
+    says(&error, "its lab.json has the arm gone", "take another --out");
+    change("fit/lab.json", ", \"gone\"]", "]");
     /* Something else in a run's place: an empty folder, a link that leads nowhere, a file. */
     const char *run = path("fit/runs/even-seed-1");
     assert_int_equal(sgm_folder_remove(run, NULL), SGM_OK);

@@ -3,6 +3,7 @@ expect 2 train --run r; hints "--data is missing"
 expect 2 train --data "$TOP/data/corpus"; hints "--run is missing"
 expect 2 generate; hints "--model M is missing"
 expect 2 generate --model x --tokens many; hints "is not a whole number"
+for number in 0x10 " 1" nan 1e999; do expect 2 generate --model x --temperature "$number"; hints "is not a number"; done
 expect 2 generate --model x --tokens -5; hints "out of range"
 expect 2 generate --model x --top-p 1.5; hints "out of range"
 expect 2 generate --model x --top-p 0; hints "out of range"
