@@ -128,8 +128,8 @@ typedef struct sgm_trace_stats {
     /* (L) Jensen–Shannon divergence in nats between the domains' shares of load, each domain weighing the same: 0, every
      * domain uses the experts alike, to ln(domains), each has its own. Domains without tokens are left out, and null experts. */
     double *domain_divergence_nats; /* (layers); NaN where fewer than two domains have tokens, the noise too */
-    /* (L) what domains that were alike would show with so few tokens: (E′ − 1) (1 − 1/D) Σ 1/n_d / 2D, with n_d assignments
-     * and E′ experts that any of them used. */
+    /* (L) what domains that were alike would show with so few tokens: (E′ − K) (1 − 1/D) Σ 1/n_d / 2D, with n_d assignments,
+     * E′ experts that any of them used and K assignments a token, at least 1. */
     double *domain_divergence_noise_nats;
 } sgm_trace_stats;
 /* Reads the whole trace once. Errors: those of sgm_trace_read; SGM_EFORMAT there is no token in it; SGM_EMEMORY. */

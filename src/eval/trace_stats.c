@@ -67,15 +67,19 @@ static void summarise(sgm_trace_load *load, const sgm_trace_info *about, const d
 
 /* ---- how much domains differ ------------------------------------------------------------------------------------ */
 
-/* `count`: (domains) scratch. */
-static void diverge(sgm_trace_stats *stats, const sgm_trace_info *about, const int64_t **count, double *scratch) {
+/* `count` and `tokens`: (domains) scratch. */
+static void diverge(sgm_trace_stats *stats, const sgm_trace_info *about, const int64_t **count, int64_t *tokens,
+                    double *scratch) {
     size_t seen = 0;
-    for (size_t d = 0; d < stats->domains; d++)
-        seen += stats->domain[d].tokens > 0;
+    for (size_t d = 0; d < stats->domains; d++) {
+        tokens[d] = stats->domain[d].tokens;
+        seen += tokens[d] > 0;
+    }
     for (int64_t l = 0; l < stats->layers; l++) {
         for (size_t d = 0; d < stats->domains; d++)
             count[d] = stats->domain[d].load + l * sgm_trace_stride(about);
-        sgm_divergence found = sgm_domain_divergence(count, stats->domains, sgm_trace_computing(about, l), scratch);
+        sgm_divergence found =
+            sgm_domain_divergence(count, tokens, stats->domains, sgm_trace_computing(about, l), scratch);
         stats->domain_divergence_nats[l] = seen > 1 ? found.nats : (double)NAN;
         stats->domain_divergence_noise_nats[l] = seen > 1 ? found.noise_nats : (double)NAN;
     }
@@ -121,11 +125,13 @@ static sgm_status finish(const sgm_trace *trace, sgm_trace_stats *stats, double 
         summarise(&stats->domain[d], about, sgm_trace_probability(trace, d), scratch);
     sgm_free(sums);
     const int64_t **count = sgm_alloc((stats->domains + 1) * sizeof *count);
-    if (!count)
-        return no_memory(error);
-    diverge(stats, about, count, scratch);
+    int64_t *tokens = sgm_alloc((stats->domains + 1) * sizeof *tokens);
+    bool room = count && tokens;
+    if (room)
+        diverge(stats, about, count, tokens, scratch);
     sgm_free(count);
-    return SGM_OK;
+    sgm_free(tokens);
+    return room ? SGM_OK : no_memory(error);
 }
 
 static sgm_status make_room(const sgm_trace *trace, sgm_trace_stats *stats, sgm_error *error) {

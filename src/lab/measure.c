@@ -390,6 +390,7 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
     sgm_free(r.row_count);
     sgm_free(r.row_probability);
     sgm_free(r.domain_count);
+    sgm_free(r.domain_tokens);
     sgm_free(path);
     if (status)
         sgm_lab_measures_free(measures);

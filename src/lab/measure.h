@@ -30,7 +30,8 @@ typedef struct sgm_lab_reader {
     int64_t *row_count;
     double *row_probability;
     /* measure_domains.c: the last evaluation's load */
-    int64_t *domain_count; /* (domains, L, E) */
+    int64_t *domain_count;  /* (domains, L, E) */
+    int64_t *domain_tokens; /* (domains) */
 } sgm_lab_reader;
 
 extern const char sgm_lab_remove_run[]; /* the hint about a run that cannot be measured */

@@ -17,7 +17,7 @@ static size_t domain_named(const sgm_lab_measures *m, const char *name) {
     return d;
 }
 
-/* domain, layer, counts of one row into `count` (domains, L, E). */
+/* domain, layer, counts and tokens of one row into domain_count and domain_tokens. */
 static sgm_status take_row(sgm_lab_reader *r, sqlite3_stmt *row) {
     sgm_lab_measures *m = r->m;
     int64_t routed = sqlite3_column_int64(row, 1), layer = sgm_routed_layer(r->model.attention_experts, routed);
@@ -32,6 +32,7 @@ static sgm_status take_row(sgm_lab_reader *r, sqlite3_stmt *row) {
     int64_t *to = r->domain_count + ((int64_t)domain * m->layers + layer) * m->experts;
     for (int64_t e = 0; e < m->experts; e++)
         to[e] = sgm_run_log_u32(counts + 4 * e);
+    r->domain_tokens[domain] = sqlite3_column_int64(row, 3);
     return SGM_OK;
 }
 
@@ -49,7 +50,7 @@ static void diverge(sgm_lab_reader *r, int64_t layer, const int64_t **count, dou
                 total > 0 ? (double)count[d][e] * (double)m->experts / (double)total : (double)NAN;
         present += total > 0;
     }
-    sgm_divergence found = sgm_domain_divergence(count, m->domains, m->experts, scratch);
+    sgm_divergence found = sgm_domain_divergence(count, r->domain_tokens, m->domains, m->experts, scratch);
     m->layer[layer].domain_divergence = present > 1 ? found.nats : (double)NAN;
     m->layer[layer].domain_divergence_noise = present > 1 ? found.noise_nats : (double)NAN;
 }
@@ -59,12 +60,14 @@ static sgm_status read_rows(sgm_lab_reader *r) {
     size_t cells = m->domains * (size_t)(m->layers * m->experts);
     r->domain_count = sgm_alloc(cells * sizeof *r->domain_count);
     m->domain_share = sgm_alloc(cells * sizeof *m->domain_share);
+    r->domain_tokens = sgm_alloc(m->domains * sizeof *r->domain_tokens);
     const int64_t **count = sgm_alloc(m->domains * sizeof *count);
     double *scratch = sgm_alloc(2 * (size_t)m->experts * sizeof *scratch);
-    sgm_status status = r->domain_count && m->domain_share && count && scratch ? SGM_OK : sgm_lab_no_memory(r);
+    sgm_status status =
+        r->domain_count && r->domain_tokens && m->domain_share && count && scratch ? SGM_OK : sgm_lab_no_memory(r);
     if (!status)
         status = sgm_lab_each(r,
-                              "SELECT domain, layer, counts FROM domain_load "
+                              "SELECT domain, layer, counts, tokens FROM domain_load "
                               "WHERE step = (SELECT max(step) FROM evals) ORDER BY domain, layer",
                               take_row);
     for (int64_t layer = 0; layer < m->layers && !status; layer++)

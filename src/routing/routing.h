@@ -115,13 +115,15 @@ typedef struct sgm_load_summary {
 } sgm_load_summary;
 void sgm_load_summarise(const sgm_load *load, sgm_load_summary *summary);
 
-/* How much `domains` differ in the experts they use, from their counts (E) each: the Jensen–Shannon divergence of their shares of
- * load, each domain weighing the same, from 0 to ln(domains), and what domains that are alike would show with so few assignments,
- * drawn independently. Domains without assignments are left out; with fewer than two both are 0. `scratch`: (2 E). */
+/* How much `domains` differ in the experts they use, from their counts (E) each and how many `tokens` (domains) these are of: the
+ * Jensen–Shannon divergence of their shares of load, each domain weighing the same, from 0 to ln(domains), and what domains that
+ * are alike would show with so few tokens, drawn independently, whose experts are distinct. Domains without assignments are left
+ * out; with fewer than two both are 0. `scratch`: (2 E). */
 typedef struct sgm_divergence {
     double nats, noise_nats;
 } sgm_divergence;
-sgm_divergence sgm_domain_divergence(const int64_t *const *count, size_t domains, int64_t experts, double *scratch);
+sgm_divergence sgm_domain_divergence(const int64_t *const *count, const int64_t *tokens, size_t domains,
+                                     int64_t experts, double *scratch);
 
 /* Expected largest of n independent standard normal deviates. */
 double sgm_largest_of_normals(double n);

@@ -135,6 +135,30 @@ static void dual_by_hand(void **state) {
     record_free(&r);
 }
 
+/* Two of three experts: two tokens with scores (0.5, 0.3, 0.2) take the first two. Mean score 0.8 = D at b = 0; counts (2, 2, 0),
+ * mean 4/3, g = c/T − K/E = (1/3, 1/3, −2/3), e / mean = (−1/2, −1/2, 1): b becomes (−1/4, −1/4, 1/2).
+ * The same choice again: D = 0.8 + g·b = 0.8 − 1/2, regret bound (0 − b·Σg) / 1 = 1/2. */
+static void dual_of_two_experts_a_token(void **state) {
+    (void)state;
+    const double p[] = {0.5, 0.3, 0.2, 0.5, 0.3, 0.2};
+    const int32_t expert[] = {0, 1, 1, 0};
+    sgm_routing r = record_new(2, 3, 2);
+    for (int i = 0; i < 6; i++)
+        r.probabilities[i] = (sgm_real)p[i];
+    memcpy(r.expert, expert, sizeof expert);
+    sgm_balance_member member = bias_member(PROPORTIONAL, 0.5);
+    sgm_balance_set *set = set_of(&member, 1, 3);
+    run_step(1, set, &r, 1);
+    close_to(measure_of(set, "loss_free_bias", "dual_objective"), 0.8, 1e-7);
+    run_step(1, set, &r, 1);
+    close_to(measure_of(set, "loss_free_bias", "dual_objective"), 0.3, 1e-7);
+    close_to(measure_of(set, "loss_free_bias", "mean_score"), 0.8, 1e-7);
+    close_to(measure_of(set, "loss_free_bias", "mean_regret_bound"), 0.5, 1e-7);
+    close_to(measure_of(set, "loss_free_bias", "bias_range"), 0.75, 1e-12);
+    sgm_balance_set_free(set);
+    record_free(&r);
+}
+
 /* ---- the toy: E = 16, K = 2, 512 tokens a step, scores sigmoid(μ + noise) ----------------------------------------- */
 
 enum { TOKENS = 512, EXPERTS = 16, ACTIVE = 2, STEPS = 1200, LAST = 200 };
@@ -304,8 +328,13 @@ static void begins_with_a_bias(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sign_by_hand),       cmocka_unit_test(rules_by_hand),   cmocka_unit_test(stops),
-        cmocka_unit_test(dual_by_hand),       cmocka_unit_test(standing_router), cmocka_unit_test(drifting_router),
+        cmocka_unit_test(sign_by_hand),
+        cmocka_unit_test(rules_by_hand),
+        cmocka_unit_test(stops),
+        cmocka_unit_test(dual_by_hand),
+        cmocka_unit_test(dual_of_two_experts_a_token),
+        cmocka_unit_test(standing_router),
+        cmocka_unit_test(drifting_router),
         cmocka_unit_test(begins_with_a_bias),
     };
     return cmocka_run_group_tests_name("loss-free bias", tests, NULL, NULL);

@@ -265,6 +265,34 @@ static void sigmoid_scores(void **state) {
     record_free(&r);
 }
 
+/* A router may leave slots unused (top_p): the load is a share of what was taken. Token 0 takes expert 0 alone, token 1 both:
+ * f = (2/3, 1/3), P = (5/8, 3/8): 2 (2/3 · 5/8 + 1/3 · 3/8) = 13/12; d/dz_0 of token 0: 3/4 · 1/4 · (2/3 − 1/3) = 1/16. Where each token
+ * takes one of its two slots, a different one, the load is even: 1. Threshold 0.8, τ = 0.4: expert 1 lacks 1/15, s as above
+ * (0.545566); even, nobody lacks any. */
+static void unused_slots(void **state) {
+    (void)state;
+    static const int32_t taken[][4] = {{0, -1, 0, 1}, {0, -1, 1, -1}};
+    const double p[] = {0.75, 0.25, 0.5, 0.5};
+    for (int even = 0; even < 2; even++) {
+        sgm_routing r = record_new(2, 2, 2);
+        for (int i = 0; i < 4; i++)
+            r.probabilities[i] = (sgm_real)p[i];
+        memcpy(r.expert, taken[even], sizeof taken[even]);
+        for (int mode = EXACT; mode <= LAGGED; mode++) {
+            double slope;
+            close_to(stepped(make("load_balance_loss", 1, GLOBAL, mode), &r, &slope), even ? 1 : 13.0 / 12, 1e-7);
+            close_to(slope, even ? 0 : 1.0 / 16, 1e-7);
+        }
+        sgm_balance_member member = shinka(LITERAL, 0.8);
+        sgm_balance_set *set = set_of(&member, 1, 2);
+        run_step(1, set, &r, 1);
+        close_to(sgm_balance_set_value(set, 0, 0), even ? 1 : 13.0 / 12 + 0.1 * 0.545565997 / 15, 1e-7);
+        close_to(measure_of(set, "shinka_loss", "experts_under_threshold"), even ? 0 : 1, 0);
+        sgm_balance_set_free(set);
+        record_free(&r);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shinka_by_hand),
@@ -275,6 +303,7 @@ int main(void) {
         cmocka_unit_test(null_experts_are_averaged),
         cmocka_unit_test(conventions),
         cmocka_unit_test(sigmoid_scores),
+        cmocka_unit_test(unused_slots),
     };
     return cmocka_run_group_tests_name("balancing losses", tests, NULL, NULL);
 }

@@ -113,6 +113,17 @@ static void hits_fade(void **state) {
     assert_int_equal(PLAY("lfu_decay", keys, 2, kept).fallbacks, 0);
 }
 
+/* Two accesses a token. Every two tokens all hits are forgotten: at the 2 of the second token 0 still has its two and 1 goes (counted by
+ * accesses 0 would have been forgotten, and gone). And what comes back begins anew: 1 left with three hits, returns with one,
+ * and goes again before 0, which has three. */
+static void periods_and_newcomers(void **state) {
+    (void)state;
+    const double forget[] = {0, 2, 0, 0}, never[] = {0, 1000, 1, 0};
+    static const int32_t pairs[] = {0, 0, 1, 2, 0, 0}, back[] = {1, 1, 1, 0, 0, 0, 2, 1, 3, 0};
+    assert_int_equal(play("lfu_decay", pairs, 6, 1, 4, 2, 2, forget).hits, 3);
+    assert_int_equal(PLAY("lfu_decay", back, 2, never).hits, 5);
+}
+
 /* Three layers of two experts, keys 2 · layer + expert, each token through 0, 2, 4; room for two of all.
  * lru always gives up the one that comes next: no hit. least_stale: token 0 ends with {0, 4} (2's layer comes last from layer
  * 2); token 1: 0 hits, 2 takes the place of 0, 4 hits; token 2: 0 takes that of 4, 2 hits, 4 that of 2. Three hits.
@@ -345,6 +356,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequences_by_hand),
         cmocka_unit_test(hits_fade),
+        cmocka_unit_test(periods_and_newcomers),
         cmocka_unit_test(layers_in_turn),
         cmocka_unit_test(tables),
         cmocka_unit_test(decay_wins_under_drift_only),

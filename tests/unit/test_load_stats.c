@@ -47,9 +47,9 @@ static void null_experts_are_left_out(void **state) {
 /* Dead is below 1 % of the fair share, not only at 0. */
 static void dead(void **state) {
     (void)state;
-    int64_t count[] = {0, 1, 4, 2995};
-    double probability[4] = {1, 1, 1, 1};
-    sgm_load load = {.tokens = 3000, .experts = 4, .count = count, .probability = probability};
+    int64_t count[] = {0, 1, 5, 7, 2987}; /* a fair share is 600 */
+    double probability[5] = {1, 1, 1, 1, 1};
+    sgm_load load = {.tokens = 3000, .experts = 5, .count = count, .probability = probability};
     sgm_load_summary s;
     sgm_load_summarise(&load, &s);
     assert_int_equal(s.dead_experts, 3);
@@ -298,17 +298,49 @@ static void only_scored_rows(void **state) {
  * (2 − 1)(1 − 1/2)(1/2 + 1/4) / 4. */
 static void divergence_by_hand(void **state) {
     (void)state;
-    const int64_t a[3] = {2, 0, 0}, b[3] = {2, 2, 0}, none[3] = {0, 0, 0};
+    const int64_t a[3] = {2, 0, 0}, b[3] = {2, 2, 0}, none[3] = {0, 0, 0}, tokens[] = {9, 2, 4};
     const int64_t *count[] = {none, a, b};
     double scratch[6];
-    sgm_divergence found = sgm_domain_divergence(count, 3, 3, scratch);
+    sgm_divergence found = sgm_domain_divergence(count, tokens, 3, 3, scratch);
     close_to(found.nats, 0.75 * log(4.0 / 3) + 0.25 * log(4) - log(2) / 2, 1e-14);
     close_to(found.noise_nats, 0.09375, 1e-15);
-    found = sgm_domain_divergence(count, 2, 3, scratch); /* one domain alone */
+    found = sgm_domain_divergence(count, tokens, 2, 3, scratch); /* one domain alone */
     close_to(found.nats, 0, 0);
     close_to(found.noise_nats, 0, 0);
     const int64_t *alike[] = {b, b};
-    close_to(sgm_domain_divergence(alike, 2, 3, scratch).nats, 0, 0);
+    close_to(sgm_domain_divergence(alike, tokens, 2, 3, scratch).nats, 0, 0);
+}
+
+/* The floor against simulation: two and three domains whose tokens pick K distinct experts evenly. */
+static void divergence_by_chance(void **state) {
+    (void)state;
+    enum { DRAWS = 300, MOST = 32 };
+    static const int64_t cases[][3] = {{8, 1, 2}, {8, 2, 2}, {8, 4, 3}, {32, 8, 2}}; /* E, K, D */
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        const int64_t experts = cases[c][0], slots = cases[c][1], domains = cases[c][2];
+        const int64_t tokens[3] = {300, 200, 400};
+        int64_t counts[3][MOST], order[MOST];
+        const int64_t *count[] = {counts[0], counts[1], counts[2]};
+        double scratch[2 * MOST], mean = 0, floor = 0;
+        sgm_rng rng = sgm_rng_at(5, c, 0);
+        for (int64_t e = 0; e < experts; e++)
+            order[e] = e;
+        for (int draw = 0; draw < DRAWS; draw++) {
+            memset(counts, 0, sizeof counts);
+            for (int64_t d = 0; d < domains; d++)
+                for (int64_t pick = 0; pick < tokens[d] * slots; pick++) {
+                    int64_t k = pick % slots, other = k + (int64_t)sgm_rng_below(&rng, (uint64_t)(experts - k));
+                    int64_t swap = order[k];
+                    order[k] = order[other];
+                    order[other] = swap;
+                    counts[d][order[k]]++;
+                }
+            sgm_divergence found = sgm_domain_divergence(count, tokens, (size_t)domains, experts, scratch);
+            mean += found.nats / DRAWS;
+            floor = found.noise_nats;
+        }
+        close_to(floor / mean, 1, 0.1);
+    }
 }
 
 int main(void) {
@@ -324,6 +356,7 @@ int main(void) {
         cmocka_unit_test(imbalance_by_hand),
         cmocka_unit_test(imbalance_by_chance),
         cmocka_unit_test(divergence_by_hand),
+        cmocka_unit_test(divergence_by_chance),
     };
     return cmocka_run_group_tests_name("load statistics", tests, NULL, NULL);
 }

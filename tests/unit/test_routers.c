@@ -390,6 +390,19 @@ static void top_p_by_hand(void **state) {
         expect_choice(&r, expert[i], weight[i]);
         record_free(&r);
     }
+    /* A share that two experts reach exactly needs no third. A bias decides who is chosen, the sum is of the probabilities. */
+    const double exact[] = {0.25, 0.5, 0.125, 0.125};
+    const sgm_real bias[] = {0, 0, 1, 0};
+    for (int biased = 0; biased < 2; biased++) {
+        sgm_routing r = record_new(1, 4, 3);
+        set_probabilities(&r, exact);
+        r.selection_bias = biased ? bias : NULL;
+        set_real(&router.plugin->plugin, router.settings, "share", biased ? 0.5 : 0.75);
+        router.plugin->select(router.settings, &r, 0, 1);
+        expect_choice(&r, biased ? (const int32_t[]){2, 1, -1} : (const int32_t[]){1, 0, -1},
+                      biased ? (const double[]){0.125, 0.5, 0} : (const double[]){0.5, 0.25, 0});
+        record_free(&r);
+    }
     sgm_free(router.settings);
 }
 

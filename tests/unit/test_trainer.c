@@ -301,10 +301,14 @@ static void a_step_allocates_nothing(void **state) {
 
 static void a_loss_that_is_not_finite_is_skipped(void **state) {
     (void)state;
-    const char *settings[] = {"train.max_skipped_steps=3", NULL};
+    const char *settings[] = {"train.max_skipped_steps=3", "balance=loss_free_bias,phi_balancing", NULL};
     sgm_trainer *trainer = start("poisoned", settings);
     sgm_step_report report;
     assert_int_equal(sgm_trainer_step(trainer, &report, NULL), SGM_OK);
+    const sgm_balance_set *balance = trainer->stepper->balance;
+    const size_t states = (size_t)sgm_balance_set_state_count(balance) * sizeof(double);
+    double *state_before = malloc(states), *state_after = malloc(states);
+    sgm_balance_set_state_get(balance, state_before);
     sgm_model *model = trainer->stepper->model;
     size_t bytes = (size_t)model->elements * sizeof(sgm_real);
     sgm_real *before = malloc(bytes), good = model->layers[1].o->data[5];
@@ -314,11 +318,17 @@ static void a_loss_that_is_not_finite_is_skipped(void **state) {
     assert_true(report.skipped);
     assert_int_equal(report.step, 2);
     assert_memory_equal(before, model->data, bytes);
+    sgm_balance_set_state_get(balance, state_after);
+    assert_memory_equal(state_before, state_after, states);
     assert_non_null(strstr(notes, "step 2 skipped"));
     model->layers[1].o->data[5] = good; /* the guard left nothing behind: training goes on */
     assert_int_equal(sgm_trainer_step(trainer, &report, NULL), SGM_OK);
     assert_false(report.skipped);
     assert_true(isfinite(report.loss_nats_per_token));
+    sgm_balance_set_state_get(balance, state_after);
+    assert_memory_not_equal(state_before, state_after, states);
+    free(state_before);
+    free(state_after);
     model->layers[1].o->data[5] = NAN;
     sgm_error error;
     assert_int_equal(sgm_trainer_run(trainer, NULL, &error), SGM_ENUMERIC);
@@ -327,6 +337,21 @@ static void a_loss_that_is_not_finite_is_skipped(void **state) {
     assert_true(sgm_path_exists(join(path("poisoned"), "checkpoints/step-000006")));
     free(before);
     remove_run("poisoned");
+}
+
+/* The trainer tells the balancers how many tokens a micro-batch has: with four of them a random quarter of the batch has another
+ * load than the whole. */
+static void the_shuffle_control_is_not_the_global_loss(void **state) {
+    (void)state;
+    const char *settings[] = {"balance=load_balance_loss,load_balance_loss", "balance.0.scope=shuffle",
+                              "balance.1.scope=global", "data.micro_batch_tokens=32", NULL};
+    sgm_trainer *trainer = start("shuffled", settings);
+    assert_int_equal(sgm_trainer_step(trainer, NULL, NULL), SGM_OK);
+    const sgm_balance_set *balance = trainer->stepper->balance;
+    double shuffled = sgm_balance_set_value(balance, 0, 0), global = sgm_balance_set_value(balance, 1, 0);
+    assert_true(isfinite(shuffled) && fabs(shuffled - global) > 1e-9);
+    sgm_trainer_close(trainer);
+    remove_run("shuffled");
 }
 
 /* However often a diverged run is resumed as it is: the checkpoint from before it diverged stays, and the hint names what
@@ -664,6 +689,7 @@ int main(void) {
         cmocka_unit_test(a_run_can_be_made_longer),
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(a_loss_that_is_not_finite_is_skipped),
+        cmocka_unit_test(the_shuffle_control_is_not_the_global_loss),
         cmocka_unit_test(a_diverged_run_keeps_its_good_checkpoint),
         cmocka_unit_test(what_is_no_checkpoint_is_left_alone),
         cmocka_unit_test(only_the_latest_checkpoints_stay),

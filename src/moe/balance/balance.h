@@ -39,6 +39,7 @@ typedef struct sgm_balance_view {
     int64_t tokens;         /* T of the scope */
     int64_t step, steps;    /* this step, from 0, of a run of so many; 0 of 0 where nobody said */
     const double *count;    /* (E) assignments c_i */
+    double assigned;        /* Σ c_i: K T, less where a router leaves slots unused; f_i = c_i / assigned */
     const double *sums;     /* the plug-in's own sums over the scope */
     double *state;          /* the plug-in's saved state of this layer */
     double *tally;          /* more saved numbers of this layer, which an older checkpoint may lack: 0 then */

@@ -2,7 +2,7 @@
 /* The load-balancing loss E · Σ_i f_i p_i of arXiv 2101.03961 (equation 4), over the scope of one's choice: arXiv
  * 2501.11873 shows that the global batch is the one that lets experts specialise.
  *
- * f_i = c_i / (K T) is a constant, p_i the mean probability; 1 when either is even. Only p carries a gradient:
+ * f_i = c_i / Σ c (Σ c = K T where every slot is used) is a constant, p_i the mean probability; 1 when either is even. Only p carries a gradient:
  * dz_tj = (E / T) p_tj (f_j − Σ_i f_i p_ti). What other papers mean by f: docs/notation.md.
  *
  * With `null_average` (arXiv 2406.13233, equation 6) the f of each null expert is the mean of all null experts': they are
@@ -62,7 +62,7 @@ static inline double count_of(const load_view *load, int64_t e) {
 
 /* E f_i = this · c_i. */
 static double load_scale(const sgm_balance_view *view) {
-    return (double)view->experts / ((double)view->slots * (double)view->tokens);
+    return view->assigned > 0 ? (double)view->experts / view->assigned : 0;
 }
 
 static double value(const sgm_balance_view *view) {

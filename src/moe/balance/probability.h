@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the balancing losses mean by a token's probabilities p, how they depend on its logits z, and logarithms of p.
  *
- * The routers' scores where they are a softmax; sigmoid scores divided by their sum (arXiv 2412.19437, equation 18).
+ * The routers' scores where they are a softmax; sigmoid scores divided by their sum (arXiv 2412.19437, section 2.1.2).
  * For g_i = d(loss)/d(p_i):
  *   softmax   dz_j = p_j (g_j − Σ g_i p_i)
  *   sigmoid   dz_j = p_j (1 − s_j) (g_j − Σ g_i p_i)   with s the score and p = s / Σ s */

@@ -165,6 +165,13 @@ sgm_balance_scope sgm_balance_set_scope(const sgm_balance_set *set, size_t index
 
 /* ---- what a plug-in sees ---------------------------------------------------------------------------------------- */
 
+static double sum_of(const double *count, int64_t experts) {
+    double sum = 0;
+    for (int64_t e = 0; e < experts; e++)
+        sum += count[e];
+    return sum;
+}
+
 sgm_balance_view sgm_balance_view_of(const sgm_balance_set *set, const balance_member *m, int64_t layer, int64_t tokens,
                                      const double *count, const double *sums) {
     return (sgm_balance_view){.settings = m->settings,
@@ -175,6 +182,7 @@ sgm_balance_view sgm_balance_view_of(const sgm_balance_set *set, const balance_m
                               .step = set->step,
                               .steps = set->steps,
                               .count = count,
+                              .assigned = count ? sum_of(count, set->experts_of[layer]) : 0,
                               .sums = sums,
                               .state = m->state + (size_t)layer * m->states,
                               .tally = m->tally + (size_t)layer * m->tallies};
@@ -205,6 +213,7 @@ static sgm_balance_view gradient_view(const sgm_balance_set *set, const balance_
         view.tokens = set->tokens_before[layer];
         view.slots = set->slots_before[layer]; /* K may have changed since */
         view.count = set->count_before + layer * set->experts;
+        view.assigned = sum_of(view.count, view.experts);
         view.sums = m->before + (size_t)layer * m->sums;
     }
     return view;

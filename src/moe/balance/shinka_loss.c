@@ -3,7 +3,7 @@
  *
  *   E · Σ_i f_i P_i + w · s(P) · Σ_i max(0, τ − f_i),   s(P) = 0.5 + (1 − H(P) / ln E)
  *
- * f_i = c_i / (K T) a constant, P_i the mean probability, H the entropy of P (not of single tokens): s is 0.5 where P is
+ * f_i = c_i / Σ c a constant, P_i the mean probability, H the entropy of P (not of single tokens): s is 0.5 where P is
  * even and 1.5 where one expert has it all. τ = `threshold` / E. 1 at perfect balance, where no expert is under τ. The
  * paper averages over the layers, here they are summed: its λ is L times our coefficient.
  *
@@ -52,7 +52,7 @@ static const sgm_param params[] = {
 };
 
 static double share(const sgm_balance_view *view, int64_t e) {
-    return view->count[e] / ((double)view->slots * (double)view->tokens);
+    return view->assigned > 0 ? view->count[e] / view->assigned : 0;
 }
 
 static double threshold(const sgm_balance_view *view) {
