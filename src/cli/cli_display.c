@@ -199,6 +199,14 @@ static bool take_arrays(cli_display *display, const sgm_step_report *report) {
         display->load_steps[1] = LOAD_WINDOW;
         display->load_steps[0] = 0;
     }
+    bool other = false; /* k: loads of before are of another routing */
+    for (size_t i = 0; i < layers && report->experts_per_token; i++)
+        other =
+            other || (display->experts_per_token[i] && display->experts_per_token[i] != report->experts_per_token[i]);
+    for (int bucket = 0; other && bucket < 2; bucket++) {
+        memset(display->load[bucket], 0, cells * sizeof **display->load);
+        display->load_steps[bucket] = 0;
+    }
     for (size_t i = 0; i < layers; i++)
         display->experts_per_token[i] = report->experts_per_token ? report->experts_per_token[i] : 0;
     for (size_t i = 0; report->load && i < cells; i++) {

@@ -94,7 +94,10 @@ int cli_lab_find(const char *said, char *path, size_t room) {
     size_t count;
     char **names = cli_lab_names(&count), hint[320];
     const char *near = names ? sgm_nearest(said, (const char *const *)names) : NULL;
-    if (near)
+    char own[256];
+    if ((size_t)snprintf(own, sizeof own, "%s%s", said, ending) < sizeof own && stat(own, &about) == 0)
+        snprintf(hint, sizeof hint, "a file of your own is given with its ending: %s", own);
+    else if (near)
         snprintf(hint, sizeof hint, "did you mean %s?", near);
     else if (!count)
         snprintf(hint, sizeof hint, "%s; a file of your own is given with its .yaml", cli_lab_nowhere);

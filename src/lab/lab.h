@@ -47,6 +47,8 @@ sgm_status sgm_lab_check_data(const sgm_lab *lab, sgm_error *error);
 sgm_status sgm_lab_remove_data(const sgm_lab *lab, sgm_error *error);
 /* FOLDER/data from the text there is, or the data folder that was named; lab->data. */
 sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error);
+/* Notes where there is less text than a run reads, or than its evaluation asks for. */
+void sgm_lab_tell_data(const sgm_lab *lab);
 /* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
  * arm, as many arms at once as there are jobs. SGM_EARGUMENT: fewer than ten, said as soon as it is certain. */
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);

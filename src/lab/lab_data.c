@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The data of a lab: tokenised once, read by every run. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "lab/lab.h"
+#include "sigmoe/data.h"
 
 static sgm_status no_memory(sgm_error *error) {
     return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for the data of a lab");
@@ -94,6 +96,32 @@ static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_
     sgm_run_settings_free(settings);
     sgm_config_free(config);
     return status;
+}
+
+static int64_t tokens_of(const sgm_corpus *corpus, sgm_corpus_split split) {
+    int64_t tokens = 0;
+    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
+        tokens += sgm_corpus_tokens(corpus, split, d);
+    return tokens;
+}
+
+void sgm_lab_tell_data(const sgm_lab *lab) {
+    const sgm_config *config = lab->experiment->arms[lab->arm[0]].config;
+    const char *per_step = sgm_config_get(config, "data.tokens_per_step");
+    const char *asked = sgm_config_get(config, "train.final_eval_tokens");
+    sgm_corpus *corpus = NULL;
+    if (sgm_corpus_open(lab->data, &corpus, NULL))
+        return; /* the first run says why */
+    int64_t text = tokens_of(corpus, SGM_TRAIN), heldout = tokens_of(corpus, SGM_HELDOUT);
+    int64_t wanted = asked ? strtoll(asked, NULL, 10) : 0;
+    double run = (double)lab->plan.steps * (per_step ? (double)strtoll(per_step, NULL, 10) : 0);
+    if (text > 0 && run > (double)text)
+        sgm_lab_note(lab, "a run of %.0f tokens goes %.1f times through the text, which has %" PRId64, run,
+                     run / (double)text, text);
+    if ((double)heldout < 0.9 * (double)wanted)
+        sgm_lab_note(lab, "arms are measured on %" PRId64 " held-out tokens, all there are; %" PRId64 " were asked for",
+                     heldout, wanted);
+    sgm_corpus_close(corpus);
 }
 
 sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error) {

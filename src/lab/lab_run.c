@@ -146,6 +146,27 @@ static sgm_status choose_arms(sgm_lab *lab, bool fresh, sgm_error *error) {
     return status;
 }
 
+static bool same_config(const sgm_config *a, const sgm_config *b) {
+    bool same = sgm_config_count(a) == sgm_config_count(b);
+    for (size_t i = 0; same && i < sgm_config_count(a); i++) {
+        const char *key = sgm_config_key(a, i), *other = sgm_config_get(b, key);
+        same = other && strcmp(sgm_config_get(a, key), other) == 0;
+    }
+    return same;
+}
+
+/* Arms that are one: legal, and hardly what was meant. */
+static void tell_twins(const sgm_lab *lab) {
+    const sgm_arm *arms = lab->experiment->arms;
+    for (size_t j = 1; j < lab->arms; j++)
+        for (size_t i = 0; i < j; i++)
+            if (same_config(arms[lab->arm[i]].config, arms[lab->arm[j]].config)) {
+                sgm_lab_note(lab, "arm %s sets what %s does: it is the same run again", arms[lab->arm[j]].settings.name,
+                             arms[lab->arm[i]].settings.name);
+                break;
+            }
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 /* A new lab goes into a new folder, an empty one, or what is left of a lab that died before its plan was written. That one
@@ -291,6 +312,10 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
         leave_nothing(lab);
     if (!status)
         status = keep_experiment(lab, error);
+    if (!status) {
+        tell_twins(lab);
+        sgm_lab_tell_data(lab);
+    }
     for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++)
         status = sgm_lab_train_seed(lab, seed, failed, error);
     return status;

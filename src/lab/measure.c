@@ -348,6 +348,8 @@ static sgm_status read_all(reader *r) {
     r->m->bits_per_byte = (double)NAN;
     sgm_status status = sgm_lab_each(r, "PRAGMA user_version", take_version);
     if (!status)
+        status = sgm_lab_measure_whole(r);
+    if (!status)
         status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
     if (!status)
         status = sgm_lab_each(r, "SELECT domain, bits_per_byte FROM evals WHERE step = (SELECT max(step) FROM evals)",
@@ -381,6 +383,8 @@ sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *me
         status = sgm_run_log_read(path, sgm_lab_remove_run, &r.db, error);
     if (!status)
         status = read_all(&r);
+    if (!status)
+        status = sgm_lab_measure_agrees(&r, run);
     sqlite3_close(r.db);
     sgm_free(r.count);
     sgm_free(r.probability);

@@ -39,6 +39,11 @@ sgm_status sgm_lab_no_memory(const sgm_lab_reader *r);
 /* Call `use` for every row of a query whose ?1, if it has one, is the window's first step. */
 sgm_status sgm_lab_each(sgm_lab_reader *r, const char *sql,
                         sgm_status (*use)(sgm_lab_reader *r, struct sqlite3_stmt *row));
+/* measure_whole.c. All steps and the last evaluation are there (where any is); the last evaluation, once it is read, is the one that
+ * summary.json of the run's folder tells of (where there is one). SGM_EFORMAT: not so. */
+sgm_status sgm_lab_measure_whole(sgm_lab_reader *r);
+sgm_status sgm_lab_measure_agrees(const sgm_lab_reader *r, const char *run);
+
 /* The divergence of m->domain[] by layer, and m->domain_share. */
 sgm_status sgm_lab_measure_domains(sgm_lab_reader *r);
 

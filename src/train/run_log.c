@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 
@@ -152,7 +153,10 @@ sgm_status sgm_run_log_open(const char *path, int64_t layers, int64_t experts, s
         return sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory for its buffer", path);
     }
     sgm_status status = SGM_OK;
-    if (sqlite3_open(path, &log->db) != SQLITE_OK)
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) /* to open a pipe would wait for ever */
+        status = sgm_fail(error, SGM_EFORMAT, "move it away: the run goes on with a new one", "%s is no file", path);
+    else if (sqlite3_open(path, &log->db) != SQLITE_OK)
         status = failed(log, path, error);
     if (!status) {
         sqlite3_busy_timeout(log->db, 10000); /* a report may be reading */

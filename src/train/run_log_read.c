@@ -47,13 +47,15 @@ static int begin(const char *name, int flags, sqlite3 **db) {
 /* Even a reader of a database with a write-ahead log makes files beside it. Where it may not, or the disk is full, nobody writes
  * there through us, and the file is read as it is: unless a log is left whose rows would be missing. */
 sgm_status sgm_run_log_read(const char *path, const char *hint, sqlite3 **db, sgm_error *error) {
+    struct stat info;
     *db = NULL;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) /* to open a pipe would wait for ever */
+        return sgm_fail(error, SGM_EFORMAT, hint, "%s is no file", path);
     int code = begin(path, SQLITE_OPEN_READWRITE, db) & 0xff;
     if (code == SQLITE_OK)
         return SGM_OK;
     if (code != SQLITE_READONLY && code != SQLITE_CANTOPEN && code != SQLITE_IOERR && code != SQLITE_FULL)
         return sgm_run_log_unreadable(*db, path, hint, error);
-    struct stat info;
     char *log = sgm_format("%s-wal", path), *uri = immutable_uri(path);
     sgm_status status = log && uri ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "%s: no memory to read it", path);
     if (!status && stat(log, &info) == 0 && info.st_size > 0)

@@ -129,7 +129,9 @@ static sgm_status open_logs(sgm_trainer *trainer, sgm_error *error) {
     sgm_status status = text && rows ? sgm_run_log_open(rows, sgm_model_routed(model), sgm_model_routed_stride(model),
                                                         &trainer->log, error)
                                      : no_memory(error);
-    if (!status && (trainer->log_file = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0)
+    const int flags =
+        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK; /* the last: not to wait for a pipe's reader */
+    if (!status && (trainer->log_file = open(text, flags, 0666)) < 0)
         status = sgm_fail(error, SGM_EIO, NULL, "%s: cannot open it: %m", text);
     sgm_free(text);
     sgm_free(rows);

@@ -126,6 +126,62 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(sgm_folder_remove(path("fit"), NULL), SGM_OK);
 }
 
+static void execute(const char *run, const char *sql) {
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(path(run), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* A log that lacks rows, or is another run's, would be a number without a word. A pipe in its place would be waited for. */
+static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *sql, *message;
+    } cases[] = {
+        {"DELETE FROM evals WHERE step = 12", "its last evaluation is of step 11, the run has 12 steps"},
+        {"DELETE FROM steps WHERE step = 12", "it has 11 steps up to step 11, the run has 12"},
+        {"DELETE FROM steps WHERE step = 5", "it has 11 steps up to step 12"},
+        {"UPDATE steps SET step = step + 100", "it has 12 steps up to step 112"},
+        {"UPDATE evals SET bits_per_byte = 'nan' WHERE step = 12 AND domain = ''",
+         "1 of its evaluations have no number"},
+        {"UPDATE evals SET bits_per_byte = -1", "evaluations have no number of bits per byte, or one below 0"},
+        {"UPDATE evals SET bits_per_byte = 1 WHERE domain = ''", "has 1.000000 bits per byte, summary.json beside it"},
+    };
+    sgm_error error;
+    write_file("two.yaml", two_arms);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    const char *logs[] = {"whole/runs/none-seed-1/run.sqlite", "whole/runs/even-seed-1/run.sqlite"};
+    char *bytes[2];
+    size_t size[2];
+    execute(logs[0], "INSERT OR REPLACE INTO evals SELECT 11, domain, tokens, bytes, loss, bits_per_byte FROM evals "
+                     "WHERE step = 12");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(sgm_file_read(path(logs[i]), 1 << 26, &bytes[i], &size[i], NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        execute(logs[0], cases[i].sql);
+        assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EFORMAT);
+        says(&error, cases[i].message, "remove this run's folder");
+        assert_int_equal(sgm_file_write(path(logs[0]), bytes[0], size[0], NULL), SGM_OK);
+    }
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
+    for (int i = 0; i < 2; i++) /* exchanged */
+        assert_int_equal(sgm_file_write(path(logs[i]), bytes[1 - i], size[1 - i], NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EFORMAT);
+    says(&error, "one of them is of another run", "");
+    assert_int_equal(unlink(path(logs[0])), 0);
+    assert_int_equal(mkfifo(path(logs[0]), 0600), 0);
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EFORMAT);
+    says(&error, "none-seed-1/run.sqlite is no file", "remove this run's folder");
+    sgm_trainer *trainer = NULL;
+    assert_int_equal(sgm_trainer_resume(path("whole/runs/none-seed-1"), 14, 0, NULL, &trainer, &error), SGM_EFORMAT);
+    says(&error, "run.sqlite is no file", "move it away");
+    for (int i = 0; i < 2; i++)
+        sgm_free(bytes[i]);
+    assert_int_equal(sgm_folder_remove(path("whole"), NULL), SGM_OK);
+}
+
 /* `data:` of the experiment decides the text when the lab begins, as --data does, and not later. */
 static void data_of_the_file_are_kept_to(void **state) {
     (void)state;
@@ -254,9 +310,13 @@ static void results_name_what_is_missing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_diverged_arm_stays_failed),        cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(data_of_the_file_are_kept_to),       cmocka_unit_test(discarded_checkpoints_end_a_run),
-        cmocka_unit_test(what_is_not_damaged_is_not_removed), cmocka_unit_test(results_name_what_is_missing),
+        cmocka_unit_test(a_diverged_arm_stays_failed),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(a_log_that_is_not_the_whole_run_is_refused),
+        cmocka_unit_test(data_of_the_file_are_kept_to),
+        cmocka_unit_test(discarded_checkpoints_end_a_run),
+        cmocka_unit_test(what_is_not_damaged_is_not_removed),
+        cmocka_unit_test(results_name_what_is_missing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -70,9 +70,18 @@ rm -rf r
 expect 0 "${LAB[@]}" --out r --seeds 1 --arms even --discard-checkpoints
 expect 2 train --resume r/runs/even-seed-1; hints "its checkpoints were discarded"
 [ -s r/runs/even-seed-1/summary.json ] || fail "the summary was removed"
+# What is legal and hardly meant is said: more steps than text, less held-out text than asked for, arms that are one.
+sed 's/eval_tokens: 1024/eval_tokens: 100000/g' tiny.yaml >twins.yaml
+printf '  - name: again\n    inherits: even\n' >>twins.yaml
+cat text/plain/* | head -c 2000 >few.txt
+expect 0 lab run twins.yaml --data few.txt --out twins --seeds 1
+says "arm again sets what even does"
+says "a run of 3072 tokens goes "; says " times through the text, which has "
+says " held-out tokens, all there are; 100000 were asked for"
 # Asked for wrongly.
 expect 2 lab run nowhere; hints "lab list"
 expect 2 lab run sigam; hints "did you mean sigma?"
+expect 2 lab run tiny; hints "with its ending: tiny.yaml"
 expect 3 lab run nowhere.yaml
 expect 2 "${LAB[@]}" --out whole --steps 25; hints "begun with other --steps"
 expect 2 "${LAB[@]}" --out x --steps 25 --minutes 1; [ ! -e x ] || fail "it left x"

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Whether run.sqlite is all of a run, and of this one: what lacks rows, or came from another arm, would be a number without a
+ * word. The last evaluation must be that of the last step and say what summary.json beside it says. */
+#include <inttypes.h>
+#include <math.h>
+#include <sqlite3.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "lab/measure.h"
+
+/* count, first, last step; last evaluation (NULL: none); numbers of evaluations that are none. */
+static sgm_status take_ends(sgm_lab_reader *r, sqlite3_stmt *row) {
+    int64_t count = sqlite3_column_int64(row, 0), last = sqlite3_column_int64(row, 2);
+    if (count != r->steps || sqlite3_column_int64(row, 1) != 1 || last != r->steps)
+        return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                        "%s: it has %" PRId64 " steps up to step %" PRId64 ", the run has %" PRId64, r->path, count, last,
+                        r->steps);
+    if (sqlite3_column_type(row, 3) != SQLITE_NULL && sqlite3_column_int64(row, 3) != r->steps)
+        return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                        "%s: its last evaluation is of step %" PRId64 ", the run has %" PRId64 " steps", r->path,
+                        (int64_t)sqlite3_column_int64(row, 3), r->steps);
+    if (sqlite3_column_int64(row, 4) > 0)
+        return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                        "%s: %" PRId64 " of its evaluations have no number of bits per byte, or one below 0", r->path,
+                        (int64_t)sqlite3_column_int64(row, 4));
+    return SGM_OK;
+}
+
+sgm_status sgm_lab_measure_whole(sgm_lab_reader *r) {
+    return sgm_lab_each(r,
+                        "SELECT count(*), min(step), max(step), (SELECT max(step) FROM evals), (SELECT count(*) FROM evals "
+                        "WHERE typeof(bits_per_byte) NOT IN ('real', 'integer', 'null') OR bits_per_byte < 0) FROM steps",
+                        take_ends);
+}
+
+sgm_status sgm_lab_measure_agrees(const sgm_lab_reader *r, const char *run) {
+    char *path = sgm_path_join(run, "summary.json"), *text = NULL;
+    size_t size = 0;
+    json_t *root = NULL;
+    if (!path)
+        return sgm_lab_no_memory(r);
+    sgm_status status = sgm_path_exists(path) ? sgm_file_read(path, 1 << 26, &text, &size, r->error) : SGM_OK;
+    if (!status && text)
+        status = sgm_json_read(text, size, JSON_REJECT_DUPLICATES, path, sgm_lab_remove_run, &root, r->error);
+    const json_t *said = json_object_get(root, "bits_per_byte");
+    double difference = json_is_number(said) ? fabs(json_number_value(said) - r->m->bits_per_byte) : 0;
+    if (!status && difference > 1e-9)
+        status = sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                          "%s: its last evaluation has %.6f bits per byte, summary.json beside it %.6f: one of them is of "
+                          "another run",
+                          r->path, r->m->bits_per_byte, json_number_value(said));
+    json_decref(root);
+    sgm_free(text);
+    sgm_free(path);
+    return status;
+}
