@@ -210,8 +210,9 @@ static sgm_status check_name(const sgm_experiment *experiment, const sgm_arm *ar
     const char *name = arm->settings.name;
     size_t line = arm->values.first_line;
     if (!*name || name[strspn(name, legal)] || *name == '.' || *name == '-' || strlen(name) > 64)
-        return sgm_fail(error, SGM_EARGUMENT, "name it in letters, digits, . _ + -, beginning with a letter or digit",
-                        "%s:%zu: \"%s\" is no name for an arm", experiment->path, line, name);
+        return sgm_fail(error, SGM_EARGUMENT,
+                        "name it in 1 to 64 letters, digits, . _ + -, beginning with a letter or digit",
+                        "%s:%zu: \"%.80s\" is no name for an arm", experiment->path, line, name);
     for (const sgm_arm *other = experiment->arms; other < arm; other++)
         if (strcmp(other->settings.name, name) == 0)
             return sgm_fail(error, SGM_EARGUMENT, "rename one of them", "%s:%zu: there are two arms %s",

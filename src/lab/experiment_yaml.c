@@ -62,6 +62,8 @@ static sgm_status read_text(reader *r, const yaml_event_t *event, sgm_buffer *te
                           sgm_buffer_add(text, item.data.scalar.value, item.data.scalar.length)))
             status = no_memory(r);
         yaml_event_delete(&item);
+        if (!status && end && n == 0)
+            status = bad(r, event->start_mark.line, "name something, or leave the line out", "the list is empty");
         if (status || end)
             return status;
     }

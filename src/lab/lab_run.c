@@ -255,6 +255,16 @@ static sgm_status keep_experiment(const sgm_lab *lab, sgm_error *error) {
     return status;
 }
 
+static sgm_status keep_name(sgm_lab *lab, bool fresh, sgm_error *error) {
+    const char *now = lab->experiment->frame.name;
+    if (lab->plan.name && strcmp(lab->plan.name, now) != 0)
+        return sgm_fail(error, SGM_EARGUMENT, "take another --out", "%s: this lab is of the experiment %s, not of %s",
+                        lab->folder, lab->plan.name, now);
+    if (fresh && !(lab->plan.name = sgm_strdup(now)))
+        return no_memory(error);
+    return SGM_OK;
+}
+
 /* Text that was named with --data is what there is to it, whatever the file says. */
 static sgm_status keep_own_data(sgm_lab *lab, bool fresh, sgm_error *error) {
     const char *now = lab->experiment->frame.data, *before = lab->plan.own_data;
@@ -285,7 +295,9 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
         lab->plan.seeds = lab->experiment->frame.seeds;
     if (*fresh && lab->plan.steps == 0)
         lab->plan.steps = lab->experiment->frame.steps;
-    status = keep_own_data(lab, *fresh, error);
+    status = keep_name(lab, *fresh, error);
+    if (!status)
+        status = keep_own_data(lab, *fresh, error);
     if (!status)
         status = sgm_lab_check_arms(lab, error);
     return status ? status : choose_arms(lab, *fresh, error);

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "base/team.h"
 #include "lab/lab.h"
+#include "lab/measure.h"
 
 enum { TURN_STEPS = 4 };
 
@@ -102,6 +103,16 @@ static void tell(const table *t) {
         events->turn(events->context, t->rows, t->count, all ? (double)done / (double)all : 1);
 }
 
+/* A run whose log lost rows could not be measured when it is done: said before it is trained. */
+static sgm_status check_log(const seat *s, sgm_error *error) {
+    double seconds, rows, steps = (double)s->trainer->stepper->step;
+    sgm_status status = sgm_run_log_seconds(s->trainer->log, &seconds, &rows, error);
+    if (!status && rows < steps)
+        status = sgm_fail(error, SGM_EFORMAT, sgm_lab_remove_run,
+                          "%s/run.sqlite has %.0f of the %.0f steps made so far", s->run, rows, steps);
+    return status;
+}
+
 /* The run in its folder: a new one, or where it was. */
 static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_lab *lab = t->lab;
@@ -111,6 +122,8 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_status status;
     if (sgm_path_exists(s->run)) {
         status = sgm_trainer_resume(s->run, 0, sgm_lab_threads(lab, s->index), &events, &s->trainer, error);
+        if (!status)
+            status = check_log(s, error);
     } else {
         status = sgm_lab_config(lab, s->index, t->seed, lab->plan.steps, &config, error);
         if (!status)

@@ -15,8 +15,8 @@ static sgm_status take_ends(sgm_lab_reader *r, sqlite3_stmt *row) {
     int64_t count = sqlite3_column_int64(row, 0), last = sqlite3_column_int64(row, 2);
     if (count != r->steps || sqlite3_column_int64(row, 1) != 1 || last != r->steps)
         return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
-                        "%s: it has %" PRId64 " steps up to step %" PRId64 ", the run has %" PRId64, r->path, count, last,
-                        r->steps);
+                        "%s: it has %" PRId64 " steps up to step %" PRId64 ", the run has %" PRId64, r->path, count,
+                        last, r->steps);
     if (sqlite3_column_type(row, 3) != SQLITE_NULL && sqlite3_column_int64(row, 3) != r->steps)
         return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
                         "%s: its last evaluation is of step %" PRId64 ", the run has %" PRId64 " steps", r->path,
@@ -29,10 +29,11 @@ static sgm_status take_ends(sgm_lab_reader *r, sqlite3_stmt *row) {
 }
 
 sgm_status sgm_lab_measure_whole(sgm_lab_reader *r) {
-    return sgm_lab_each(r,
-                        "SELECT count(*), min(step), max(step), (SELECT max(step) FROM evals), (SELECT count(*) FROM evals "
-                        "WHERE typeof(bits_per_byte) NOT IN ('real', 'integer', 'null') OR bits_per_byte < 0) FROM steps",
-                        take_ends);
+    return sgm_lab_each(
+        r,
+        "SELECT count(*), min(step), max(step), (SELECT max(step) FROM evals), (SELECT count(*) FROM evals "
+        "WHERE typeof(bits_per_byte) NOT IN ('real', 'integer', 'null') OR bits_per_byte < 0) FROM steps",
+        take_ends);
 }
 
 sgm_status sgm_lab_measure_agrees(const sgm_lab_reader *r, const char *run) {
@@ -47,10 +48,11 @@ sgm_status sgm_lab_measure_agrees(const sgm_lab_reader *r, const char *run) {
     const json_t *said = json_object_get(root, "bits_per_byte");
     double difference = json_is_number(said) ? fabs(json_number_value(said) - r->m->bits_per_byte) : 0;
     if (!status && difference > 1e-9)
-        status = sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
-                          "%s: its last evaluation has %.6f bits per byte, summary.json beside it %.6f: one of them is of "
-                          "another run",
-                          r->path, r->m->bits_per_byte, json_number_value(said));
+        status =
+            sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                     "%s: its last evaluation has %.6f bits per byte, summary.json beside it %.6f: one of them is of "
+                     "another run",
+                     r->path, r->m->bits_per_byte, json_number_value(said));
     json_decref(root);
     sgm_free(text);
     sgm_free(path);

@@ -26,6 +26,7 @@ static void free_texts(char **texts, size_t count) {
 
 void sgm_lab_plan_free(sgm_lab_plan *plan) {
     sgm_free(plan->experiment);
+    sgm_free(plan->name);
     sgm_free(plan->own_data);
     free_texts(plan->settings, plan->setting_count);
     free_texts(plan->data, plan->data_count);
@@ -101,7 +102,9 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_lab_plan *
     if (plan->steps < 1 || plan->seeds < 1 || plan->steps > SGM_LAB_STEPS || plan->seeds > SGM_LAB_SEEDS)
         return damaged(path, "its seeds must be 1 to 1000, its steps 1 to 10^12", error);
     const char *own = json_string_value(json_object_get(root, "experiment_data"));
-    if (!(plan->experiment = sgm_strdup(experiment)) || (own && !(plan->own_data = sgm_strdup(own))))
+    const char *name = json_string_value(json_object_get(root, "name"));
+    if (!(plan->experiment = sgm_strdup(experiment)) || (own && !(plan->own_data = sgm_strdup(own))) ||
+        (name && !(plan->name = sgm_strdup(name))))
         return no_memory(error);
     sgm_status status = read_texts(path, root, "settings", &plan->settings, &plan->setting_count, error);
     if (!status)
@@ -148,6 +151,7 @@ sgm_status sgm_lab_plan_write(const char *folder, const sgm_lab_plan *plan, sgm_
     sgm_json_set(root, "format", json_string(format_name), &failed);
     sgm_json_set(root, "version", json_integer(SGM_LAB_VERSION), &failed);
     sgm_json_set(root, "experiment", json_string(plan->experiment), &failed);
+    sgm_json_set(root, "name", plan->name ? json_string(plan->name) : json_null(), &failed);
     sgm_json_set(root, "steps", json_integer(plan->steps), &failed);
     sgm_json_set(root, "seeds", json_integer(plan->seeds), &failed);
     sgm_json_set(root, "minutes", isfinite(plan->minutes) ? json_real(plan->minutes) : json_null(), &failed);

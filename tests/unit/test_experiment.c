@@ -155,6 +155,7 @@ static void what_is_wrong_is_said(void **state) {
     } wrong[] = {
         {"", "no arms", "arms"},
         {"name: x\narms: []\n", "no arms", "arms"},
+        {"name: x\ndata: []\narms: [{name: a}]\n", ":2: the list is empty", "leave the line out"},
         {"arms: [{name: a}]\n", "no usable name", "name: NAME"},
         {"name: x\nstepz: 3\narms: [{name: a}]\n", ":2: there is no key stepz", "did you mean steps"},
         {"name: x\nmodel: {layers: 3}\narms: [{name: a}]\n", "no key model", ""},

@@ -107,6 +107,11 @@ static void what_does_not_fit_is_refused(void **state) {
     assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
     says(&error, "its lab.json has the arm gone", "take another --out");
     change("fit/lab.json", ", \"gone\"]", "]");
+    char *renamed = sgm_format("name: other\n%s", strchr(two_arms, '\n') + 1);
+    write_file("other.yaml", renamed);
+    sgm_free(renamed);
+    assert_int_equal(run_lab("fit", "other.yaml", (sgm_lab_options){0}, &error), SGM_EARGUMENT);
+    says(&error, "this lab is of the experiment two, not of other", "another --out");
     /* Something else in a run's place: an empty folder, a link that leads nowhere, a file. */
     const char *run = path("fit/runs/even-seed-1");
     assert_int_equal(sgm_folder_remove(run, NULL), SGM_OK);
@@ -150,7 +155,14 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
     };
     sgm_error error;
     write_file("two.yaml", two_arms);
-    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    stop_after = 3; /* said before it is trained to its end */
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_EINTERRUPTED);
+    stop_after = 0;
+    assert_int_equal(unlink(path("whole/runs/none-seed-1/run.sqlite")), 0);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){0}, &error), SGM_EFORMAT);
+    says(&error, "none-seed-1/run.sqlite has 0 of the ", "remove this run's folder");
+    assert_int_equal(sgm_folder_remove(path("whole/runs/none-seed-1"), NULL), SGM_OK);
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){0}, &error), SGM_OK);
     const char *logs[] = {"whole/runs/none-seed-1/run.sqlite", "whole/runs/even-seed-1/run.sqlite"};
     char *bytes[2];
     size_t size[2];
