@@ -79,6 +79,8 @@ const int32_t *sgm_corpus_document(const sgm_corpus *corpus, sgm_corpus_split sp
                                    int64_t *tokens, int64_t *bytes);
 const char *sgm_corpus_tokenizer_path(const sgm_corpus *corpus);
 uint64_t sgm_corpus_hash(const sgm_corpus *corpus); /* of the manifest: names the data in checkpoints */
+enum { SGM_CORPUS_HASH = 17 };
+void sgm_corpus_hash_text(const sgm_corpus *corpus, char text[SGM_CORPUS_HASH]); /* the same in 16 hexadecimal digits */
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

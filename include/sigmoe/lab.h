@@ -37,7 +37,7 @@ void sgm_experiment_close(sgm_experiment *experiment);
 
 /* Texts are borrowed from the experiment; "" where the file does not say. */
 typedef struct sgm_experiment_info {
-    const char *name, *claim, *paper, *baseline, *preset;
+    const char *name, *claim, *paper, *tuning, *baseline, *preset;
     int64_t steps, tokens_per_step, seeds; /* seeds: how many, from 1 on */
     int64_t groups;                        /* devices that experts are spread over for the imbalance score; 0: none */
     size_t arms;

@@ -62,8 +62,8 @@ static json_t *corpus_json(const sgm_corpus *corpus, const char *folder) {
         bytes += sgm_corpus_bytes(corpus, SGM_TRAIN, d) + sgm_corpus_bytes(corpus, SGM_HELDOUT, d);
         tokens += sgm_corpus_tokens(corpus, SGM_TRAIN, d) + sgm_corpus_tokens(corpus, SGM_HELDOUT, d);
     }
-    char hash[24];
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)sgm_corpus_hash(corpus));
+    char hash[SGM_CORPUS_HASH];
+    sgm_corpus_hash_text(corpus, hash);
     return json_pack("{s:s, s:s, s:I, s:I, s:o}", "path", folder, "hash", hash, "bytes", (json_int_t)bytes, "tokens",
                      (json_int_t)tokens, "domains", domains);
 }

@@ -117,11 +117,11 @@ static int show_json(const sgm_experiment *experiment, const sgm_experiment_info
                                               arm.description, "inherits", arm.inherits, "balance", arm.balance, "set",
                                               changes_json(arm.config, base)));
     }
-    return cli_json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name,
-                                    "claim", info->claim, "preset", info->preset, "paper", info->paper, "baseline",
-                                    info->baseline, "steps", (json_int_t)info->steps, "tokens_per_step",
-                                    (json_int_t)info->tokens_per_step, "seeds", (json_int_t)info->seeds, "groups",
-                                    (json_int_t)info->groups, "base", changes_json(base, preset), "arms", arms));
+    return cli_json_print(json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "claim", info->claim,
+        "tuning", info->tuning, "preset", info->preset, "paper", info->paper, "baseline", info->baseline, "steps",
+        (json_int_t)info->steps, "tokens_per_step", (json_int_t)info->tokens_per_step, "seeds", (json_int_t)info->seeds,
+        "groups", (json_int_t)info->groups, "base", changes_json(base, preset), "arms", arms));
 }
 
 static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
@@ -129,6 +129,10 @@ static void show_text(const sgm_experiment *experiment, const sgm_experiment_inf
     print_line(info->name);
     print_paper(info);
     print_line(info->claim);
+    if (*info->tuning) {
+        printf("\ntuning: ");
+        print_line(info->tuning);
+    }
     printf("\n\n");
     printf("%s, %s", cli_counted((int64_t)info->arms, "arm").text, cli_counted(info->seeds, "seed").text);
     printf(", %s of", cli_counted(info->steps, "step").text);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -317,4 +318,8 @@ const char *sgm_corpus_tokenizer_path(const sgm_corpus *corpus) {
 
 uint64_t sgm_corpus_hash(const sgm_corpus *corpus) {
     return corpus->hash;
+}
+
+void sgm_corpus_hash_text(const sgm_corpus *corpus, char text[SGM_CORPUS_HASH]) {
+    snprintf(text, SGM_CORPUS_HASH, "%016" PRIx64, corpus->hash);
 }

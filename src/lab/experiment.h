@@ -22,7 +22,7 @@ typedef struct sgm_experiment_values {
 } sgm_experiment_values;
 
 typedef struct sgm_frame_settings {
-    char *name, *claim, *paper, *baseline, *preset, *compare, *data;
+    char *name, *claim, *paper, *tuning, *baseline, *preset, *compare, *data;
     int64_t steps, tokens_per_step, vocabulary, seeds, groups;
 } sgm_frame_settings;
 

@@ -98,6 +98,24 @@ static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_
     return status;
 }
 
+/* Later seeds and arms read what the first ones read. */
+static sgm_status keep_corpus(sgm_lab *lab, sgm_error *error) {
+    char hash[SGM_CORPUS_HASH];
+    sgm_corpus *corpus = NULL;
+    sgm_status status = sgm_corpus_open(lab->data, &corpus, error);
+    if (status)
+        return status;
+    sgm_corpus_hash_text(corpus, hash);
+    sgm_corpus_close(corpus);
+    if (lab->plan.corpus && strcmp(lab->plan.corpus, hash) != 0)
+        return sgm_fail(error, SGM_EARGUMENT, "put the text back as it was, or take another --out",
+                        "%s: the text has changed since this lab began: %s has the hash %s, it was %s", lab->folder,
+                        lab->data, hash, lab->plan.corpus);
+    if (!lab->plan.corpus && !(lab->plan.corpus = sgm_strdup(hash)))
+        return no_memory(error);
+    return SGM_OK;
+}
+
 static int64_t tokens_of(const sgm_corpus *corpus, sgm_corpus_split split) {
     int64_t tokens = 0;
     for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
@@ -131,7 +149,7 @@ sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error) {
         return no_memory(error);
     if (sgm_path_exists(folder)) {
         lab->data = folder;
-        return SGM_OK;
+        return keep_corpus(lab, error);
     }
     sgm_free(folder);
     sgm_status status = SGM_OK;
@@ -150,5 +168,5 @@ sgm_status sgm_lab_prepare_data(sgm_lab *lab, sgm_error *error) {
     for (size_t i = 0; i < count; i++)
         sgm_free(own[i]);
     sgm_free(own);
-    return status;
+    return status ? status : keep_corpus(lab, error);
 }

@@ -33,6 +33,10 @@ static void put_head(sgm_page *page, const sgm_lab_results *results, const sgm_e
         sgm_page_string(page, info->paper);
         PUT(page, ")");
     }
+    if (*info->tuning) {
+        PUT(page, "</p>\n<p>Tuning: ");
+        sgm_page_string(page, info->tuning);
+    }
     PUT(page, "</p>\n");
     for (size_t i = 0; i < results->missings; i++) {
         PUT(page, i ? ", " : "<p>Missing are the runs ");
@@ -125,7 +129,20 @@ static void put_table(sgm_page *page, const sgm_lab_results *results, const sgm_
     PUT(page, "</table></div>\n");
 }
 
+/* Which line is whose, before every group of charts. */
+static void put_legend(sgm_page *page, const sgm_lab_results *results) {
+    PUT(page, "<p>");
+    for (size_t a = 0; a < results->arms; a++) {
+        put_swatch(page, a);
+        PUT(page, " ");
+        sgm_page_string(page, results->arm[a].arm.name);
+        PUT(page, " &nbsp; ");
+    }
+    PUT(page, "</p>\n");
+}
+
 static void put_charts(sgm_page *page, const sgm_lab_results *results, const sgm_lab_chart *charts, size_t count) {
+    put_legend(page, results);
     PUT(page, "<div class=\"pair\">\n");
     for (size_t i = 0; i < count; i++) {
         sgm_lab_chart chart = charts[i];
@@ -179,6 +196,7 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
     PUT(page,
         "<h2>Load of every expert</h2><p>One row a layer, one column an expert, summed over the last tenth of the "
         "steps; the first seed of each arm.</p>\n");
+    sgm_svg_load_key(page);
     for (size_t a = 0; a < results->arms; a++) {
         const sgm_lab_measures *m = &results->arm[a].run[0];
         const sgm_report_snapshot snapshot = {results->plan->steps, m->share};
@@ -186,7 +204,6 @@ static void put_maps(sgm_page *page, const sgm_lab_results *results) {
         sgm_svg_load_map(page, &snapshot, m->layers, m->experts, false);
         PUT(page, "</div>\n");
     }
-    sgm_svg_load_key(page);
 }
 
 /* Of one layer. */
@@ -216,6 +233,7 @@ static void put_domains(sgm_page *page, const sgm_lab_results *results) {
     PUT(page, "</div>\n");
     PUT(page,
         "<p>Load of every expert by domain in the first layer and in the last; the first seed of each arm.</p>\n");
+    sgm_svg_load_key(page);
     for (size_t a = 0; a < results->arms; a++) {
         const sgm_lab_measures *m = &results->arm[a].run[0];
         double *share = sgm_alloc((m->domains * (size_t)m->experts + 1) * sizeof *share);
@@ -232,11 +250,14 @@ static void put_domains(sgm_page *page, const sgm_lab_results *results) {
         sgm_free(share);
         sgm_free(names);
     }
-    sgm_svg_load_key(page);
 }
 
 static void put_tables(sgm_page *page, const sgm_lab_results *results, const char *baseline) {
-    PUT(page, "<h2>In numbers</h2><p>Mean ± standard deviation over seeds.</p>\n");
+    char floors[160];
+    sgm_lab_floors(results, floors, sizeof floors);
+    PUT(page, "<h2>In numbers</h2><p>%s %s</p>\n",
+        results->plan->seeds > 1 ? "Mean ± standard deviation over seeds." : "Of one seed: the spread is not known.",
+        floors);
     put_table(page, results, results->compare, results->compared, false);
     if (results->baseline < results->arms && results->arms > 1) {
         PUT(page, "<h2>Difference to ");

@@ -155,9 +155,16 @@ static bool same_config(const sgm_config *a, const sgm_config *b) {
     return same;
 }
 
-/* Arms that are one: legal, and hardly what was meant. */
-static void tell_twins(const sgm_lab *lab) {
+/* Legal, and hardly a comparison: arms that are one, no arm without balancing, no spread. */
+static void tell_rules(const sgm_lab *lab) {
     const sgm_arm *arms = lab->experiment->arms;
+    bool unbalanced = false;
+    for (size_t a = 0; a < lab->experiment->arm_count; a++)
+        unbalanced = unbalanced || strcmp(arms[a].balance, "none") == 0;
+    if (!unbalanced)
+        sgm_lab_note(lab, "every arm balances: without one that does not, nobody sees what balancing costs or gains");
+    if (lab->plan.seeds == 1)
+        sgm_lab_note(lab, "one seed has no spread: with three, differences have an interval");
     for (size_t j = 1; j < lab->arms; j++)
         for (size_t i = 0; i < j; i++)
             if (same_config(arms[lab->arm[i]].config, arms[lab->arm[j]].config)) {
@@ -325,7 +332,7 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
     if (!status)
         status = keep_experiment(lab, error);
     if (!status) {
-        tell_twins(lab);
+        tell_rules(lab);
         sgm_lab_tell_data(lab);
     }
     for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++)

@@ -339,6 +339,12 @@ static sgm_status add_domain(reader *r, sqlite3_stmt *row) {
     return SGM_OK;
 }
 
+static sgm_status take_corpus(reader *r, sqlite3_stmt *row) {
+    const char *hash = (const char *)sqlite3_column_text(row, 0);
+    snprintf(r->m->corpus, sizeof r->m->corpus, "%s", hash ? hash : "");
+    return SGM_OK;
+}
+
 static sgm_status take_version(reader *r, sqlite3_stmt *row) {
     r->version = sqlite3_column_int64(row, 0);
     return SGM_OK;
@@ -349,6 +355,8 @@ static sgm_status read_all(reader *r) {
     sgm_status status = sgm_lab_each(r, "PRAGMA user_version", take_version);
     if (!status)
         status = sgm_lab_measure_whole(r);
+    if (!status)
+        status = sgm_lab_each(r, "SELECT value FROM meta WHERE key = 'corpus'", take_corpus);
     if (!status)
         status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
     if (!status)

@@ -26,6 +26,7 @@ static void free_texts(char **texts, size_t count) {
 
 void sgm_lab_plan_free(sgm_lab_plan *plan) {
     sgm_free(plan->experiment);
+    sgm_free(plan->corpus);
     sgm_free(plan->name);
     sgm_free(plan->own_data);
     free_texts(plan->settings, plan->setting_count);
@@ -103,8 +104,9 @@ static sgm_status read_root(const char *path, const json_t *root, sgm_lab_plan *
         return damaged(path, "its seeds must be 1 to 1000, its steps 1 to 10^12", error);
     const char *own = json_string_value(json_object_get(root, "experiment_data"));
     const char *name = json_string_value(json_object_get(root, "name"));
+    const char *corpus = json_string_value(json_object_get(root, "corpus"));
     if (!(plan->experiment = sgm_strdup(experiment)) || (own && !(plan->own_data = sgm_strdup(own))) ||
-        (name && !(plan->name = sgm_strdup(name))))
+        (name && !(plan->name = sgm_strdup(name))) || (corpus && !(plan->corpus = sgm_strdup(corpus))))
         return no_memory(error);
     sgm_status status = read_texts(path, root, "settings", &plan->settings, &plan->setting_count, error);
     if (!status)
@@ -159,6 +161,7 @@ sgm_status sgm_lab_plan_write(const char *folder, const sgm_lab_plan *plan, sgm_
     sgm_json_set(root, "data", texts_json(plan->data, plan->data_count), &failed);
     sgm_json_set(root, "arms", texts_json(plan->arms, plan->arm_count), &failed);
     sgm_json_set(root, "experiment_data", plan->own_data ? json_string(plan->own_data) : json_null(), &failed);
+    sgm_json_set(root, "corpus", plan->corpus ? json_string(plan->corpus) : json_null(), &failed);
     char *text = !failed ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15)) : NULL;
     char *path = sgm_path_join(folder, "lab.json");
     sgm_status status = text && path ? sgm_file_write(path, text, strlen(text), error) : no_memory(error);

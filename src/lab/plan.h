@@ -14,6 +14,7 @@ typedef struct sgm_lab_plan {
     double minutes;                  /* NaN: the steps were not measured */
     char **settings, **data, **arms; /* arms: those that were asked for, together; none: all */
     size_t setting_count, data_count, arm_count;
+    char *corpus;   /* sgm_corpus_hash_text of the text; NULL: not known yet, or a lab from before this was kept */
     char *name;     /* of the experiment; NULL, too: a lab from before this was kept */
     char *own_data; /* `data:` of the experiment when the lab began; NULL: a lab from before this was kept */
 } sgm_lab_plan;

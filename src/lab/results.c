@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text_print.h"
+#include "lab/measure.h"
 #include "sigmoe/model.h"
 
 /* ---- metrics -------------------------------------------------------------------------------------------------- */
@@ -53,7 +55,7 @@ enum { METRICS = sizeof metrics / sizeof *metrics };
 static const char usual[] =
     "bits_per_byte,bits_per_byte_at_equal_active_parameter_tokens,bits_per_byte_at_equal_seconds,"
     "low.max_violation_global,high.max_violation_global,max_violation_batch,dead_experts,"
-    "entropy_over_log_e,probability_entropy_over_log_e,token_entropy_over_log_e,tokens_per_second";
+    "entropy_over_log_e,probability_entropy_over_log_e,token_entropy_over_log_e,imbalance_score,tokens_per_second";
 
 const sgm_lab_metric *sgm_lab_metric_at(size_t index) {
     return index < METRICS ? &metrics[index] : NULL;
@@ -144,6 +146,13 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
             status = no_memory(error);
         } else if (sgm_lab_run_complete(run)) {
             status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
+            if (!status && plan->corpus && *arm->run[arm->runs].corpus &&
+                strcmp(arm->run[arm->runs].corpus, plan->corpus) != 0) {
+                status = sgm_fail(error, SGM_EARGUMENT, sgm_lab_remove_run,
+                                  "%s was trained on another text (hash %s) than this lab's (%s)", run,
+                                  arm->run[arm->runs].corpus, plan->corpus);
+                sgm_lab_measures_free(&arm->run[arm->runs]);
+            }
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
             status = add_missing(results, &arm->arm, seed, run, error);
@@ -236,6 +245,14 @@ static int64_t common_threads(const sgm_lab_results *results) {
     return threads;
 }
 
+static void drop_unknown(sgm_lab_results *results) {
+    size_t known = 0;
+    for (size_t i = 0; i < results->compared; i++)
+        if (sgm_lab_known(results, results->compare[i]))
+            results->compare[known++] = results->compare[i];
+    results->compared = known;
+}
+
 sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
                                   sgm_lab_results *results, sgm_error *error) {
     *results = (sgm_lab_results){.experiment = experiment, .plan = plan, .baseline = SIZE_MAX};
@@ -255,6 +272,8 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
         status = no_memory(error);
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
         compare_budgets(results, seed);
+    if (!status && list == usual) /* without groups there is no imbalance score, and so on */
+        drop_unknown(results);
     if (status)
         sgm_lab_results_free(results);
     return status;
@@ -279,6 +298,26 @@ sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *
     for (size_t i = 0; i < arm->runs && count < 1024; i++)
         values[count++] = sgm_lab_metric_value(metric, &arm->run[i]);
     return sgm_spread_of(values, count);
+}
+
+void sgm_lab_floors(const sgm_lab_results *results, char *text, size_t room) {
+    double low[2] = {(double)INFINITY, (double)INFINITY}, high[2] = {0, 0};
+    for (size_t a = 0; a < results->arms; a++)
+        for (size_t i = 0; i < results->arm[a].runs; i++) {
+            const sgm_lab_balance *all = &results->arm[a].run[i].region[SGM_LAB_ALL];
+            const double floors[] = {all->noise_floor_batch, all->noise_floor_global};
+            for (int f = 0; f < 2; f++) {
+                low[f] = fmin(low[f], floors[f]);
+                high[f] = fmax(high[f], floors[f]);
+            }
+        }
+    char range[2][48];
+    for (int f = 0; f < 2; f++)
+        if (high[f] - low[f] < 0.005)
+            sgm_text_print(range[f], sizeof range[f], "%.2f", high[f]);
+        else
+            sgm_text_print(range[f], sizeof range[f], "%.2f to %.2f", low[f], high[f]);
+    snprintf(text, room, "An even router's MaxVio by chance: %s a batch, %s over the window.", range[0], range[1]);
 }
 
 bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric) {

@@ -7,6 +7,7 @@
 #include "lab/experiment.h"
 #include "lab/plan.h"
 #include "lab/student.h"
+#include "sigmoe/data.h"
 
 /* Balance of one layer, or the mean over some. "Batch" numbers are means over the steps of the last tenth, "global" ones
  * and the rest are of the load added up over it. The floors are what an even router shows at as many tokens. */
@@ -49,6 +50,7 @@ typedef struct sgm_lab_measures {
     size_t points;
     sgm_lab_domain *domain;
     size_t domains;
+    char corpus[SGM_CORPUS_HASH]; /* the text it was trained on; "": a run from before this was kept */
 } sgm_lab_measures;
 
 /* measure.c. Everything but the two "equal" ones, which need the other arms. `groups` 0: none. */
@@ -112,6 +114,8 @@ void sgm_lab_results_free(sgm_lab_results *results);
 static inline const char *sgm_lab_plural(int64_t count) {
     return count == 1 ? "" : "s";
 }
+/* "MaxVio by chance: 0.58 a batch, 0.05 over the window." from the least to the greatest of all runs. */
+void sgm_lab_floors(const sgm_lab_results *results, char *text, size_t room);
 sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric);
 /* Whether any run has it: there is no imbalance score without groups, and no divergence of one domain. */
 bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric);

@@ -120,9 +120,9 @@ sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, 
     for (size_t a = 0; a < results->arms; a++)
         sgm_json_append(arms, arm_json(results, a), &failed);
     json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:s, s:o}", "format",
+        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:s, s:o}", "format",
         "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim", info.claim, "paper",
-        info.paper, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
+        info.paper, "tuning", info.tuning, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
         (json_int_t)results->plan->steps, "tokens_per_step", (json_int_t)info.tokens_per_step, "seeds",
         (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "complete", results->missings == 0,
         "missing", missing_json(results), "command", results->command, "sigmoe", sgm_version(), "arms", arms);

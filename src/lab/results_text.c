@@ -189,6 +189,11 @@ static void add_all(text *t, const sgm_lab_results *results) {
         add_words(t, info.paper);
         ADD(t, "%s\n\n", *info.paper ? ")" : "");
     }
+    if (*info.tuning) {
+        ADD(t, "**Tuning.** ");
+        add_words(t, info.tuning);
+        ADD(t, "\n\n");
+    }
     ADD(t,
         "%zu arm%s, %" PRId64 " seed%s, %" PRId64 " step%s of %" PRId64
         " token%s. Baseline: `%s`. Balance is that of the "
@@ -203,8 +208,12 @@ static void add_all(text *t, const sgm_lab_results *results) {
         add_cell(t, results->arm[a].arm.description);
         ADD(t, "\n");
     }
-    ADD(t, "\n## Mean ± standard deviation over seeds\n");
+    char floors[160];
+    sgm_lab_floors(results, floors, sizeof floors);
+    ADD(t, results->plan->seeds > 1 ? "\n## Mean ± standard deviation over seeds\n"
+                                    : "\n## Of one seed: the spread is not known\n");
     add_table(t, results, results->compare, results->compared);
+    ADD(t, "\n%s\n", floors);
     ADD(t, "\n## Difference to `%s`: mean over paired seeds, 95 %% interval, p of the paired t-test\n", info.baseline);
     add_differences(t, results);
     ADD(t, "\n## Cost\n");

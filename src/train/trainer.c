@@ -157,7 +157,9 @@ static sgm_status write_meta(sgm_trainer *trainer, sgm_error *error) {
         snprintf(text, sizeof text, "%" PRId64, numbers[i].value ? numbers[i].value : counts.total_parameters);
         status = sgm_run_log_meta(trainer->log, numbers[i].key, text, error);
     }
-    return status;
+    char hash[SGM_CORPUS_HASH];
+    sgm_corpus_hash_text(trainer->corpus, hash);
+    return status ? status : sgm_run_log_meta(trainer->log, "corpus", hash, error);
 }
 
 /* Which attention, which feed-forward a number of a routed sub-layer is. */

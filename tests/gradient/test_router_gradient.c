@@ -115,7 +115,75 @@ static void defaults(void **state) {
     }
 }
 
-/* Settings that change the formula. */
+static int64_t choices_of(const sgm_param *param) {
+    int64_t count = param->type == SGM_PARAM_BOOL ? 2 : 0;
+    for (const char *at = param->type == SGM_PARAM_ENUM ? param->choices : NULL; at; at = strchr(at, '|')) {
+        at += *at == '|';
+        count++;
+    }
+    return count;
+}
+
+/* Every flag and every named choice of every router, one at a time, where it goes with the others' defaults. */
+static void every_choice(void **state) {
+    (void)state;
+    int64_t walked = 0;
+    for (size_t i = 0; sgm_router_at(i); i++) {
+        const sgm_plugin *plugin = &sgm_router_at(i)->plugin;
+        for (size_t p = 0; p < plugin->param_count; p++)
+            for (int64_t choice = 0; choice < choices_of(&plugin->params[p]); choice++) {
+                sgm_router router = router_new(plugin->name);
+                set(&router, plugin->params[p].name, (double)choice);
+                if (router.plugin->check(router.settings, E, K, NULL) == SGM_OK) {
+                    check_all(&router);
+                    walked++;
+                }
+                sgm_free(router.settings);
+            }
+    }
+    assert_true(walked >= 6);
+}
+
+static int64_t chosen(work *w, int32_t expert) {
+    int64_t count = 0;
+    on_team(2, route_work, w);
+    for (int64_t i = 0; i < T * w->record->slots; i++)
+        count += w->record->expert[i] == expert;
+    return count;
+}
+
+/* A balancer's bias on an expert brings it more tokens, in inference and in training; a router that takes none says so, or a run
+ * with such a balancer would be one without. */
+static void a_bias_decides(void **state) {
+    (void)state;
+    const int32_t favourite = 5;
+    sgm_real bias[E] = {0};
+    bias[favourite] = 100;
+    for (size_t i = 0; sgm_router_at(i); i++) {
+        sgm_router router = router_new(sgm_router_at(i)->plugin.name);
+        for (int together = 0; together <= sgm_router_sees_batch(&router); together++) {
+            sgm_router_room room = sgm_router_room_of(&router, together, T, E, K, 2);
+            sgm_routing r = record_new(T, E, room.slots);
+            work w = {&router, &r, together, sgm_alloc(room.scratch_bytes + 1)};
+            r.experts_per_token = K;
+            r.sigmoid = router.plugin->sigmoid && router.plugin->sigmoid(router.settings);
+            r.token = tokens;
+            random_logits(&r, 11, 1.5);
+            int64_t without = chosen(&w, favourite);
+            r.selection_bias = bias;
+            int64_t with = chosen(&w, favourite);
+            bool deaf = router.plugin->fixed || (together && router.plugin->deaf_to_bias);
+            if (deaf ? with != without : with <= without)
+                fail_msg("%s%s: expert %d has %d tokens without a bias and %d with one of 100",
+                         router.plugin->plugin.name, together ? ", together" : "", favourite, (int)without, (int)with);
+            sgm_free(w.scratch);
+            record_free(&r);
+        }
+        sgm_free(router.settings);
+    }
+}
+
+/* Settings that change the formula in numbers, or together. */
 static void variants(void **state) {
     (void)state;
     static const struct {
@@ -148,6 +216,7 @@ static void variants(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(variants)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(every_choice),
+                                       cmocka_unit_test(variants), cmocka_unit_test(a_bias_decides)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,7 +85,14 @@ static void what_does_not_fit_is_refused(void **state) {
     (void)state;
     sgm_error error;
     write_file("two.yaml", two_arms);
+    char *tuned = sgm_format("tuning: one | coefficient\n%s", two_arms);
+    write_file("two.yaml", tuned);
+    sgm_free(tuned);
     assert_int_equal(run_lab("fit", "two.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    holds("fit/results.md", "\n**Tuning.** one \\| coefficient\n");
+    holds("fit/results.md", "\n## Of one seed: the spread is not known\n");
+    holds("fit/results.md", "| IS |"); /* it has groups */
+    holds("fit/report.html", "<p>Tuning: one | coefficient</p>");
     finish(resume("fit/runs/even-seed-1", 14)); /* made longer */
     assert_int_equal(sgm_lab_report(path("fit"), &error), SGM_EARGUMENT);
     says(&error, "even-seed-1 has train.steps = 14, the lab says 12", "lab.json");
@@ -178,6 +185,16 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
         assert_int_equal(sgm_file_write(path(logs[0]), bytes[0], size[0], NULL), SGM_OK);
     }
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
+    /* Another text: told where the run says what it was trained on. */
+    execute(logs[0], "UPDATE meta SET value = '0123456789abcdef' WHERE key = 'corpus'");
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EARGUMENT);
+    says(&error, "none-seed-1 was trained on another text (hash 0123456789abcdef) than this lab's", "remove this run");
+    execute(logs[0], "DELETE FROM meta WHERE key = 'corpus'");
+    assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
+    change("whole/lab.json", "\"corpus\": \"", "\"corpus\": \"0");
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 2}, &error), SGM_EARGUMENT);
+    says(&error, "the text has changed since this lab began", "take another --out");
+    change("whole/lab.json", "\"corpus\": \"0", "\"corpus\": \"");
     for (int i = 0; i < 2; i++) /* exchanged */
         assert_int_equal(sgm_file_write(path(logs[i]), bytes[1 - i], size[1 - i], NULL), SGM_OK);
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EFORMAT);

@@ -26,6 +26,8 @@ grep -qiE '<script|https?://|@import|url\(|src=|<link' whole/report.html && fail
 python3 -c 'import sys, xml.dom.minidom as m; [m.parse(f) for f in sys.argv[1:]]' \
     whole/pictures/{curves,balance,load,domains}.svg || fail "a picture is missing or no XML"
 grep -qiE '<script|@import|url\(|href|<image' whole/pictures/*.svg && fail "a picture fetches or runs something"
+grep -q '^## Mean ± standard deviation' whole/results.md || fail "two seeds have a spread"
+grep -q "^An even router's MaxVio by chance: [0-9.]* a batch, [0-9.]* over the window" whole/results.md || fail "no floor"
 grep -q 'sigmoe lab run tiny.yaml --seeds 2 --steps 24 --data text' whole/results.md || fail "the command is missing"
 same_numbers() {
     python3 - "$1/results.json" "$2/results.json" <<'PY' || fail "$1 and $2 have other results"
@@ -75,7 +77,7 @@ sed 's/eval_tokens: 1024/eval_tokens: 100000/g' tiny.yaml >twins.yaml
 printf '  - name: again\n    inherits: even\n' >>twins.yaml
 cat text/plain/* | head -c 2000 >few.txt
 expect 0 lab run twins.yaml --data few.txt --out twins --seeds 1
-says "arm again sets what even does"
+says "arm again sets what even does"; says "one seed has no spread"
 says "a run of 3072 tokens goes "; says " times through the text, which has "
 says " held-out tokens, all there are; 100000 were asked for"
 # Asked for wrongly.
