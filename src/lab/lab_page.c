@@ -133,10 +133,11 @@ static void put_table(sgm_page *page, const sgm_lab_results *results, const sgm_
 static void put_legend(sgm_page *page, const sgm_lab_results *results) {
     PUT(page, "<p>");
     for (size_t a = 0; a < results->arms; a++) {
+        PUT(page, "<span style=\"white-space:nowrap\">");
         put_swatch(page, a);
         PUT(page, " ");
         sgm_page_string(page, results->arm[a].arm.name);
-        PUT(page, " &nbsp; ");
+        PUT(page, " &nbsp;</span> ");
     }
     PUT(page, "</p>\n");
 }
