@@ -1,18 +1,18 @@
 # Attention and routers of another kind; fewer and more experts; runs that begin with a model and freeze parts of it.
 small_run r 6
-expect 0 stats --model r --data text/plain/*.txt --json; cp "$out" load.json
+expect 0 stats --model r --data text/plain/*.1.txt --json; cp "$out" load.json
 expect 0 prune --model r --keep 3 --load load.json --out three --json
 json path layers experts_before experts total_parameters kept_share least_kept_share
 [ "$(field experts)" = 3 ] && [ "$(field experts_before)" = 8 ] || fail "not three of eight"
-expect 0 prune --model r --keep 3 --data text/plain/*.txt --out counted; says "3 experts a layer, before 8"
+expect 0 prune --model r --keep 3 --data text/plain/*.1.txt --out counted; says "3 experts a layer, before 8"
 cmp three/model.safetensors counted/model.safetensors || fail "counts from a file and from text differ"
-expect 0 trace --model r --data text/plain/*.txt --out load.trace
+expect 0 trace --model r --data text/plain/*.1.txt --out load.trace
 expect 0 prune --model r --keep 3 --load load.trace --out traced
 cmp three/model.safetensors traced/model.safetensors || fail "counts from a trace and from text differ"
 expect 2 prune --model three --keep 2 --load load.trace --out x; hints "with 8 experts"
 expect 0 inspect three; says "3 a layer"
 expect 0 generate --model three --prompt "The " --tokens 5
-expect 0 eval --model three --data text/plain/*.txt --json; json bits_per_byte
+expect 0 eval --model three --data text/plain/*.1.txt --json; json bits_per_byte
 expect 0 prune --model r --drop-below 0.05 --load load.json --out small; says "% of the tokens"
 expect 0 grow --model three --add 2 --out five --json; [ "$(field experts)" = 5 ] || fail "not five"
 expect 0 grow --model three --add 2 --fresh --seed 4 --out fresh

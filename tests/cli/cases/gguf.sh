@@ -4,11 +4,11 @@ expect 0 generate --model r --prompt "The " --tokens 12 --temperature 0 --json; 
 expect 0 quantize --model r --type f32 --out f32.gguf; says "architecture qwen3moe"
 expect 0 generate --model f32.gguf --prompt "The " --tokens 12 --temperature 0 --json; field token_ids >.file
 cmp .folder .file || fail "a file in f32 gives other tokens than its run"
-expect 0 eval --model f32.gguf --data text/plain/*.txt --json; field bits_per_byte >.file
-expect 0 eval --model r --data text/plain/*.txt --json; field bits_per_byte >.folder
+expect 0 eval --model f32.gguf --data text/plain/*.1.txt --json; field bits_per_byte >.file
+expect 0 eval --model r --data text/plain/*.1.txt --json; field bits_per_byte >.folder
 cmp .folder .file || fail "a file in f32 gives other bits per byte than its run"
 expect 0 quantize --model r --type q4_0 --out q.gguf --json; json path architecture tensors bytes type notes seconds
-expect 0 eval --model q.gguf --data text/plain/*.txt --json; json bits_per_byte
+expect 0 eval --model q.gguf --data text/plain/*.1.txt --json; json bits_per_byte
 expect 0 inspect q.gguf; says "as q4_0"; says "ffn_gate_inp"; says "tokenizer         yes"
 expect 0 inspect q.gguf --json; json tensors.0.kind tensors.0.type dtype bytes; [ "$(field dtype)" = q4_0 ] || fail "dtype"
 # A file is a source too; what has its type already is copied.

@@ -1,9 +1,9 @@
 # --json: valid, with the fields that are promised.
 small_run r 6 --json; json run step steps tokens bits_per_byte layers.0.dead_experts
 expect 0 inspect r --json; json total_parameters active_parameters layers experts experts_per_token vocabulary bytes dtype
-expect 0 eval --model r --data text/plain/*.txt --json; json tokens bytes loss_nats_per_token perplexity bits_per_byte
+expect 0 eval --model r --data text/plain/*.1.txt --json; json tokens bytes loss_nats_per_token perplexity bits_per_byte
 expect 0 eval --model r --data r/data --json; json bits_per_byte
-expect 0 stats --model r --data text/plain/*.txt --json
+expect 0 stats --model r --data text/plain/*.1.txt --json
 json layers.1.tokens layers.0.min_over_mean layers.0.max_over_mean layers.0.max_violation layers.0.dead_experts layers.0.entropy_over_log_e
 expect 0 generate --model r --prompt "The " --tokens 5 --json; json prompt_tokens tokens text token_ids stopped seconds
 expect 0 report r --json; json path
