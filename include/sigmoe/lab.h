@@ -40,6 +40,7 @@ typedef struct sgm_experiment_info {
     const char *name, *claim, *paper, *tuning, *baseline, *preset;
     int64_t steps, tokens_per_step, seeds; /* seeds: how many, from 1 on */
     int64_t groups;                        /* devices that experts are spread over for the imbalance score; 0: none */
+    const char *caches, *placements;       /* tried on every run's routes, parted by commas; "": none */
     size_t arms;
 } sgm_experiment_info;
 void sgm_experiment_describe(const sgm_experiment *experiment, sgm_experiment_info *info);

@@ -51,6 +51,8 @@ typedef struct sgm_replay_result {
     double hit_rate, bytes_read_per_token;
     sgm_replay_layer *layer; /* (L) heap */
 } sgm_replay_result;
+/* Whether the policy and its settings can be, before there is a trace. Errors: those of sgm_replay_run about them. */
+sgm_status sgm_replay_check(const sgm_replay_options *options, sgm_error *error);
 /* From an empty cache. Errors: SGM_ENOTFOUND no such policy; SGM_EARGUMENT a setting or size that cannot be; SGM_EMEMORY. */
 sgm_status sgm_replay_run(const sgm_replay *replay, const sgm_replay_options *options, sgm_replay_result *result,
                           sgm_error *error);

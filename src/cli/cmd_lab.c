@@ -117,11 +117,21 @@ static int show_json(const sgm_experiment *experiment, const sgm_experiment_info
                                               arm.description, "inherits", arm.inherits, "balance", arm.balance, "set",
                                               changes_json(arm.config, base)));
     }
-    return cli_json_print(json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "claim", info->claim,
-        "tuning", info->tuning, "preset", info->preset, "paper", info->paper, "baseline", info->baseline, "steps",
-        (json_int_t)info->steps, "tokens_per_step", (json_int_t)info->tokens_per_step, "seeds", (json_int_t)info->seeds,
-        "groups", (json_int_t)info->groups, "base", changes_json(base, preset), "arms", arms));
+    return cli_json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:o, s:o}", "name",
+                                    info->name, "claim", info->claim, "tuning", info->tuning, "preset", info->preset,
+                                    "paper", info->paper, "baseline", info->baseline, "steps", (json_int_t)info->steps,
+                                    "tokens_per_step", (json_int_t)info->tokens_per_step, "seeds",
+                                    (json_int_t)info->seeds, "groups", (json_int_t)info->groups, "caches", info->caches,
+                                    "placements", info->placements, "base", changes_json(base, preset), "arms", arms));
+}
+
+/* Items of the experiment that are parted by commas. */
+static void print_list(const char *what, const char *items) {
+    if (!*items)
+        return;
+    printf("\n%s: ", what);
+    for (; *items; items++)
+        printf(*items == ',' ? ", " : "%c", *items);
 }
 
 static void show_text(const sgm_experiment *experiment, const sgm_experiment_info *info, const sgm_config *preset) {
@@ -133,6 +143,8 @@ static void show_text(const sgm_experiment *experiment, const sgm_experiment_inf
         printf("\ntuning: ");
         print_line(info->tuning);
     }
+    print_list("caches", info->caches);
+    print_list("placements", info->placements);
     printf("\n\n");
     printf("%s, %s", cli_counted((int64_t)info->arms, "arm").text, cli_counted(info->seeds, "seed").text);
     printf(", %s of", cli_counted(info->steps, "step").text);

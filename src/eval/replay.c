@@ -300,6 +300,16 @@ static sgm_status run(const sgm_replay *replay, const sgm_cache_plugin *plugin, 
     return status;
 }
 
+sgm_status sgm_replay_check(const sgm_replay_options *options, sgm_error *error) {
+    const sgm_cache_plugin *plugin = sgm_cache_find(options->policy, error);
+    if (!plugin)
+        return SGM_ENOTFOUND;
+    bound b = {0};
+    sgm_status status = bind(&plugin->plugin, options, &b, error);
+    bound_free(&b);
+    return status;
+}
+
 sgm_status sgm_replay_run(const sgm_replay *replay, const sgm_replay_options *options, sgm_replay_result *out,
                           sgm_error *error) {
     *out = (sgm_replay_result){0};

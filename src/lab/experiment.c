@@ -36,6 +36,10 @@ const sgm_param sgm_frame_params[] = {
     {"seeds", SGM_PARAM_INT, FRAME(seeds), "3", 1, 1000, false, NULL, "", "how many, from 1 on"},
     {"groups", SGM_PARAM_INT, FRAME(groups), "0", 0, 1 << 20, false, NULL, "",
      "devices that a layer's experts are spread over, for the imbalance score; 0: none"},
+    {"caches", SGM_PARAM_TEXT, FRAME(caches), "", 1, 0, false, NULL, "",
+     "caches of experts that the routes of held-out text are replayed on: POLICY EXPERTS [pool=model] [SETTING=VALUE]"},
+    {"placements", SGM_PARAM_TEXT, FRAME(placements), "", 1, 0, false, NULL, "",
+     "placements of the experts on GPUs: METHOD SLOTS gpus=N [nodes=N] [groups=N]"},
 };
 const size_t sgm_frame_param_count = sizeof sgm_frame_params / sizeof *sgm_frame_params;
 
@@ -324,6 +328,11 @@ static sgm_status check_arm(const sgm_experiment *experiment, sgm_arm *arm, sgm_
         status = sgm_fail(error, SGM_EARGUMENT, "let groups divide model.experts",
                           "%" PRId64 " experts cannot be spread evenly over %" PRId64 " groups", experts,
                           experiment->frame.groups);
+    if (!status && experiment->serving.uses && settings->model.attention_experts)
+        status = sgm_fail(error, SGM_EARGUMENT, "leave `caches` and `placements` out, or let the arm have none",
+                          "attention experts: experts of two kinds share neither a cache nor a placement here");
+    if (!status && experiment->serving.uses)
+        status = sgm_lab_serving_check(&experiment->serving, experts, error);
     if (!status && !(arm->balance = describe_balance(settings)))
         status = no_memory(experiment, error);
     sgm_run_settings_free(settings);
@@ -390,6 +399,9 @@ sgm_status sgm_experiment_parse(const char *path, const char *text, size_t size,
     for (size_t p = 0; p < sgm_frame_param_count && !status; p++)
         sgm_param_store(&sgm_frame_params[p], &experiment->values.value[p], &experiment->frame);
     if (!status)
+        status = sgm_lab_serving_parse(experiment->frame.caches, experiment->frame.placements, path,
+                                       &experiment->serving, error);
+    if (!status)
         status = make_base(experiment, settings, setting_count, error);
     if (!status)
         status = make_arms(experiment, error);
@@ -430,6 +442,7 @@ void sgm_experiment_close(sgm_experiment *experiment) {
     }
     sgm_free(experiment->arms);
     free_values(&experiment->values);
+    sgm_lab_serving_free(&experiment->serving);
     sgm_config_free(experiment->base);
     sgm_free(experiment->text);
     sgm_free(experiment->path);
@@ -449,6 +462,8 @@ void sgm_experiment_describe(const sgm_experiment *experiment, sgm_experiment_in
         .tokens_per_step = strtoll(sgm_config_get(experiment->base, "data.tokens_per_step"), NULL, 10),
         .seeds = frame->seeds,
         .groups = frame->groups,
+        .caches = frame->caches,
+        .placements = frame->placements,
         .arms = experiment->arm_count,
     };
 }

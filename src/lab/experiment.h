@@ -4,6 +4,7 @@
 #define SGM_LAB_EXPERIMENT_H
 
 #include "base/param_value.h"
+#include "lab/serving.h"
 #include "sigmoe/lab.h"
 
 enum { SGM_EXPERIMENT_BYTES = 1 << 20, SGM_EXPERIMENT_ARMS = 64, SGM_EXPERIMENT_FRAME = 16, SGM_EXPERIMENT_DEPTH = 16 };
@@ -22,7 +23,7 @@ typedef struct sgm_experiment_values {
 } sgm_experiment_values;
 
 typedef struct sgm_frame_settings {
-    char *name, *claim, *paper, *tuning, *baseline, *preset, *compare, *data;
+    char *name, *claim, *paper, *tuning, *baseline, *preset, *compare, *data, *caches, *placements;
     int64_t steps, tokens_per_step, vocabulary, seeds, groups;
 } sgm_frame_settings;
 
@@ -45,6 +46,7 @@ struct sgm_experiment {
     size_t size;
     sgm_experiment_values values;
     sgm_frame_settings frame;
+    sgm_lab_serving serving;
     sgm_config *base;
     sgm_arm *arms;
     size_t arm_count;

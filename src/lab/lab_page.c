@@ -253,6 +253,15 @@ static void put_domains(sgm_page *page, const sgm_lab_results *results) {
     }
 }
 
+static void put_serving(sgm_page *page, const sgm_lab_results *results) {
+    if (results->uses == 0)
+        return;
+    PUT(page, "<h2>For whoever serves them</h2><p>Caches of experts: share of hits, the routes of held-out text "
+              "replayed. Experts placed on GPUs: mean over greatest load, 1 is even, by the load that was planned for "
+              "(of the last tenth of the steps) and by that of held-out text.</p>\n");
+    put_table(page, results, results->use, results->uses, false);
+}
+
 static void put_tables(sgm_page *page, const sgm_lab_results *results, const char *baseline) {
     char floors[160];
     sgm_lab_floors(results, floors, sizeof floors);
@@ -304,6 +313,7 @@ sgm_status sgm_lab_write_page(const sgm_lab_results *results, const char *path, 
     put_maps(&page, results);
     put_domains(&page, results);
     put_tables(&page, results, info.baseline);
+    put_serving(&page, results);
     PUT(&page, "<h2>Again</h2><p>The same numbers, times aside:</p>\n<div class=\"card\"><code>");
     sgm_page_string(&page, results->command);
     PUT(&page,

@@ -15,6 +15,7 @@
 #include "base/team.h"
 #include "lab/lab.h"
 #include "lab/measure.h"
+#include "lab/serving.h"
 
 enum { TURN_STEPS = 4 };
 
@@ -186,7 +187,8 @@ static sgm_status end_turn(table *t, seat *s, sgm_status status, bool done, sgm_
         return SGM_OK;
     }
     s->row.state = SGM_LAB_DONE;
-    return t->lab->options->discard_checkpoints ? drop_checkpoints(s, error) : SGM_OK;
+    bool model_needed = t->lab->experiment->serving.uses > 0; /* for keep_routes, when all have ended */
+    return t->lab->options->discard_checkpoints && !model_needed ? drop_checkpoints(s, error) : SGM_OK;
 }
 
 /* Those who play together, [first, end) of the table. */
@@ -251,6 +253,34 @@ static void take_turns(sgm_worker *worker, void *argument) {
         pthread_cond_broadcast(&t->changed);
     }
     pthread_mutex_unlock(&t->mutex);
+}
+
+/* The routes of held-out text through a run's model, once; whatever is asked about caches and placements, they answer. */
+static sgm_status keep_routes(const table *t, const seat *s, sgm_error *error) {
+    const sgm_lab *lab = t->lab;
+    const char *paths[] = {lab->data};
+    const sgm_config *config = lab->experiment->arms[s->index].config;
+    const sgm_engine_options options = {.threads = sgm_lab_threads(lab, s->index),
+                                        .kernels = sgm_config_get(config, "train.kernels"),
+                                        .stop = lab->stop};
+    char *routes = sgm_path_join(s->run, SGM_LAB_ROUTES), *models = sgm_path_join(s->run, "checkpoints");
+    sgm_evaluation evaluation = {0};
+    sgm_status status = routes && models ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
+    if (!status && !sgm_path_exists(routes) && !sgm_path_exists(models)) {
+        sgm_lab_note(lab,
+                     "%s, seed %" PRId64 ": its model is gone, and no routes are kept: it has no caches and placements",
+                     s->row.arm, t->seed);
+    } else if (!status && !sgm_path_exists(routes)) {
+        status = sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
+        if (!status && lab->options->discard_checkpoints)
+            status = drop_checkpoints(s, error);
+        if (status == SGM_EINTERRUPTED)
+            sgm_fail(error, status, "the same command goes on with it", "interrupted; every arm is saved");
+    }
+    sgm_evaluation_free(&evaluation);
+    sgm_free(routes);
+    sgm_free(models);
+    return status;
 }
 
 /* Everyone at the table [first, end) to the end. */
@@ -347,6 +377,9 @@ sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm
         if (!status)
             status = play(&t, first, end, error);
     }
+    for (size_t i = 0; lab->experiment->serving.uses && i < t.count && !status; i++)
+        if (t.seats[i].row.state == SGM_LAB_DONE)
+            status = keep_routes(&t, &t.seats[i], error);
     for (size_t i = 0; t.seats && i < t.count; i++) {
         sgm_trainer_close(t.seats[i].trainer);
         sgm_free(t.seats[i].run);

@@ -430,6 +430,7 @@ void sgm_lab_measures_free(sgm_lab_measures *measures) {
     sgm_free(measures->layer);
     sgm_free(measures->share);
     sgm_free(measures->domain_share);
+    sgm_free(measures->serving);
     sgm_free(measures->point);
     for (size_t i = 0; i < measures->domains; i++)
         sgm_free(measures->domain[i].name);

@@ -40,12 +40,12 @@ static const sgm_lab_metric metrics[] = {
     {"bits_per_byte", "bits per byte", OF(bits_per_byte), 4, false},
     {"bits_per_byte_at_equal_active_parameter_tokens", "bits per byte, equal active parameter-tokens",
      OF(bits_per_byte_at_equal_active), 4, false},
-    {"bits_per_byte_at_equal_seconds", "bits per byte, equal seconds", OF(bits_per_byte_at_equal_seconds), 4, true},
+    {"bits_per_byte_at_equal_seconds", "bits per byte, equal seconds", OF(bits_per_byte_at_equal_seconds), 4, false},
     {"training_loss_nats_per_token", "training loss", OF(training_loss), 4, false},
     {"expert_computations_per_token", "experts per token", OF(expert_computations_per_token), 3, false},
     {"active_parameter_tokens", "active parameter-tokens", OF(active_parameter_tokens), 0, false},
-    {"tokens_per_second", "tokens/s", OF(tokens_per_second), 0, true},
-    {"seconds", "seconds", OF(seconds), 1, true},
+    {"tokens_per_second", "tokens/s", OF(tokens_per_second), 0, false},
+    {"seconds", "seconds", OF(seconds), 1, false},
     {"skipped_steps", "skipped steps", OF(skipped_steps), 0, false},
     REGION("", "", SGM_LAB_ALL),
     REGION("low.", "low: ", SGM_LAB_LOW),
@@ -70,6 +70,8 @@ const sgm_lab_metric *sgm_lab_metric_find(const char *name, size_t size) {
 
 double sgm_lab_metric_value(const sgm_lab_metric *metric, const sgm_lab_measures *measures) {
     double value;
+    if (metric->serving)
+        return measures->serving ? measures->serving[metric->offset] : (double)NAN;
     memcpy(&value, (const char *)measures + metric->offset, sizeof value);
     return value;
 }
@@ -132,6 +134,21 @@ static sgm_status add_missing(sgm_lab_results *results, const sgm_experiment_arm
     return SGM_OK;
 }
 
+/* Of one run: NaN where it left no routes. */
+static sgm_status measure_serving(const sgm_experiment *experiment, const char *run, sgm_lab_measures *m,
+                                  sgm_error *error) {
+    const sgm_lab_serving *serving = &experiment->serving;
+    char *routes = sgm_path_join(run, SGM_LAB_ROUTES);
+    m->serving = sgm_alloc((serving->values + 1) * sizeof *m->serving);
+    sgm_status status = routes && m->serving ? SGM_OK : no_memory(error);
+    for (size_t i = 0; i < serving->values && !status; i++)
+        m->serving[i] = (double)NAN;
+    if (!status && serving->values && sgm_path_exists(routes))
+        status = sgm_lab_serving_measure(serving, routes, m->share, m->layers, m->experts, m->serving, error);
+    sgm_free(routes);
+    return status;
+}
+
 static sgm_status gather_arm(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
                              size_t index, sgm_lab_results *results, sgm_error *error) {
     sgm_lab_arm_results *arm = &results->arm[results->arms];
@@ -153,6 +170,8 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
                                   arm->run[arm->runs].corpus, plan->corpus);
                 sgm_lab_measures_free(&arm->run[arm->runs]);
             }
+            if (!status && (status = measure_serving(experiment, run, &arm->run[arm->runs], error)))
+                sgm_lab_measures_free(&arm->run[arm->runs]);
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
             status = add_missing(results, &arm->arm, seed, run, error);
@@ -245,6 +264,17 @@ static int64_t common_threads(const sgm_lab_results *results) {
     return threads;
 }
 
+static void list_uses(sgm_lab_results *results) {
+    for (size_t i = 0; i < results->servings; i++) {
+        bool heldout;
+        const sgm_lab_use *use = sgm_lab_serving_at(&results->experiment->serving, i, &heldout);
+        if (!sgm_lab_known(results, &results->serving[i]))
+            continue;
+        results->caches += !use->placement;
+        results->use[results->uses++] = &results->serving[i];
+    }
+}
+
 static void drop_unknown(sgm_lab_results *results) {
     size_t known = 0;
     for (size_t i = 0; i < results->compared; i++)
@@ -253,12 +283,36 @@ static void drop_unknown(sgm_lab_results *results) {
     results->compared = known;
 }
 
+/* "hits.lru 16", "placement.eplb 80 gpus=8" and "placement_heldout.eplb 80 gpus=8". */
+static sgm_status name_servings(sgm_lab_results *results, sgm_error *error) {
+    const sgm_lab_serving *serving = &results->experiment->serving;
+    results->serving = sgm_alloc((serving->values + 1) * sizeof *results->serving);
+    results->use = sgm_alloc((serving->values + 1) * sizeof *results->use);
+    if (!results->serving || !results->use)
+        return no_memory(error);
+    for (size_t i = 0; i < serving->values; i++) {
+        bool heldout;
+        const sgm_lab_use *use = sgm_lab_serving_at(serving, i, &heldout);
+        const char *prefix = !use->placement ? "hits" : heldout ? "placement_heldout" : "placement";
+        const char *suffix = !use->placement ? "" : heldout ? ": held out" : ": planned for";
+        sgm_lab_metric *metric = &results->serving[results->servings++];
+        *metric = (sgm_lab_metric){.name = sgm_format("%s.%s", prefix, use->name),
+                                   .title = sgm_format("%s%s", use->name, suffix),
+                                   .offset = i,
+                                   .digits = 3,
+                                   .serving = true};
+        if (!metric->name || !metric->title)
+            return no_memory(error);
+    }
+    return SGM_OK;
+}
+
 sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *experiment, const sgm_lab_plan *plan,
                                   sgm_lab_results *results, sgm_error *error) {
     *results = (sgm_lab_results){.experiment = experiment, .plan = plan, .baseline = SIZE_MAX};
     results->arm = sgm_alloc(experiment->arm_count * sizeof *results->arm);
     results->compare = sgm_alloc(METRICS * sizeof *results->compare);
-    sgm_status status = results->arm && results->compare ? SGM_OK : no_memory(error);
+    sgm_status status = results->arm && results->compare ? name_servings(results, error) : no_memory(error);
     for (size_t i = 0; i < experiment->arm_count && !status; i++)
         status = gather_arm(folder, experiment, plan, i, results, error);
     const char *list = *experiment->frame.compare ? experiment->frame.compare : usual;
@@ -272,6 +326,8 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
         status = no_memory(error);
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
         compare_budgets(results, seed);
+    if (!status)
+        list_uses(results);
     if (!status && list == usual) /* without groups there is no imbalance score, and so on */
         drop_unknown(results);
     if (status)
@@ -286,6 +342,12 @@ void sgm_lab_results_free(sgm_lab_results *results) {
         sgm_free(results->arm[a].run);
     }
     sgm_free(results->arm);
+    for (size_t i = 0; i < results->servings; i++) {
+        sgm_free((char *)results->serving[i].name);
+        sgm_free((char *)results->serving[i].title);
+    }
+    sgm_free(results->serving);
+    sgm_free(results->use);
     sgm_free(results->compare);
     sgm_free(results->missing);
     sgm_free(results->command);

@@ -50,6 +50,8 @@ typedef struct sgm_lab_measures {
     size_t points;
     sgm_lab_domain *domain;
     size_t domains;
+    double *
+        serving; /* values of the experiment's caches and placements; NaN: routes were not kept. NULL: there are none */
     char corpus[SGM_CORPUS_HASH]; /* the text it was trained on; "": a run from before this was kept */
 } sgm_lab_measures;
 
@@ -70,7 +72,7 @@ typedef struct sgm_lab_metric {
     const char *name, *title;
     size_t offset; /* in sgm_lab_measures */
     int digits;
-    bool timed; /* differs from one run to the next of the same thing */
+    bool serving; /* `offset` is a place in sgm_lab_measures.serving */
 } sgm_lab_metric;
 /* Metric `index`; NULL past the last. Those of regions are "low.dead_experts" and so on. */
 const sgm_lab_metric *sgm_lab_metric_at(size_t index);
@@ -103,6 +105,10 @@ typedef struct sgm_lab_results {
     size_t arms, baseline;    /* baseline: SIZE_MAX where it has none */
     const sgm_lab_metric **compare;
     size_t compared;
+    sgm_lab_metric *serving; /* (servings) of the experiment's caches and placements; names and titles are heap */
+    size_t servings;
+    const sgm_lab_metric **use; /* those that any run has: `caches` of caches, then of placements, `uses` in all */
+    size_t caches, uses;
     sgm_lab_missing *missing;
     size_t missings;
     char *command;

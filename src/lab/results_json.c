@@ -47,7 +47,32 @@ static json_t *curve_json(const sgm_lab_measures *m) {
     return sgm_json_or_null(curve, failed);
 }
 
-static json_t *run_json(const sgm_lab_measures *m) {
+/* Measures of a metric over an arm's runs, under its name in each object. */
+typedef struct summary {
+    json_t *mean, *deviation, *difference;
+} summary;
+
+static void summarise(const sgm_lab_results *results, size_t arm, const sgm_lab_metric *metric, const summary *to,
+                      bool *failed) {
+    sgm_spread spread = sgm_lab_spread(&results->arm[arm], metric);
+    sgm_paired paired = sgm_lab_difference(results, arm, metric);
+    sgm_json_set(to->mean, metric->name, number(spread.mean), failed);
+    sgm_json_set(to->deviation, metric->name, number(spread.deviation), failed);
+    sgm_json_set(to->difference, metric->name,
+                 json_pack("{s:I, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)paired.pairs, "mean", number(paired.mean),
+                           "low", number(paired.low), "high", number(paired.high), "p", number(paired.p)),
+                 failed);
+}
+
+static json_t *serving_json(const sgm_lab_results *results, const sgm_lab_measures *m) {
+    bool failed = false;
+    json_t *object = json_object();
+    for (size_t i = 0; i < results->servings; i++)
+        sgm_json_set(object, results->serving[i].name, number(sgm_lab_metric_value(&results->serving[i], m)), &failed);
+    return sgm_json_or_null(object, failed);
+}
+
+static json_t *run_json(const sgm_lab_results *results, const sgm_lab_measures *m) {
     bool failed = false;
     json_t *run = json_object(), *domains = json_object(), *layers = json_array();
     sgm_json_set(run, "seed", json_integer(m->seed), &failed);
@@ -66,6 +91,7 @@ static json_t *run_json(const sgm_lab_measures *m) {
     for (int64_t l = 0; l < m->layers; l++)
         sgm_json_append(layers, balance_json(&m->layer[l]), &failed);
     sgm_json_set(run, "layers", layers, &failed);
+    sgm_json_set(run, "serving", serving_json(results, m), &failed);
     sgm_json_set(run, "curve", curve_json(m), &failed);
     return sgm_json_or_null(run, failed);
 }
@@ -75,19 +101,13 @@ static json_t *arm_json(const sgm_lab_results *results, size_t index) {
     const sgm_lab_arm_results *a = &results->arm[index];
     json_t *runs = json_array(), *mean = json_object(), *deviation = json_object(), *difference = json_object();
     for (size_t i = 0; i < a->runs; i++)
-        sgm_json_append(runs, run_json(&a->run[i]), &failed);
+        sgm_json_append(runs, run_json(results, &a->run[i]), &failed);
     const sgm_lab_metric *metric;
-    for (size_t i = 0; (metric = sgm_lab_metric_at(i)); i++) {
-        sgm_spread spread = sgm_lab_spread(a, metric);
-        sgm_paired paired = sgm_lab_difference(results, index, metric);
-        sgm_json_set(mean, metric->name, number(spread.mean), &failed);
-        sgm_json_set(deviation, metric->name, number(spread.deviation), &failed);
-        sgm_json_set(difference, metric->name,
-                     json_pack("{s:I, s:o, s:o, s:o, s:o}", "pairs", (json_int_t)paired.pairs, "mean",
-                               number(paired.mean), "low", number(paired.low), "high", number(paired.high), "p",
-                               number(paired.p)),
-                     &failed);
-    }
+    const summary to = {mean, deviation, difference};
+    for (size_t i = 0; (metric = sgm_lab_metric_at(i)); i++)
+        summarise(results, index, metric, &to, &failed);
+    for (size_t i = 0; i < results->servings; i++)
+        summarise(results, index, &results->serving[i], &to, &failed);
     bool compared = results->baseline < results->arms && results->baseline != index;
     if (!compared) {
         json_decref(difference);
@@ -120,12 +140,13 @@ sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, 
     for (size_t a = 0; a < results->arms; a++)
         sgm_json_append(arms, arm_json(results, a), &failed);
     json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:o, s:s, s:s, s:o}", "format",
+        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o, s:s, s:s, s:o}", "format",
         "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim", info.claim, "paper",
         info.paper, "tuning", info.tuning, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
         (json_int_t)results->plan->steps, "tokens_per_step", (json_int_t)info.tokens_per_step, "seeds",
-        (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "complete", results->missings == 0,
-        "missing", missing_json(results), "command", results->command, "sigmoe", sgm_version(), "arms", arms);
+        (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "caches", info.caches, "placements",
+        info.placements, "complete", results->missings == 0, "missing", missing_json(results), "command",
+        results->command, "sigmoe", sgm_version(), "arms", arms);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     sgm_status status = text && !failed
                             ? sgm_file_write(path, text, strlen(text), error)

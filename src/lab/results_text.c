@@ -121,6 +121,20 @@ static void add_named(text *t, const sgm_lab_results *results, const char *prefi
     add_table(t, results, metric, count);
 }
 
+/* Caches in one table, placements in another, where any run has them. */
+static void add_serving(text *t, const sgm_lab_results *results) {
+    if (results->caches) {
+        ADD(t, "\n## Caches of experts: share of hits, the routes of held-out text replayed\n");
+        add_table(t, results, results->use, results->caches);
+    }
+    if (results->uses > results->caches) {
+        ADD(t,
+            "\n## Experts placed on GPUs: mean over greatest load of a GPU, 1 is even\n\nBy the load that was planned "
+            "for, of the last tenth of the steps, and by that of held-out text.\n");
+        add_table(t, results, results->use + results->caches, results->uses - results->caches);
+    }
+}
+
 static void add_domains(text *t, const sgm_lab_results *results) {
     const sgm_lab_measures *first = &results->arm[0].run[0];
     if (first->domains < 2)
@@ -224,6 +238,7 @@ static void add_all(text *t, const sgm_lab_results *results) {
         add_named(t, results, regions[i][0], balance);
     }
     add_domains(t, results);
+    add_serving(t, results);
 }
 
 sgm_status sgm_lab_write_text(const sgm_lab_results *results, const char *path, sgm_error *error) {

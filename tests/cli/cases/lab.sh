@@ -104,6 +104,14 @@ says "base: preset pico, and"; says "data.tokens_per_step = 128"
 ! grep -q 'model.layers =' "$out" || fail "it shows what the preset says"
 expect 0 lab show tiny.yaml --json; json base arms.0.set
 [ "$(field preset)" = pico ] || fail "the preset is missing"
+# Caches and placements are listed, and checked before anything is made.
+{ cat tiny.yaml; echo 'caches: [lru 2, lfu_decay 3 period=64]'; echo 'placements: [eplb 8 gpus=2]'; } >served.yaml
+expect 0 lab show served.yaml; says "caches: lru 2, lfu_decay 3 period=64"; says "placements: eplb 8 gpus=2"
+expect 0 lab show served.yaml --json; [ "$(field placements)" = "eplb 8 gpus=2" ] || fail "placements"
+{ cat tiny.yaml; echo 'caches: [lru]'; } >served.yaml
+expect 2 lab show served.yaml; hints "write it like lru 16"
+{ cat tiny.yaml; echo 'placements: [eplb 7 gpus=2]'; } >served.yaml
+expect 2 lab run served.yaml --data text --out served; hints "slots"; [ ! -e served ] || fail "a refused lab left something"
 # Arms of different depths: the floor is drawn as far as the deepest goes.
 sed 's/^seeds: 2/seeds: 1/; s/{balance: none}/{balance: none, model.layers: 1}/; s/{balance: \[/{model.layers: 5, balance: [/' tiny.yaml >deep.yaml
 expect 0 lab run deep.yaml --data text --steps 2 --out deep
