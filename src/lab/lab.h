@@ -41,6 +41,8 @@ sgm_status sgm_lab_check_arms(const sgm_lab *lab, sgm_error *error);
 /* Every run that is there, of any arm and seed of the plan, is one that this lab would make: SGM_EARGUMENT names
  * the first that is not and what differs. SGM_EFORMAT: something else lies in its place. */
 sgm_status sgm_lab_check_runs(const sgm_lab *lab, sgm_error *error);
+/* Their logs, once the text is known: said before anything is trained beside a run that could not be measured. */
+sgm_status sgm_lab_check_logs(const sgm_lab *lab, sgm_error *error);
 /* lab_data.c. Before a new lab: text that is named must not lie in FOLDER/data (SGM_EARGUMENT), and what a call left there that
  * died before its plan was written is removed: nobody knows what text it is of. */
 sgm_status sgm_lab_check_data(const sgm_lab *lab, sgm_error *error);

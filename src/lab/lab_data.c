@@ -123,6 +123,18 @@ static int64_t tokens_of(const sgm_corpus *corpus, sgm_corpus_split split) {
     return tokens;
 }
 
+/* What an evaluation finds that asks for so many: an equal part of every domain, or all that one has. */
+static int64_t found_of(const sgm_corpus *corpus, int64_t wanted) {
+    int64_t present = 0, found = 0;
+    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
+        present += sgm_corpus_tokens(corpus, SGM_HELDOUT, d) > 0;
+    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++) {
+        int64_t own = sgm_corpus_tokens(corpus, SGM_HELDOUT, d), part = present ? (wanted + present - 1) / present : 0;
+        found += wanted > 0 && own > part ? part : own;
+    }
+    return found;
+}
+
 void sgm_lab_tell_data(const sgm_lab *lab) {
     const sgm_config *config = lab->experiment->arms[lab->arm[0]].config;
     const char *per_step = sgm_config_get(config, "data.tokens_per_step");
@@ -130,14 +142,16 @@ void sgm_lab_tell_data(const sgm_lab *lab) {
     sgm_corpus *corpus = NULL;
     if (sgm_corpus_open(lab->data, &corpus, NULL))
         return; /* the first run says why */
-    int64_t text = tokens_of(corpus, SGM_TRAIN), heldout = tokens_of(corpus, SGM_HELDOUT);
-    int64_t wanted = asked ? strtoll(asked, NULL, 10) : 0;
+    int64_t text = tokens_of(corpus, SGM_TRAIN), wanted = asked ? strtoll(asked, NULL, 10) : 0;
+    int64_t heldout = found_of(corpus, wanted);
     double run = (double)lab->plan.steps * (per_step ? (double)strtoll(per_step, NULL, 10) : 0);
     if (text > 0 && run > (double)text)
         sgm_lab_note(lab, "a run of %.0f tokens goes %.1f times through the text, which has %" PRId64, run,
                      run / (double)text, text);
     if ((double)heldout < 0.9 * (double)wanted)
-        sgm_lab_note(lab, "arms are measured on %" PRId64 " held-out tokens, all there are; %" PRId64 " were asked for",
+        sgm_lab_note(lab,
+                     "arms are measured on at most %" PRId64 " held-out tokens; %" PRId64
+                     " were asked for, as many of each domain, and there are no more",
                      heldout, wanted);
     sgm_corpus_close(corpus);
 }

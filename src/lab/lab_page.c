@@ -266,7 +266,8 @@ static void put_tables(sgm_page *page, const sgm_lab_results *results, const cha
     char floors[160];
     sgm_lab_floors(results, floors, sizeof floors);
     PUT(page, "<h2>In numbers</h2><p>%s %s</p>\n",
-        results->plan->seeds > 1 ? "Mean ± standard deviation over seeds." : "Of one seed: the spread is not known.",
+        sgm_lab_seeds_there(results) > 1 ? "Mean ± standard deviation over seeds."
+                                         : "Of one seed: the spread is not known.",
         floors);
     put_table(page, results, results->compare, results->compared, false);
     if (results->baseline < results->arms && results->arms > 1) {

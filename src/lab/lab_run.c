@@ -155,12 +155,34 @@ static bool same_config(const sgm_config *a, const sgm_config *b) {
     return same;
 }
 
+static bool is_of_an_arm(const sgm_experiment *experiment, const char *run) {
+    for (size_t a = 0; a < experiment->arm_count; a++) {
+        size_t length = strlen(experiment->arms[a].settings.name);
+        if (strncmp(run, experiment->arms[a].settings.name, length) == 0 && strncmp(run + length, "-seed-", 6) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Runs of arms that went out of the experiment's file. */
+static void tell_strangers(const sgm_lab *lab) {
+    char *folder = sgm_path_join(lab->folder, "runs"), **names = NULL;
+    size_t count = 0;
+    if (folder && !sgm_folder_list(folder, &names, &count, NULL))
+        for (size_t i = 0; i < count; i++)
+            if (!is_of_an_arm(lab->experiment, names[i]))
+                sgm_lab_note(lab, "%s/%s is of no arm of the experiment: it does not count", folder, names[i]);
+    sgm_free(names);
+    sgm_free(folder);
+}
+
 /* Legal, and hardly a comparison: arms that are one, no arm without balancing, no spread. */
 static void tell_rules(const sgm_lab *lab) {
     const sgm_arm *arms = lab->experiment->arms;
     bool unbalanced = false;
     for (size_t a = 0; a < lab->experiment->arm_count; a++)
-        unbalanced = unbalanced || strcmp(arms[a].balance, "none") == 0;
+        unbalanced = unbalanced ||
+                     (sgm_lab_plan_wants(&lab->plan, arms[a].settings.name) && strcmp(arms[a].balance, "none") == 0);
     if (!unbalanced)
         sgm_lab_note(lab, "every arm balances: without one that does not, nobody sees what balancing costs or gains");
     if (lab->plan.seeds == 1)
@@ -323,6 +345,8 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
         status = sgm_lab_check_runs(lab, error);
     if (!status)
         status = sgm_lab_prepare_data(lab, error);
+    if (!status)
+        status = sgm_lab_check_logs(lab, error);
     if (!status && fresh && isfinite(lab->plan.minutes))
         status = sgm_lab_measure_steps(lab, lab->plan.minutes, &lab->plan.steps, error);
     if (!status)
@@ -333,6 +357,7 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
         status = keep_experiment(lab, error);
     if (!status) {
         tell_rules(lab);
+        tell_strangers(lab);
         sgm_lab_tell_data(lab);
     }
     for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++)

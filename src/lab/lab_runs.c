@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "lab/lab.h"
+#include "lab/results.h"
 
 static const char *const free_keys[] = {"data.folder", "train.threads", "train.checkpoint_every"};
 
@@ -83,6 +84,20 @@ sgm_status sgm_lab_check_runs(const sgm_lab *lab, sgm_error *error) {
                     status = check_run(run, config, error);
             }
             sgm_config_free(config);
+            sgm_free(run);
+        }
+    return status;
+}
+
+sgm_status sgm_lab_check_logs(const sgm_lab *lab, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t a = 0; a < lab->experiment->arm_count && !status; a++)
+        for (int64_t seed = 1; seed <= lab->plan.seeds && !status; seed++) {
+            char *run = sgm_lab_run_folder(lab->folder, lab->experiment->arms[a].settings.name, seed);
+            if (!run)
+                return no_memory(error);
+            if (sgm_path_exists(run))
+                status = sgm_lab_check_log(run, lab->plan.steps, lab->plan.corpus, error);
             sgm_free(run);
         }
     return status;

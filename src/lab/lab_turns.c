@@ -177,6 +177,10 @@ static void diverged(const seat *s, int64_t steps, int64_t step, sgm_error *erro
 /* What a turn came to. */
 static sgm_status end_turn(table *t, seat *s, sgm_status status, bool done, sgm_error *why, sgm_error *error) {
     s->row = s->live;
+    if (!status && s->trainer->log_failed) /* it could not be measured */
+        status =
+            sgm_fail(why, SGM_EIO, "see to what the note before says, remove this run's folder and run the lab again",
+                     "rows of its log were lost up to step %" PRId64, s->trainer->stepper->step);
     if (status == SGM_EINTERRUPTED || (!status && !done)) /* interrupted: all of them are saved later */
         return SGM_OK;
     if (status == SGM_ENUMERIC)

@@ -60,6 +60,15 @@ static int64_t whole(const sgm_config *config, const char *key) {
     return text ? strtoll(text, NULL, 10) : 0;
 }
 
+/* Steps of the window whose load is written: every so many, the first and the last. 0: auto. */
+static int64_t rows_of(const reader *r, int64_t every) {
+    if (every <= 0)
+        every = r->steps / 1000 > 1 ? r->steps / 1000 : 1;
+    int64_t rows = r->steps / every - (r->first - 1) / every;
+    rows += r->steps % every != 0;
+    return rows + (r->first == 1 && every > 1 && r->steps > 1);
+}
+
 static sgm_status read_config(reader *r, const char *run) {
     sgm_config *config = NULL;
     char *path = sgm_path_join(run, "config.yaml");
@@ -77,6 +86,7 @@ static sgm_status read_config(reader *r, const char *run) {
         r->most_skipped = whole(config, "train.max_skipped_steps");
         r->tokens_per_step = (double)whole(config, "data.tokens_per_step");
         r->first = r->steps - (r->steps >= WINDOW ? r->steps / WINDOW : 1) + 1;
+        r->rows = rows_of(r, whole(config, "train.load_every"));
         r->m->layers = r->model.layers;
         r->m->experts = r->stored - whole(config, "model.null_experts");
     }
@@ -87,10 +97,11 @@ static sgm_status read_config(reader *r, const char *run) {
 
 /* ---- load ----------------------------------------------------------------------------------------------------- */
 
-double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens) {
+sgm_imbalance sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens) {
     sgm_imbalance imbalance;
-    bool known = groups > 0 && sgm_imbalance_score(count, experts, groups, tokens, &imbalance, NULL) == SGM_OK;
-    return known ? imbalance.score : (double)NAN;
+    if (groups <= 0 || sgm_imbalance_score(count, experts, groups, tokens, &imbalance, NULL) != SGM_OK)
+        imbalance = (sgm_imbalance){(double)NAN, (double)NAN, (double)NAN};
+    return imbalance;
 }
 
 /* layer, tokens, counts, probabilities, computed, token_entropy_over_log_e of one step of the window. */
@@ -118,7 +129,9 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
     sgm_load_summarise(&load, &summary);
     r->m->layer[layer].max_violation_batch += summary.max_violation;
     r->m->layer[layer].noise_floor_batch += summary.noise_floor;
-    r->m->layer[layer].imbalance_score += sgm_lab_imbalance(r->row_count, E, r->groups, tokens);
+    sgm_imbalance imbalance = sgm_lab_imbalance(r->row_count, E, r->groups, tokens);
+    r->m->layer[layer].imbalance_score += imbalance.score;
+    r->m->layer[layer].imbalance_noise_floor += imbalance.noise_floor;
     return SGM_OK;
 }
 
@@ -134,6 +147,7 @@ static void finish_layer(reader *r, int64_t layer) {
     b->max_violation_batch /= r->batches[layer];
     b->noise_floor_batch /= r->batches[layer];
     b->imbalance_score /= r->batches[layer];
+    b->imbalance_noise_floor /= r->batches[layer];
     b->max_violation_global = s.max_violation;
     b->noise_floor_global = s.noise_floor;
     b->coefficient_of_variation = s.coefficient_of_variation;
@@ -196,9 +210,11 @@ static sgm_status read_load(reader *r) {
     if (status)
         return status;
     for (int64_t layer = 0; layer < L; layer++) {
-        if (!(r->batches[layer] > 0))
-            return sgm_fail(r->error, SGM_EFORMAT, "let train.load_every be auto, or at most a tenth of the steps",
-                            "%s: no load of layer %" PRId64 " in the last tenth of the steps", r->path, layer);
+        if ((int64_t)r->batches[layer] != r->rows)
+            return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                            "%s: it has the load of %.0f steps of layer %" PRId64
+                            " in the last tenth, the run has that of %" PRId64,
+                            r->path, r->batches[layer], layer, r->rows);
         finish_layer(r, layer);
     }
     return SGM_OK;
@@ -339,12 +355,6 @@ static sgm_status add_domain(reader *r, sqlite3_stmt *row) {
     return SGM_OK;
 }
 
-static sgm_status take_corpus(reader *r, sqlite3_stmt *row) {
-    const char *hash = (const char *)sqlite3_column_text(row, 0);
-    snprintf(r->m->corpus, sizeof r->m->corpus, "%s", hash ? hash : "");
-    return SGM_OK;
-}
-
 static sgm_status take_version(reader *r, sqlite3_stmt *row) {
     r->version = sqlite3_column_int64(row, 0);
     return SGM_OK;
@@ -356,7 +366,7 @@ static sgm_status read_all(reader *r) {
     if (!status)
         status = sgm_lab_measure_whole(r);
     if (!status)
-        status = sgm_lab_each(r, "SELECT value FROM meta WHERE key = 'corpus'", take_corpus);
+        status = sgm_lab_measure_corpus(r);
     if (!status)
         status = sgm_lab_each(r, "SELECT avg(loss) FROM steps WHERE step >= ?1 AND NOT skipped", take_loss);
     if (!status)

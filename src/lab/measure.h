@@ -16,6 +16,7 @@ typedef struct sgm_lab_reader {
     sgm_lab_measures *m;
     sgm_model_settings model;
     int64_t steps, first, groups; /* first: of the window */
+    int64_t rows;                 /* of load that each layer has in the window */
     int64_t stored;               /* E of the rows; the last ones are null where m->experts is less */
     double tokens_per_step;
     int64_t version;               /* of run.sqlite */
@@ -42,6 +43,7 @@ sgm_status sgm_lab_each(sgm_lab_reader *r, const char *sql,
 /* measure_whole.c. All steps and the last evaluation are there (where any is); the last evaluation, once it is read, is the one that
  * summary.json of the run's folder tells of (where there is one). SGM_EFORMAT: not so. */
 sgm_status sgm_lab_measure_whole(sgm_lab_reader *r);
+sgm_status sgm_lab_measure_corpus(sgm_lab_reader *r); /* m->corpus */
 sgm_status sgm_lab_measure_agrees(const sgm_lab_reader *r, const char *run);
 
 /* The divergence of m->domain[] by layer, and m->domain_share. */

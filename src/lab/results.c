@@ -32,6 +32,7 @@
         {prefix "dropped_share", word "dropped", OF(region[index].dropped_share), 3, false},                           \
         {prefix "correlation", word "corr(f, p)", OF(region[index].correlation), 2, false},                            \
         {prefix "imbalance_score", word "IS", OF(region[index].imbalance_score), 3, false},                            \
+        {prefix "imbalance_noise_floor", word "its floor", OF(region[index].imbalance_noise_floor), 3, false},         \
         {prefix "domain_divergence_nats", word "JS of domains", OF(region[index].domain_divergence), 3, false}, {      \
         prefix "domain_divergence_noise_nats", word "its floor", OF(region[index].domain_divergence_noise), 3, false   \
     }
@@ -163,15 +164,10 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
             status = no_memory(error);
         } else if (sgm_lab_run_complete(run)) {
             status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
-            if (!status && plan->corpus && *arm->run[arm->runs].corpus &&
-                strcmp(arm->run[arm->runs].corpus, plan->corpus) != 0) {
-                status = sgm_fail(error, SGM_EARGUMENT, sgm_lab_remove_run,
-                                  "%s was trained on another text (hash %s) than this lab's (%s)", run,
-                                  arm->run[arm->runs].corpus, plan->corpus);
-                sgm_lab_measures_free(&arm->run[arm->runs]);
-            }
-            if (!status && (status = measure_serving(experiment, run, &arm->run[arm->runs], error)))
-                sgm_lab_measures_free(&arm->run[arm->runs]);
+            sgm_lab_measures *m = &arm->run[arm->runs];
+            if (!status && ((status = sgm_lab_same_corpus(run, m->corpus, plan->corpus, error)) ||
+                            (status = measure_serving(experiment, run, m, error))))
+                sgm_lab_measures_free(m);
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
             status = add_missing(results, &arm->arm, seed, run, error);

@@ -8,6 +8,7 @@
 #include "lab/plan.h"
 #include "lab/student.h"
 #include "sigmoe/data.h"
+#include "sigmoe/stats.h"
 
 /* Balance of one layer, or the mean over some. "Batch" numbers are means over the steps of the last tenth, "global" ones
  * and the rest are of the load added up over it. The floors are what an even router shows at as many tokens. */
@@ -18,7 +19,8 @@ typedef struct sgm_lab_balance {
     double entropy_over_log_e, probability_entropy_over_log_e, correlation;
     double token_entropy_over_log_e; /* mean over tokens of the entropy of their own probabilities; NaN: not kept */
     double dropped_share;            /* of the assignments to experts that compute; NaN: not kept */
-    double imbalance_score;          /* (max − min over groups) / tokens, mean over batches; NaN: no groups */
+    /* (max − min over groups) / tokens, and what even routing shows by chance, means over batches; NaN: no groups */
+    double imbalance_score, imbalance_noise_floor;
     /* Of the last evaluation: how differently its domains use the experts, and what domains that are alike would show
      * (sgm_domain_divergence); NaN: the run did not keep it, or fewer than two domains were scored. */
     double domain_divergence, domain_divergence_noise;
@@ -57,14 +59,18 @@ typedef struct sgm_lab_measures {
 
 /* measure.c. Everything but the two "equal" ones, which need the other arms. `groups` 0: none. */
 sgm_status sgm_lab_measure(const char *run, int64_t groups, sgm_lab_measures *measures, sgm_error *error);
+/* measure_whole.c. Before anything is trained beside it: a run that is complete has all steps and the last evaluation in its
+ * log, and any run was trained on the text of that hash (NULL: not known yet). SGM_EFORMAT, SGM_EARGUMENT. */
+sgm_status sgm_lab_check_log(const char *run, int64_t steps, const char *corpus, sgm_error *error);
+sgm_status sgm_lab_same_corpus(const char *run, const char *has, const char *wanted, sgm_error *error);
 /* Whether the last `most` steps of a run, complete or not, were all skipped. false where that cannot be read. */
 bool sgm_lab_gave_up(const char *run, int64_t most);
 void sgm_lab_measures_free(sgm_lab_measures *measures);
 /* bits_per_byte where `offset` (of a field of sgm_lab_point) reaches `budget`: linear between evaluations; the last one's
  * where it is never reached; NaN before the first. */
 double sgm_lab_curve_at(const sgm_lab_measures *measures, size_t offset, double budget);
-/* sgm_imbalance_score of a batch; NaN where the experts are in no groups. */
-double sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens);
+/* sgm_imbalance_score of a batch; score and floor are NaN where the experts are in no groups. */
+sgm_imbalance sgm_lab_imbalance(const int64_t *count, int64_t experts, int64_t groups, int64_t tokens);
 
 /* ---- metrics -------------------------------------------------------------------------------------------------- */
 
@@ -120,8 +126,15 @@ void sgm_lab_results_free(sgm_lab_results *results);
 static inline const char *sgm_lab_plural(int64_t count) {
     return count == 1 ? "" : "s";
 }
-/* "MaxVio by chance: 0.58 a batch, 0.05 over the window." from the least to the greatest of all runs. */
+/* "An even router's MaxVio by chance: 0.58 a batch, 0.05 over the window." from the least to the greatest of all runs. */
 void sgm_lab_floors(const sgm_lab_results *results, char *text, size_t room);
+/* Of the arm with most of them. */
+static inline size_t sgm_lab_seeds_there(const sgm_lab_results *results) {
+    size_t most = 0;
+    for (size_t a = 0; a < results->arms; a++)
+        most = results->arm[a].runs > most ? results->arm[a].runs : most;
+    return most;
+}
 sgm_spread sgm_lab_spread(const sgm_lab_arm_results *arm, const sgm_lab_metric *metric);
 /* Whether any run has it: there is no imbalance score without groups, and no divergence of one domain. */
 bool sgm_lab_known(const sgm_lab_results *results, const sgm_lab_metric *metric);

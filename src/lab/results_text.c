@@ -180,6 +180,7 @@ static void add_all(text *t, const sgm_lab_results *results) {
                                           "dropped_share",
                                           "correlation",
                                           "imbalance_score",
+                                          "imbalance_noise_floor",
                                           "domain_divergence_nats",
                                           "domain_divergence_noise_nats",
                                           NULL};
@@ -224,8 +225,8 @@ static void add_all(text *t, const sgm_lab_results *results) {
     }
     char floors[160];
     sgm_lab_floors(results, floors, sizeof floors);
-    ADD(t, results->plan->seeds > 1 ? "\n## Mean ± standard deviation over seeds\n"
-                                    : "\n## Of one seed: the spread is not known\n");
+    ADD(t, sgm_lab_seeds_there(results) > 1 ? "\n## Mean ± standard deviation over seeds\n"
+                                            : "\n## Of one seed: the spread is not known\n");
     add_table(t, results, results->compare, results->compared);
     ADD(t, "\n%s\n", floors);
     ADD(t, "\n## Difference to `%s`: mean over paired seeds, 95 %% interval, p of the paired t-test\n", info.baseline);

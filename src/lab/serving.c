@@ -187,8 +187,8 @@ sgm_status sgm_lab_serving_check(const sgm_lab_serving *serving, int64_t experts
         sgm_placement placement = {0};
         sgm_error inner = {0};
         if (serving->use[i].placement && place(&serving->use[i], load, 1, experts, &placement, &inner))
-            status = sgm_fail(error, SGM_EARGUMENT, inner.hint, "placement %s: %s", serving->use[i].name,
-                              inner.message);
+            status =
+                sgm_fail(error, SGM_EARGUMENT, inner.hint, "placement %s: %s", serving->use[i].name, inner.message);
         sgm_placement_free(&placement);
     }
     sgm_free(load);

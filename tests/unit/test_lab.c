@@ -20,10 +20,10 @@ static void near(double is, double wanted) {
 static void imbalance_by_hand(void **state) {
     (void)state;
     const int64_t count[] = {3, 1, 0, 4}, one[] = {8, 0, 0, 0};
-    near(sgm_lab_imbalance(count, 4, 4, 8), 0.5);
-    near(sgm_lab_imbalance(count, 4, 2, 8), 0);
-    near(sgm_lab_imbalance(one, 4, 2, 8), 1);
-    assert_true(isnan(sgm_lab_imbalance(one, 4, 0, 8)));
+    near(sgm_lab_imbalance(count, 4, 4, 8).score, 0.5);
+    near(sgm_lab_imbalance(count, 4, 2, 8).score, 0);
+    near(sgm_lab_imbalance(one, 4, 2, 8).score, 1);
+    assert_true(isnan(sgm_lab_imbalance(one, 4, 0, 8).score));
 }
 
 /* Evaluations at 100 and 200 spent: halfway is the mean, beyond the end the last, before the first nothing is known. */
@@ -162,6 +162,10 @@ static void a_run_by_hand(void **state) {
     near(high->dead_experts, 2);
     assert_true(fabs(high->entropy_over_log_e - 0.3767702 / (2 * M_LN2)) < 1e-6);
     near(high->imbalance_score, 0.75);
+    sgm_imbalance chance;
+    const int64_t even[] = {2, 2, 2, 2}; /* the floor is of the shape, not of the load */
+    assert_int_equal(sgm_imbalance_score(even, 4, 2, 8, &chance, NULL), SGM_OK);
+    near(high->imbalance_noise_floor, chance.noise_floor);
     near(m.region[SGM_LAB_ALL].max_violation_batch, 1.75);
     near(m.region[SGM_LAB_ALL].dead_experts, 1);
     /* The floor of one batch is above the floor of both. */

@@ -159,6 +159,10 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
          "1 of its evaluations have no number"},
         {"UPDATE evals SET bits_per_byte = -1", "evaluations have no number of bits per byte, or one below 0"},
         {"UPDATE evals SET bits_per_byte = 1 WHERE domain = ''", "has 1.000000 bits per byte, summary.json beside it"},
+        {"DELETE FROM evals", "it lacks the last evaluation, which summary.json beside it tells of"},
+        {"DELETE FROM evals WHERE domain = '' AND step = 12", "it lacks the last evaluation"},
+        {"UPDATE evals SET bits_per_byte = NULL WHERE domain = ''", "it lacks the last evaluation"},
+        {"DELETE FROM load WHERE step = 12 AND layer = 1", "in the last tenth"},
     };
     sgm_error error;
     write_file("two.yaml", two_arms);
@@ -187,8 +191,12 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
     /* Another text: told where the run says what it was trained on. */
     execute(logs[0], "UPDATE meta SET value = '0123456789abcdef' WHERE key = 'corpus'");
+    static const char other[] = "none-seed-1 was trained on another text (hash 0123456789abcdef) than this lab's";
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_EARGUMENT);
-    says(&error, "none-seed-1 was trained on another text (hash 0123456789abcdef) than this lab's", "remove this run");
+    says(&error, other, "remove this run");
+    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.seeds = 2}, &error), SGM_EARGUMENT);
+    says(&error, other, "remove this run");
+    assert_false(sgm_path_exists(path("whole/runs/none-seed-2"))); /* said before the second seed is trained */
     execute(logs[0], "DELETE FROM meta WHERE key = 'corpus'");
     assert_int_equal(sgm_lab_report(path("whole"), &error), SGM_OK);
     change("whole/lab.json", "\"corpus\": \"", "\"corpus\": \"0");

@@ -79,7 +79,15 @@ cat text/plain/* | head -c 2000 >few.txt
 expect 0 lab run twins.yaml --data few.txt --out twins --seeds 1
 says "arm again sets what even does"; says "one seed has no spread"
 says "a run of 3072 tokens goes "; says " times through the text, which has "
-says " held-out tokens, all there are; 100000 were asked for"
+says " held-out tokens; 100000 were asked for, as many of each domain"
+# Of a domain with little text nothing more can be had, however much the other has.
+mkdir -p uneven/much uneven/little; cat text/plain/* >uneven/much/a.txt; head -c 1500 few.txt >uneven/little/b.txt
+sed 's/eval_tokens: 1024/eval_tokens: 3000/g' tiny.yaml >uneven.yaml
+expect 0 lab run uneven.yaml --data uneven --out u --seeds 1 --arms even
+says "held-out tokens; 3000 were asked for"; says "every arm balances"
+# A run whose arm is no longer in the file is named.
+cp -r u/runs/even-seed-1 u/runs/gone-seed-1
+expect 0 lab run uneven.yaml --data uneven --out u; says "u/runs/gone-seed-1 is of no arm of the experiment"
 # Asked for wrongly.
 expect 2 lab run nowhere; hints "lab list"
 expect 2 lab run sigam; hints "did you mean sigma?"
