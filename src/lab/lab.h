@@ -19,8 +19,9 @@ typedef struct sgm_lab {
     sgm_experiment *experiment;
     size_t *arm; /* indices of the arms at work now */
     size_t arms;
-    size_t at_work; /* of them, what this seed still lacks */
-    char *data;     /* the data folder that all read */
+    size_t at_work;  /* of them, what this seed still lacks */
+    char *data;      /* the data folder that all read */
+    int64_t heldout; /* tokens of it that nobody is trained on */
 } sgm_lab;
 
 #define SGM_LAB_PROBE ".probe" /* runs that only measure, in the lab's folder */

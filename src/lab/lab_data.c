@@ -98,6 +98,13 @@ static sgm_status take(sgm_lab *lab, const char *const *data, size_t count, sgm_
     return status;
 }
 
+static int64_t tokens_of(const sgm_corpus *corpus, sgm_corpus_split split) {
+    int64_t tokens = 0;
+    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
+        tokens += sgm_corpus_tokens(corpus, split, d);
+    return tokens;
+}
+
 /* Later seeds and arms read what the first ones read. */
 static sgm_status keep_corpus(sgm_lab *lab, sgm_error *error) {
     char hash[SGM_CORPUS_HASH];
@@ -106,6 +113,7 @@ static sgm_status keep_corpus(sgm_lab *lab, sgm_error *error) {
     if (status)
         return status;
     sgm_corpus_hash_text(corpus, hash);
+    lab->heldout = tokens_of(corpus, SGM_HELDOUT);
     sgm_corpus_close(corpus);
     if (lab->plan.corpus && strcmp(lab->plan.corpus, hash) != 0)
         return sgm_fail(error, SGM_EARGUMENT, "put the text back as it was, or take another --out",
@@ -114,13 +122,6 @@ static sgm_status keep_corpus(sgm_lab *lab, sgm_error *error) {
     if (!lab->plan.corpus && !(lab->plan.corpus = sgm_strdup(hash)))
         return no_memory(error);
     return SGM_OK;
-}
-
-static int64_t tokens_of(const sgm_corpus *corpus, sgm_corpus_split split) {
-    int64_t tokens = 0;
-    for (size_t d = 0; d < sgm_corpus_domains(corpus); d++)
-        tokens += sgm_corpus_tokens(corpus, split, d);
-    return tokens;
 }
 
 /* What an evaluation finds that asks for so many: an equal part of every domain, or all that one has. */
@@ -153,6 +154,11 @@ void sgm_lab_tell_data(const sgm_lab *lab) {
                      "arms are measured on at most %" PRId64 " held-out tokens; %" PRId64
                      " were asked for, as many of each domain, and there are no more",
                      heldout, wanted);
+    if (lab->experiment->serving.uses && lab->heldout == 0)
+        sgm_lab_note(lab, "there is no held-out text: caches and placements are not tried");
+    if (lab->experiment->serving.uses && lab->heldout > SGM_LAB_ROUTES_TOKENS)
+        sgm_lab_note(lab, "caches and placements see the first %d of %" PRId64 " held-out tokens, domain after domain",
+                     SGM_LAB_ROUTES_TOKENS, lab->heldout);
     sgm_corpus_close(corpus);
 }
 

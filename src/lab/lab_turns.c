@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/team.h"
@@ -191,7 +192,8 @@ static sgm_status end_turn(table *t, seat *s, sgm_status status, bool done, sgm_
         return SGM_OK;
     }
     s->row.state = SGM_LAB_DONE;
-    bool model_needed = t->lab->experiment->serving.uses > 0; /* for keep_routes, when all have ended */
+    bool model_needed =
+        t->lab->experiment->serving.uses > 0 && t->lab->heldout > 0; /* for keep_routes, when all have ended */
     return t->lab->options->discard_checkpoints && !model_needed ? drop_checkpoints(s, error) : SGM_OK;
 }
 
@@ -259,29 +261,56 @@ static void take_turns(sgm_worker *worker, void *argument) {
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* The routes of held-out text through a run's model, once; whatever is asked about caches and placements, they answer. */
-static sgm_status keep_routes(const table *t, const seat *s, sgm_error *error) {
+/* What a call left that was killed while it traced. */
+static void remove_partial(const char *run) {
+    char **names = NULL;
+    size_t count = 0;
+    if (sgm_folder_list(run, &names, &count, NULL))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        char *path = strncmp(names[i], SGM_LAB_ROUTES ".partial-", sizeof SGM_LAB_ROUTES ".partial-" - 1) == 0
+                         ? sgm_path_join(run, names[i])
+                         : NULL;
+        if (path)
+            unlink(path);
+        sgm_free(path);
+    }
+    sgm_free(names);
+}
+
+static sgm_status trace(const table *t, const seat *s, const char *routes, sgm_error *error) {
     const sgm_lab *lab = t->lab;
     const char *paths[] = {lab->data};
     const sgm_config *config = lab->experiment->arms[s->index].config;
     const sgm_engine_options options = {.threads = sgm_lab_threads(lab, s->index),
                                         .kernels = sgm_config_get(config, "train.kernels"),
                                         .stop = lab->stop};
-    char *routes = sgm_path_join(s->run, SGM_LAB_ROUTES), *models = sgm_path_join(s->run, "checkpoints");
     sgm_evaluation evaluation = {0};
-    sgm_status status = routes && models ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
-    if (!status && !sgm_path_exists(routes) && !sgm_path_exists(models)) {
-        sgm_lab_note(lab,
-                     "%s, seed %" PRId64 ": its model is gone, and no routes are kept: it has no caches and placements",
-                     s->row.arm, t->seed);
-    } else if (!status && !sgm_path_exists(routes)) {
-        status = sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
-        if (!status && lab->options->discard_checkpoints)
-            status = drop_checkpoints(s, error);
-        if (status == SGM_EINTERRUPTED)
-            sgm_fail(error, status, "the same command goes on with it", "interrupted; every arm is saved");
-    }
+    remove_partial(s->run);
+    sgm_status status =
+        sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
     sgm_evaluation_free(&evaluation);
+    return status;
+}
+
+/* The routes of held-out text through a run's model, once; whatever is asked about caches and placements, they answer. A run
+ * that cannot be traced has no such values; it is no reason to train no other. */
+static sgm_status keep_routes(const table *t, const seat *s, sgm_error *error) {
+    char *routes = sgm_path_join(s->run, SGM_LAB_ROUTES), *models = sgm_path_join(s->run, "checkpoints");
+    sgm_status status = routes && models ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
+    sgm_error why = {0};
+    if (!status && !sgm_path_exists(routes)) {
+        sgm_status traced = sgm_path_exists(models) ? trace(t, s, routes, &why)
+                                                    : sgm_fail(&why, SGM_ENOTFOUND, NULL, "its model is gone");
+        if (traced == SGM_EINTERRUPTED)
+            status = sgm_fail(error, traced, "the same command goes on with it", "interrupted; every arm is saved");
+        else if (traced)
+            sgm_lab_note(t->lab,
+                         "%s, seed %" PRId64 ": its routes are not kept, so it has no caches and placements: %s",
+                         s->row.arm, t->seed, why.message);
+        else if (t->lab->options->discard_checkpoints)
+            status = drop_checkpoints(s, error);
+    }
     sgm_free(routes);
     sgm_free(models);
     return status;
@@ -381,7 +410,7 @@ sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm
         if (!status)
             status = play(&t, first, end, error);
     }
-    for (size_t i = 0; lab->experiment->serving.uses && i < t.count && !status; i++)
+    for (size_t i = 0; lab->experiment->serving.uses && lab->heldout > 0 && i < t.count && !status; i++)
         if (t.seats[i].row.state == SGM_LAB_DONE)
             status = keep_routes(&t, &t.seats[i], error);
     for (size_t i = 0; t.seats && i < t.count; i++) {

@@ -136,7 +136,7 @@ static sgm_status add_missing(sgm_lab_results *results, const sgm_experiment_arm
 }
 
 /* Of one run: NaN where it left no routes. */
-static sgm_status measure_serving(const sgm_experiment *experiment, const char *run, sgm_lab_measures *m,
+static sgm_status measure_serving(const sgm_experiment *experiment, const char *run, int64_t steps, sgm_lab_measures *m,
                                   sgm_error *error) {
     const sgm_lab_serving *serving = &experiment->serving;
     char *routes = sgm_path_join(run, SGM_LAB_ROUTES);
@@ -145,7 +145,8 @@ static sgm_status measure_serving(const sgm_experiment *experiment, const char *
     for (size_t i = 0; i < serving->values && !status; i++)
         m->serving[i] = (double)NAN;
     if (!status && serving->values && sgm_path_exists(routes))
-        status = sgm_lab_serving_measure(serving, routes, m->share, m->layers, m->experts, m->serving, error);
+        status = sgm_lab_serving_measure(serving, routes, steps, m->share, m->layers, m->experts, m->serving,
+                                         &m->routes, error);
     sgm_free(routes);
     return status;
 }
@@ -166,7 +167,7 @@ static sgm_status gather_arm(const char *folder, const sgm_experiment *experimen
             status = sgm_lab_measure(run, experiment->frame.groups, &arm->run[arm->runs], error);
             sgm_lab_measures *m = &arm->run[arm->runs];
             if (!status && ((status = sgm_lab_same_corpus(run, m->corpus, plan->corpus, error)) ||
-                            (status = measure_serving(experiment, run, m, error))))
+                            (status = measure_serving(experiment, run, plan->steps, m, error))))
                 sgm_lab_measures_free(m);
             arm->runs += !status;
         } else if (sgm_lab_plan_wants(plan, arm->arm.name)) {
@@ -260,6 +261,28 @@ static int64_t common_threads(const sgm_lab_results *results) {
     return threads;
 }
 
+/* The routes of two runs: of one text, and of two models. */
+static sgm_status compare_routes(const char *folder, const sgm_lab_arm_results *a, const sgm_lab_measures *m,
+                                 const sgm_lab_arm_results *b, const sgm_lab_measures *n, sgm_error *error) {
+    bool same = m->routes.model_hash == n->routes.model_hash && m->routes.model_hash != 0;
+    if (!m->routes.tokens || !n->routes.tokens || (!same && m->routes.tokens == n->routes.tokens))
+        return SGM_OK;
+    return sgm_fail(error, SGM_EFORMAT, sgm_lab_routes_again,
+                    "%s: " SGM_LAB_ROUTES " of %s, seed %" PRId64 ", and of %s, seed %" PRId64 ", are of %s", folder,
+                    a->arm.name, m->seed, b->arm.name, n->seed, same ? "one model" : "different numbers of tokens");
+}
+
+static sgm_status check_routes(const char *folder, const sgm_lab_results *results, sgm_error *error) {
+    sgm_status status = SGM_OK;
+    for (size_t a = 0; a < results->arms; a++)
+        for (size_t i = 0; i < results->arm[a].runs; i++)
+            for (size_t b = 0; b <= a; b++)
+                for (size_t j = 0; j < (b < a ? results->arm[b].runs : i) && !status; j++)
+                    status = compare_routes(folder, &results->arm[b], &results->arm[b].run[j], &results->arm[a],
+                                            &results->arm[a].run[i], error);
+    return status;
+}
+
 static void list_uses(sgm_lab_results *results) {
     for (size_t i = 0; i < results->servings; i++) {
         bool heldout;
@@ -322,6 +345,8 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
         status = no_memory(error);
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
         compare_budgets(results, seed);
+    if (!status)
+        status = check_routes(folder, results, error);
     if (!status)
         list_uses(results);
     if (!status && list == usual) /* without groups there is no imbalance score, and so on */

@@ -52,8 +52,8 @@ typedef struct sgm_lab_measures {
     size_t points;
     sgm_lab_domain *domain;
     size_t domains;
-    double *
-        serving; /* values of the experiment's caches and placements; NaN: routes were not kept. NULL: there are none */
+    sgm_lab_routes routes; /* zero: there are none */
+    double *serving; /* of the experiment's caches and placements; NaN: no routes were kept. NULL: there are none */
     char corpus[SGM_CORPUS_HASH]; /* the text it was trained on; "": a run from before this was kept */
 } sgm_lab_measures;
 

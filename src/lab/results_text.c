@@ -81,25 +81,26 @@ static void add_table(text *t, const sgm_lab_results *results, const sgm_lab_met
     }
 }
 
-static void add_differences(text *t, const sgm_lab_results *results) {
+static void add_differences(text *t, const sgm_lab_results *results, const sgm_lab_metric *const *metric,
+                            size_t count) {
     if (results->baseline >= results->arms || results->arms < 2) {
         ADD(t, "\nThe baseline has no complete run, or nothing to be compared with.\n");
         return;
     }
-    add_header(t, results->compare, results->compared);
+    add_header(t, metric, count);
     for (size_t a = 0; a < results->arms; a++) {
         if (a == results->baseline)
             continue;
         ADD(t, "| %s | %s |", results->arm[a].arm.name, results->arm[a].arm.balance);
-        for (size_t i = 0; i < results->compared; i++) {
-            sgm_paired paired = sgm_lab_difference(results, a, results->compare[i]);
+        for (size_t i = 0; i < count; i++) {
+            sgm_paired paired = sgm_lab_difference(results, a, metric[i]);
             ADD(t, " ");
-            add_value(t, results->compare[i], paired.mean, "+");
+            add_value(t, metric[i], paired.mean, "+");
             if (isfinite(paired.low)) {
                 ADD(t, " [");
-                add_value(t, results->compare[i], paired.low, "+");
+                add_value(t, metric[i], paired.low, "+");
                 ADD(t, ", ");
-                add_value(t, results->compare[i], paired.high, "+");
+                add_value(t, metric[i], paired.high, "+");
                 ADD(t, "] p = %.2g", paired.p);
             }
             ADD(t, " |");
@@ -132,6 +133,10 @@ static void add_serving(text *t, const sgm_lab_results *results) {
             "\n## Experts placed on GPUs: mean over greatest load of a GPU, 1 is even\n\nBy the load that was planned "
             "for, of the last tenth of the steps, and by that of held-out text.\n");
         add_table(t, results, results->use + results->caches, results->uses - results->caches);
+    }
+    if (results->uses) {
+        ADD(t, "\nThe same, difference to the baseline:\n");
+        add_differences(t, results, results->use, results->uses);
     }
 }
 
@@ -230,7 +235,7 @@ static void add_all(text *t, const sgm_lab_results *results) {
     add_table(t, results, results->compare, results->compared);
     ADD(t, "\n%s\n", floors);
     ADD(t, "\n## Difference to `%s`: mean over paired seeds, 95 %% interval, p of the paired t-test\n", info.baseline);
-    add_differences(t, results);
+    add_differences(t, results, results->compare, results->compared);
     ADD(t, "\n## Cost\n");
     add_named(t, results, "", cost);
     for (size_t i = 0; i < 3; i++) {

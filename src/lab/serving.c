@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "sigmoe/registry.h"
 
+const char sgm_lab_routes_again[] = "remove it: the lab makes it again where the run's checkpoints are there";
 static const char cache_form[] = "write it like lru 16, or lfu_decay 16 period=32 pool=model";
 static const char placement_form[] = "write it like eplb 80 gpus=8, or eplb 80 gpus=8 nodes=2 groups=8";
 
@@ -25,12 +26,24 @@ static bool whole(const char *text, int64_t *value) {
     return *text >= '1' && *text <= '9' && !*end && *value <= 1 << 30;
 }
 
+/* Is there a word before `word` with the same name before its "="? */
+static bool said_before(const sgm_lab_use *use, const char *word) {
+    size_t length = strcspn(word, "=");
+    for (const char *at = use->words; at < word; at += strlen(at) + 1)
+        if (strncmp(at, word, length) == 0 && at[length] == '=')
+            return true;
+    return false;
+}
+
 /* "pool=model" of a cache, "gpus=8" of a placement; what a cache has besides is its policy's. */
 static sgm_status read_word(sgm_lab_use *use, const char *word, sgm_error *error) {
     struct {
         const char *name;
         int64_t *number;
     } numbers[] = {{"gpus=", &use->gpus}, {"nodes=", &use->nodes}, {"groups=", &use->groups}};
+    if (said_before(use, word))
+        return sgm_fail(error, SGM_EARGUMENT, "keep one of them", "%s: %.*s is there twice", use->name,
+                        (int)strcspn(word, "="), word);
     for (size_t i = 0; use->placement && i < 3; i++) {
         size_t length = strlen(numbers[i].name);
         if (strncmp(word, numbers[i].name, length) == 0)
@@ -186,6 +199,9 @@ sgm_status sgm_lab_serving_check(const sgm_lab_serving *serving, int64_t experts
     for (size_t i = 0; i < serving->uses && !status; i++) {
         sgm_placement placement = {0};
         sgm_error inner = {0};
+        if (!serving->use[i].placement && serving->use[i].size > experts)
+            status = sgm_fail(error, SGM_EARGUMENT, "let fewer fit: with all of them nothing is ever out of the cache",
+                              "cache %s: a layer has %" PRId64 " experts", serving->use[i].name, experts);
         if (serving->use[i].placement && place(&serving->use[i], load, 1, experts, &placement, &inner))
             status =
                 sgm_fail(error, SGM_EARGUMENT, inner.hint, "placement %s: %s", serving->use[i].name, inner.message);
@@ -268,14 +284,30 @@ static sgm_status measure_all(const sgm_lab_serving *serving, sgm_trace *trace, 
     return status;
 }
 
-sgm_status sgm_lab_serving_measure(const sgm_lab_serving *serving, const char *path, const double *share,
-                                   int64_t layers, int64_t experts, double *value, sgm_error *error) {
+static sgm_status check_routes(sgm_trace *trace, int64_t steps, sgm_lab_routes *routes, sgm_error *error) {
+    const sgm_trace_info *about = sgm_trace_about(trace);
+    *routes = (sgm_lab_routes){about->model_hash, about->tokens};
+    if (!about->complete)
+        return sgm_fail(error, SGM_EFORMAT, NULL, "it is cut off");
+    if (about->source != SGM_TRACE_EVAL || about->step != steps)
+        return sgm_fail(error, SGM_EFORMAT, NULL, "it is no evaluation of the model of step %" PRId64, steps);
+    return SGM_OK;
+}
+
+sgm_status sgm_lab_serving_measure(const sgm_lab_serving *serving, const char *path, int64_t steps, const double *share,
+                                   int64_t layers, int64_t experts, double *value, sgm_lab_routes *routes,
+                                   sgm_error *error) {
     sgm_trace *trace;
     sgm_error inner = {0};
-    sgm_status status = sgm_trace_open(path, &trace, error);
-    if (status)
-        return status;
-    status = measure_all(serving, trace, share, layers, experts, value, &inner);
+    sgm_status status = sgm_trace_open(path, &trace, &inner);
+    if (!status)
+        status = check_routes(trace, steps, routes, &inner);
+    if (!status)
+        status = measure_all(serving, trace, share, layers, experts, value, &inner);
     sgm_trace_close(trace);
-    return status ? sgm_fail(error, status, inner.hint, "%s: %s", path, inner.message) : SGM_OK;
+    if (!status)
+        return SGM_OK;
+    const char *hint = status == SGM_EMEMORY ? inner.hint : sgm_lab_routes_again;
+    return strstr(inner.message, path) ? sgm_fail(error, status, hint, "%s", inner.message)
+                                       : sgm_fail(error, status, hint, "%s: %s", path, inner.message);
 }

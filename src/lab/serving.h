@@ -15,6 +15,7 @@
 #include "sigmoe/replay.h"
 
 #define SGM_LAB_ROUTES "heldout.trace"
+extern const char sgm_lab_routes_again[]; /* the hint about one that cannot be measured */
 enum { SGM_LAB_ROUTES_TOKENS = 1 << 20 }; /* of held-out text, at most */
 
 /* One item of a list. Texts lie in `name` and `words`. */
@@ -45,8 +46,15 @@ sgm_status sgm_lab_serving_check(const sgm_lab_serving *serving, int64_t experts
 /* What value `index` is: its item; *heldout: of a placement, the score by the held-out text. */
 const sgm_lab_use *sgm_lab_serving_at(const sgm_lab_serving *serving, size_t index, bool *heldout);
 
-/* The values of a run whose routes are `trace`. share (L, E): its load in training. */
-sgm_status sgm_lab_serving_measure(const sgm_lab_serving *serving, const char *trace, const double *share,
-                                   int64_t layers, int64_t experts, double *value, sgm_error *error);
+/* Who was traced, to tell that two runs do not share a trace, nor one has less of the text than another. */
+typedef struct sgm_lab_routes {
+    uint64_t model_hash;
+    int64_t tokens; /* 0: there are no routes */
+} sgm_lab_routes;
+/* The values of a run of so many steps whose routes are `trace`. share (L, E): its load in training. SGM_EFORMAT, with a hint for
+ * a lab: the trace is damaged, cut off, or of another model. */
+sgm_status sgm_lab_serving_measure(const sgm_lab_serving *serving, const char *trace, int64_t steps,
+                                   const double *share, int64_t layers, int64_t experts, double *value,
+                                   sgm_lab_routes *routes, sgm_error *error);
 
 #endif

@@ -39,6 +39,8 @@ static void lists_are_read(void **state) {
     assert_int_equal(sgm_lab_serving_check(&s, 64, &error), SGM_OK);
     assert_int_equal(sgm_lab_serving_check(&s, 96, &error), SGM_EARGUMENT); /* more experts than slots */
     assert_non_null(strstr(error.message, "eplb 80"));
+    assert_int_equal(sgm_lab_serving_check(&s, 8, &error), SGM_EARGUMENT); /* a cache of 16 */
+    assert_non_null(strstr(error.message, "cache lru 16: a layer has 8 experts"));
     sgm_lab_serving_free(&s);
     assert_int_equal(sgm_lab_serving_parse("", "", "f", &s, &error), SGM_OK);
     assert_int_equal(s.uses + s.values, 0);
@@ -62,6 +64,9 @@ static void wrong_lists_are_told(void **state) {
                  {"", "eplb 8", "gpus=N is missing"},
                  {"", "eplb gpus=8", "\"gpus=8\" is no number of slots"},
                  {"", "eplb 8 gpus=0", "\"gpus=0\""},
+                 {"lru 4 pool=layer pool=model", "", "pool is there twice"},
+                 {"lfu_decay 4 period=3 decay=1 period=4", "", "period is there twice"},
+                 {"", "eplb 8 gpus=2 gpus=4", "gpus is there twice"},
                  {"", "eplb 8 gpus=2 pool=model", "a placement has no \"pool=model\""},
                  {"", "eplbb 8 gpus=2", "eplbb"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -106,20 +111,27 @@ static void by_hand(void **state) {
     sgm_lab_serving s;
     sgm_error error = {0};
     double value[7];
+    sgm_lab_routes routes;
     assert_int_equal(sgm_lab_serving_parse("lru 2,optimal 2,lru 2 pool=model",
                                            "contiguous 4 gpus=2,eplb_global 4 gpus=2", "f", &s, &error),
                      SGM_OK);
-    if (sgm_lab_serving_measure(&s, path("hand.trace"), share, 1, 4, value, &error))
+    if (sgm_lab_serving_measure(&s, path("hand.trace"), -1, share, 1, 4, value, &routes, &error))
         fail_msg("%s", error.message);
     static const double wanted[] = {3.0 / 8, 4.0 / 8, 3.0 / 8, 2 / 2.5, 4.0 / 6, 2 / 2.5, 4.0 / 5};
     for (int i = 0; i < 7; i++)
         near(value[i], wanted[i]);
     /* A layer that had no load in training is planned as if it were even. */
     static const double none[] = {(double)NAN, (double)NAN, (double)NAN, (double)NAN};
-    assert_int_equal(sgm_lab_serving_measure(&s, path("hand.trace"), none, 1, 4, value, &error), SGM_OK);
+    assert_int_equal(sgm_lab_serving_measure(&s, path("hand.trace"), -1, none, 1, 4, value, &routes, &error), SGM_OK);
     near(value[3], 1);
-    assert_int_equal(sgm_lab_serving_measure(&s, path("hand.trace"), share, 1, 3, value, &error), SGM_EFORMAT);
-    assert_int_equal(sgm_lab_serving_measure(&s, path("none.trace"), share, 1, 4, value, &error), SGM_ENOTFOUND);
+    assert_int_equal(sgm_lab_serving_measure(&s, path("hand.trace"), -1, share, 1, 3, value, &routes, &error),
+                     SGM_EFORMAT);
+    assert_int_equal(sgm_lab_serving_measure(&s, path("none.trace"), -1, share, 1, 4, value, &routes, &error),
+                     SGM_ENOTFOUND);
+    assert_int_equal(routes.tokens, 8);
+    assert_int_equal(sgm_lab_serving_measure(&s, path("hand.trace"), 7, share, 1, 4, value, &routes, &error),
+                     SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "no evaluation of the model of step 7"));
     sgm_lab_serving_free(&s);
 }
 
@@ -183,6 +195,23 @@ static void labs_measure_them(void **state) {
     all = results("lists");
     near(value_of(all, 1, "hits.lfu 3"), hits_of(routes, "lfu", 3));
     json_decref(all);
+    /* Routes of another run, or cut off, are told. */
+    char *bytes[2];
+    size_t sizes[2];
+    const char *own = "lists/runs/none-seed-1/heldout.trace", *others = "lists/runs/even-seed-1/heldout.trace";
+    assert_int_equal(sgm_file_read(path(own), 1 << 26, &bytes[0], &sizes[0], NULL), SGM_OK);
+    assert_int_equal(sgm_file_read(path(others), 1 << 26, &bytes[1], &sizes[1], NULL), SGM_OK);
+    assert_int_equal(sgm_file_write(path(own), bytes[1], sizes[1], NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("lists"), &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "of none, seed 1, and of even, seed 1, are of one model"));
+    assert_non_null(strstr(error.hint, "the lab makes it again"));
+    assert_int_equal(sgm_file_write(path(own), bytes[0], sizes[0] * 2 / 3, NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("lists"), &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.hint, "the lab makes it again"));
+    assert_int_equal(sgm_file_write(path(own), bytes[0], sizes[0], NULL), SGM_OK);
+    assert_int_equal(sgm_lab_report(path("lists"), &error), SGM_OK);
+    sgm_free(bytes[0]);
+    sgm_free(bytes[1]);
     /* Without routes and model there is no value, and the rest stands. */
     assert_int_equal(unlink(routes), 0);
     assert_int_equal(run_lab("lists", "lists.yaml", (sgm_lab_options){0}, &error), SGM_OK);
@@ -200,6 +229,34 @@ static void labs_measure_them(void **state) {
 }
 
 /* A lab that ran without lists gets them from the models that it kept; those of experts of two kinds are refused. */
+/* A run that cannot be traced, or no held-out text: the others go on, and there are no such values. */
+static void what_cannot_be_traced_stops_nothing(void **state) {
+    (void)state;
+    sgm_error error;
+    char *lists = with_lists("caches: [lru 2]\n");
+    write_file("later.yaml", two_arms);
+    assert_int_equal(run_lab("gone", "later.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("gone/runs/none-seed-1/checkpoints"), NULL), SGM_OK);
+    assert_int_equal(sgm_folder_make(path("gone/runs/none-seed-1/checkpoints"), NULL), SGM_OK);
+    write_file("gone/runs/even-seed-1/heldout.trace.partial-1-1", "of a call that was killed");
+    write_file("later.yaml", lists);
+    if (run_lab("gone", "later.yaml", (sgm_lab_options){.seeds = 2}, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    assert_false(sgm_path_exists(path("gone/runs/even-seed-1/heldout.trace.partial-1-1")));
+    assert_true(sgm_path_exists(path("gone/runs/even-seed-1/heldout.trace")));
+    assert_false(sgm_path_exists(path("gone/runs/none-seed-1/heldout.trace")));
+    assert_true(sgm_path_exists(path("gone/runs/none-seed-2/heldout.trace")));
+    assert_int_equal(sgm_folder_remove(path("gone"), NULL), SGM_OK);
+    const char *nothing[] = {"data.heldout_share=0"};
+    if (run_lab("none", "later.yaml", (sgm_lab_options){.settings = nothing, .setting_count = 1}, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    json_t *all = results("none");
+    assert_true(json_is_true(json_object_get(all, "complete")));
+    json_decref(all);
+    assert_int_equal(sgm_folder_remove(path("none"), NULL), SGM_OK);
+    sgm_free(lists);
+}
+
 static void lists_may_come_later(void **state) {
     (void)state;
     sgm_error error;
@@ -225,8 +282,12 @@ static void lists_may_come_later(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lists_are_read),    cmocka_unit_test(wrong_lists_are_told), cmocka_unit_test(by_hand),
-        cmocka_unit_test(labs_measure_them), cmocka_unit_test(lists_may_come_later),
+        cmocka_unit_test(lists_are_read),
+        cmocka_unit_test(wrong_lists_are_told),
+        cmocka_unit_test(by_hand),
+        cmocka_unit_test(labs_measure_them),
+        cmocka_unit_test(lists_may_come_later),
+        cmocka_unit_test(what_cannot_be_traced_stops_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

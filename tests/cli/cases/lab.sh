@@ -8,7 +8,7 @@ steps: 24
 tokens_per_step: 128
 seeds: 2
 set:
-  train: {kernels: ref, threads: 1, checkpoint_every: 5, eval_every: 8, eval_tokens: 1024, final_eval_tokens: 1024}
+  train: {kernels: ref, threads: 1, checkpoint_every: 5, eval_every: 8, eval_tokens: 256, final_eval_tokens: 256}
 arms:
   - name: none
     description: no balancing
@@ -73,7 +73,7 @@ expect 0 "${LAB[@]}" --out r --seeds 1 --arms even --discard-checkpoints
 expect 2 train --resume r/runs/even-seed-1; hints "its checkpoints were discarded"
 [ -s r/runs/even-seed-1/summary.json ] || fail "the summary was removed"
 # What is legal and hardly meant is said: more steps than text, less held-out text than asked for, arms that are one.
-sed 's/eval_tokens: 1024/eval_tokens: 100000/g' tiny.yaml >twins.yaml
+sed 's/eval_tokens: 256/eval_tokens: 100000/g' tiny.yaml >twins.yaml
 printf '  - name: again\n    inherits: even\n' >>twins.yaml
 cat text/plain/* | head -c 2000 >few.txt
 expect 0 lab run twins.yaml --data few.txt --out twins --seeds 1
@@ -82,7 +82,7 @@ says "a run of 3072 tokens goes "; says " times through the text, which has "
 says " held-out tokens; 100000 were asked for, as many of each domain"
 # Of a domain with little text nothing more can be had, however much the other has.
 mkdir -p uneven/much uneven/little; cat text/plain/* >uneven/much/a.txt; head -c 1500 few.txt >uneven/little/b.txt
-sed 's/eval_tokens: 1024/eval_tokens: 3000/g' tiny.yaml >uneven.yaml
+sed 's/eval_tokens: 256/eval_tokens: 3000/g' tiny.yaml >uneven.yaml
 expect 0 lab run uneven.yaml --data uneven --out u --seeds 1 --arms even
 says "held-out tokens; 3000 were asked for"; says "every arm balances"
 # A run whose arm is no longer in the file is named.
