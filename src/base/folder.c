@@ -237,3 +237,17 @@ sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error) {
                     "not enough room on the disk for %s: it takes %s, %s are free", path, sgm_bytes_text(bytes).text,
                     sgm_bytes_text(room).text);
 }
+
+sgm_status sgm_folder_remove_partial(const char *folder, sgm_error *error) {
+    char **names = NULL;
+    size_t count = 0;
+    sgm_status status = sgm_folder_list(folder, &names, &count, error);
+    for (size_t i = 0; i < count && !status; i++) {
+        char *path = strstr(names[i], ".partial-") ? sgm_path_join(folder, names[i]) : NULL;
+        if (path)
+            unlink(path); /* one that stays is only in the way of the eye */
+        sgm_free(path);
+    }
+    sgm_free(names);
+    return status;
+}

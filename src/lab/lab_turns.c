@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "base/team.h"
@@ -261,23 +260,6 @@ static void take_turns(sgm_worker *worker, void *argument) {
     pthread_mutex_unlock(&t->mutex);
 }
 
-/* What a call left that was killed while it traced. */
-static void remove_partial(const char *run) {
-    char **names = NULL;
-    size_t count = 0;
-    if (sgm_folder_list(run, &names, &count, NULL))
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char *path = strncmp(names[i], SGM_LAB_ROUTES ".partial-", sizeof SGM_LAB_ROUTES ".partial-" - 1) == 0
-                         ? sgm_path_join(run, names[i])
-                         : NULL;
-        if (path)
-            unlink(path);
-        sgm_free(path);
-    }
-    sgm_free(names);
-}
-
 static sgm_status trace(const table *t, const seat *s, const char *routes, sgm_error *error) {
     const sgm_lab *lab = t->lab;
     const char *paths[] = {lab->data};
@@ -286,9 +268,9 @@ static sgm_status trace(const table *t, const seat *s, const char *routes, sgm_e
                                         .kernels = sgm_config_get(config, "train.kernels"),
                                         .stop = lab->stop};
     sgm_evaluation evaluation = {0};
-    remove_partial(s->run);
-    sgm_status status =
-        sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
+    sgm_status status = sgm_folder_remove_partial(s->run, error); /* of a call that was killed while it traced */
+    if (!status)
+        status = sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
     sgm_evaluation_free(&evaluation);
     return status;
 }

@@ -91,12 +91,16 @@ static sgm_status read_words(sgm_lab_use *use, sgm_error *error) {
                                         : SGM_OK;
 }
 
+static sgm_replay_options replay_options(const sgm_lab_use *cache) {
+    return (sgm_replay_options){.policy = cache->method,
+                                .experts = cache->size,
+                                .pool = cache->pool,
+                                .settings = cache->setting,
+                                .setting_count = cache->settings};
+}
+
 static sgm_status check_use(const sgm_lab_use *use, sgm_error *error) {
-    const sgm_replay_options options = {.policy = use->method,
-                                        .experts = use->size,
-                                        .pool = use->pool,
-                                        .settings = use->setting,
-                                        .setting_count = use->settings};
+    const sgm_replay_options options = replay_options(use);
     if (use->placement)
         return sgm_registry_find("placement", use->method, error) ? SGM_OK : SGM_EARGUMENT;
     sgm_status status = sgm_replay_check(&options, error);
@@ -239,11 +243,7 @@ static sgm_status load_of(sgm_trace *trace, const double *share, int64_t layers,
 }
 
 static sgm_status measure_cache(const sgm_lab_use *use, const sgm_replay *replay, double *value, sgm_error *error) {
-    const sgm_replay_options options = {.policy = use->method,
-                                        .experts = use->size,
-                                        .pool = use->pool,
-                                        .settings = use->setting,
-                                        .setting_count = use->settings};
+    const sgm_replay_options options = replay_options(use);
     sgm_replay_result result;
     sgm_status status = sgm_replay_run(replay, &options, &result, error);
     if (!status) {

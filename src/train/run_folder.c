@@ -277,21 +277,6 @@ static sgm_status raise_steps(sgm_config *config, int64_t steps, sgm_error *erro
     return status;
 }
 
-/* Files of a folder that a killed process was still writing: NAME.partial-PID-N. The lock says that nobody else is. */
-static sgm_status remove_partial(const char *folder, sgm_error *error) {
-    char **names = NULL;
-    size_t count = 0;
-    sgm_status status = sgm_folder_list(folder, &names, &count, error);
-    for (size_t i = 0; i < count && !status; i++) {
-        char *path = strstr(names[i], ".partial-") ? sgm_path_join(folder, names[i]) : NULL;
-        if (path)
-            unlink(path); /* one that stays is only in the way of the eye */
-        sgm_free(path);
-    }
-    sgm_free(names);
-    return status;
-}
-
 /* A run's config.yaml names every section, `train` last: one that was emptied or cut off before it would mean the defaults. Keys
  * that are missing are found when a checkpoint is read. */
 static sgm_status check_whole(const char *path, sgm_error *error) {
@@ -321,9 +306,9 @@ sgm_status sgm_run_folder_open(const char *run, int64_t steps, sgm_lock **lock, 
     if (!status)
         status = take_lock(run, lock, error);
     if (!status)
-        status = remove_partial(run, error);
+        status = sgm_folder_remove_partial(run, error);
     if (!status && sgm_path_is_folder(traces))
-        status = remove_partial(traces, error);
+        status = sgm_folder_remove_partial(traces, error);
     if (!status)
         status = sgm_config_new(config, error);
     if (!status)
