@@ -219,6 +219,26 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
     assert_int_equal(sgm_folder_remove(path("whole"), NULL), SGM_OK);
 }
 
+/* Not at the end of a long run: with its next turn. The other arm goes on. */
+static void a_run_that_loses_rows_fails_at_once(void **state) {
+    (void)state;
+    sgm_error error;
+    write_file("two.yaml", two_arms);
+    stop_after = 1;
+    assert_int_equal(run_lab("full", "two.yaml", (sgm_lab_options){.seeds = 1, .jobs = 1}, &error), SGM_EINTERRUPTED);
+    stop_after = 0;
+    execute("full/runs/none-seed-1/run.sqlite",
+            "CREATE TRIGGER full BEFORE INSERT ON steps BEGIN SELECT RAISE(FAIL, 'no room'); END");
+    assert_int_equal(run_lab("full", "two.yaml", (sgm_lab_options){.jobs = 1}, &error), SGM_EIO);
+    says(&error, "none, seed 1: rows of its log were lost up to step 8", "remove this run's folder");
+    assert_false(sgm_path_exists(path("full/runs/none-seed-1/summary.json")));
+    assert_true(sgm_path_exists(path("full/runs/even-seed-1/summary.json")));
+    /* As the hint says. */
+    assert_int_equal(sgm_folder_remove(path("full/runs/none-seed-1"), NULL), SGM_OK);
+    assert_int_equal(run_lab("full", "two.yaml", (sgm_lab_options){.jobs = 1}, &error), SGM_OK);
+    assert_int_equal(sgm_folder_remove(path("full"), NULL), SGM_OK);
+}
+
 /* `data:` of the experiment decides the text when the lab begins, as --data does, and not later. */
 static void data_of_the_file_are_kept_to(void **state) {
     (void)state;
@@ -350,6 +370,7 @@ int main(void) {
         cmocka_unit_test(a_diverged_arm_stays_failed),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(a_log_that_is_not_the_whole_run_is_refused),
+        cmocka_unit_test(a_run_that_loses_rows_fails_at_once),
         cmocka_unit_test(data_of_the_file_are_kept_to),
         cmocka_unit_test(discarded_checkpoints_end_a_run),
         cmocka_unit_test(what_is_not_damaged_is_not_removed),
