@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -545,13 +547,69 @@ static void test_choice(void **unused) {
     assert_non_null(strstr(error.hint, "did you mean ref?"));
 }
 
+#ifdef __SANITIZE_ADDRESS__
+enum { A, B, C, OPERANDS };
+
+/* A row of A every 7 numbers, of B and C every 9; one of them is a number short. */
+static void multiply_short(int kind, int which) {
+    const sgm_kernels *k = sgm_kernels_at(0);
+    static const int64_t rows[4][2] = {{3, 9}, {3, 5}, {5, 5}, {1, 1}}; /* of A and B: nt, nn, tn; dot takes C twice */
+    static const int64_t cols[4][2] = {{5, 5}, {5, 9}, {3, 9}, {1, 1}};
+    float *operand[OPERANDS];
+    for (int i = A; i < OPERANDS; i++) {
+        int64_t size = i == C ? 3 * 9 : (rows[kind][i] - 1) * (i == A ? 7 : 9) + cols[kind][i];
+        operand[i] = calloc((size_t)(size - (which == i)), sizeof *operand[i]);
+    }
+    if (kind == 0)
+        k->matmul_nt(3, 9, 5, operand[A], 7, operand[B], 9, operand[C], 9, true);
+    if (kind == 1)
+        k->matmul_nn(3, 9, 5, operand[A], 7, operand[B], 9, operand[C], 9, true);
+    if (kind == 2)
+        k->matmul_tn(3, 9, 5, operand[A], 7, operand[B], 9, operand[C], 9, true);
+    if (kind == 3)
+        (void)k->dot(27, operand[C], operand[C]);
+    for (int i = A; i < OPERANDS; i++)
+        free(operand[i]);
+}
+
+/* The portable products are not instrumented: base/sanitize.h must see what the sanitizer would. */
+static void test_short_operands_are_reported(void **unused) {
+    (void)unused;
+    for (int kind = 0; kind < 4; kind++)
+        for (int which = A; which <= OPERANDS; which++) {
+            pid_t child = fork();
+            assert_true(child >= 0);
+            if (child == 0) {
+                (void)close(STDERR_FILENO);
+                multiply_short(kind, which);
+                _exit(0);
+            }
+            int status = 0;
+            assert_int_equal(waitpid(child, &status, 0), child);
+            bool fits = which == OPERANDS || (kind == 3 && which != C);
+            assert_int_equal(WIFEXITED(status) && WEXITSTATUS(status) == 0, fits);
+        }
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),   cmocka_unit_test(test_orders),     cmocka_unit_test(test_special_values),
-        cmocka_unit_test(test_vectors),    cmocka_unit_test(test_largest),    cmocka_unit_test(test_exponentials),
-        cmocka_unit_test(test_softmaxes),  cmocka_unit_test(test_norms),      cmocka_unit_test(test_swiglus),
-        cmocka_unit_test(test_optimizers), cmocka_unit_test(test_elementary), cmocka_unit_test(test_reference_bytes),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_special_values),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_exponentials),
+        cmocka_unit_test(test_softmaxes),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_swiglus),
+        cmocka_unit_test(test_optimizers),
+        cmocka_unit_test(test_elementary),
+        cmocka_unit_test(test_reference_bytes),
         cmocka_unit_test(test_choice),
+#ifdef __SANITIZE_ADDRESS__
+        cmocka_unit_test(test_short_operands_are_reported),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,11 +12,12 @@
 
 #include <math.h>
 
+#include "base/sanitize.h"
 #include "kernel/kernels.h"
 
 #define SGM_LANES 16
 
-static inline sgm_real sgm_lanes_sum(sgm_real *lanes) {
+SGM_ROWS_CHECKED static inline sgm_real sgm_lanes_sum(sgm_real *lanes) {
     for (int step = SGM_LANES / 2; step > 0; step /= 2)
         for (int j = 0; j < step; j++)
             lanes[j] += lanes[j + step];

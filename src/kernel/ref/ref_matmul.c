@@ -5,7 +5,12 @@
 
 #define BLOCK 32 /* columns of C held at once by matmul_nn and matmul_tn */
 
-sgm_real sgm_ref_dot(int64_t n, const sgm_real *x, const sgm_real *y) {
+static void check(const sgm_real *first, int64_t rows, int64_t cols, int64_t ld) {
+    if (cols > 0)
+        sgm_check_rows(first, rows, (size_t)cols * sizeof *first, (size_t)ld * sizeof *first);
+}
+
+SGM_ROWS_CHECKED static sgm_real dot(int64_t n, const sgm_real *x, const sgm_real *y) {
     sgm_real lanes[SGM_LANES] = {0};
     int64_t k = 0;
     for (; k + SGM_LANES <= n; k += SGM_LANES)
@@ -16,18 +21,26 @@ sgm_real sgm_ref_dot(int64_t n, const sgm_real *x, const sgm_real *y) {
     return sgm_lanes_sum(lanes);
 }
 
+sgm_real sgm_ref_dot(int64_t n, const sgm_real *x, const sgm_real *y) {
+    check(x, 1, n, 0);
+    check(y, 1, n, 0);
+    return dot(n, x, y);
+}
+
 void sgm_ref_matmul_nt(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                        sgm_real *C, int64_t ldc, bool add) {
+    check(A, M, K, lda);
+    check(B, N, K, ldb);
     for (int64_t i = 0; i < M; i++)
         for (int64_t n = 0; n < N; n++) {
-            sgm_real sum = sgm_ref_dot(K, A + i * lda, B + n * ldb);
+            sgm_real sum = dot(K, A + i * lda, B + n * ldb);
             C[i * ldc + n] = add ? C[i * ldc + n] + sum : sum;
         }
 }
 
 /* One row of C: c (N) = or += Σ_k a[k·step] B[k], k after k. Serves A by rows (step 1) and by columns (step lda). */
-static void row_times_matrix(int64_t N, int64_t K, const sgm_real *restrict a, int64_t step, const sgm_real *restrict B,
-                             int64_t ldb, sgm_real *restrict c, bool add) {
+SGM_ROWS_CHECKED static void row_times_matrix(int64_t N, int64_t K, const sgm_real *restrict a, int64_t step,
+                                              const sgm_real *restrict B, int64_t ldb, sgm_real *restrict c, bool add) {
     int64_t n = 0;
     for (; n + BLOCK <= N; n += BLOCK) {
         sgm_real sum[BLOCK];
@@ -49,12 +62,18 @@ static void row_times_matrix(int64_t N, int64_t K, const sgm_real *restrict a, i
 
 void sgm_ref_matmul_nn(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                        sgm_real *C, int64_t ldc, bool add) {
+    check(A, M, K, lda);
+    check(B, K, N, ldb);
+    check(C, M, N, ldc);
     for (int64_t i = 0; i < M; i++)
         row_times_matrix(N, K, A + i * lda, 1, B, ldb, C + i * ldc, add);
 }
 
 void sgm_ref_matmul_tn(int64_t M, int64_t N, int64_t K, const sgm_real *A, int64_t lda, const sgm_real *B, int64_t ldb,
                        sgm_real *C, int64_t ldc, bool add) {
+    check(A, K, M, lda);
+    check(B, K, N, ldb);
+    check(C, M, N, ldc);
     for (int64_t i = 0; i < M; i++)
         row_times_matrix(N, K, A + i, lda, B, ldb, C + i * ldc, add);
 }

@@ -15,6 +15,14 @@ static sgm_real rounded(sgm_real x) {
     return sizeof x > sizeof(float) ? x : (sgm_real)sgm_bf16_widen(sgm_bf16_round((float)x));
 }
 
+/* sum (COLS) += left (depth) times right (depth, COLS), all of them the caller's own arrays. */
+SGM_ROWS_CHECKED static void add_products(int depth, const sgm_real *restrict left,
+                                          const sgm_real (*restrict right)[COLS], sgm_real *restrict sum) {
+    for (int q = 0; q < depth; q++)
+        for (int j = 0; j < COLS; j++)
+            sum[j] += left[q] * right[q][j];
+}
+
 /* Element (i, k) of A is a[i · a_row + k · a_step], element (k, n) of B is number k · b_row + n · b_step of
  * b: of sgm_real, or of bf16 where it `is_rounded`. */
 static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t a_row, int64_t a_step, const void *b,
@@ -42,9 +50,7 @@ static void multiply(int64_t M, int64_t N, int64_t K, const sgm_real *a, int64_t
                     left[q] = rounded(a[i * a_row + (k + q) * a_step]);
                 for (int j = 0; j < COLS; j++)
                     sum[j] = j < cols ? c[j] : 0;
-                for (int q = 0; q < depth; q++)
-                    for (int j = 0; j < COLS; j++)
-                        sum[j] += left[q] * right[q][j];
+                add_products(depth, left, (const sgm_real(*)[COLS])right, sum);
                 memcpy(c, sum, (size_t)cols * sizeof *c);
             }
         }
