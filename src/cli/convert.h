@@ -10,7 +10,7 @@
         {"expert-type", CLI_MANY, "L:E=T…", NULL, 0, 0, false, "other types for single experts; or a file of them"},    \
         {"arch", CLI_TEXT, "NAME", NULL, 0, 0, false, "qwen3moe or sigmoe (without it: qwen3moe where that is exact)"}, \
     {                                                                                                                   \
-        "threads", CLI_INTEGER, "N", "0", 0, 1024, false, "0: as many as there are cores"                               \
+        "threads", CLI_INTEGER, "N", "0", 0, SGM_THREADS_MOST, false, "0: as many as there are cores"                   \
     }
 
 /* Run it with the options that the flags ask for and print its report; an exit code. */

@@ -55,6 +55,13 @@ void sgm_lab_tell_data(const sgm_lab *lab);
 /* lab_minutes.c: how many steps of all arms and seeds fit into that many minutes, from a few steps and an evaluation of each
  * arm, as many arms at once as there are jobs. SGM_EARGUMENT: fewer than ten, said as soon as it is certain. */
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);
+/* lab_routes.c. Does the experiment ask for the routes of held-out text, and is there any? */
+bool sgm_lab_wants_routes(const sgm_lab *lab);
+/* Of a complete run: its routes, if they are wanted and not there; then, of one that `ended_now` or was traced now, its
+ * checkpoints go, if they are to be discarded. What cannot be done is a note, and no reason to train no other run.
+ * SGM_EINTERRUPTED. */
+sgm_status sgm_lab_finish_run(const sgm_lab *lab, size_t arm, int64_t seed, const char *run, bool ended_now,
+                              sgm_error *error);
 /* lab_turns.c: every arm at work with this seed, in turns, to the end. *failed: the first error of an arm whose run could
  * not go on, code SGM_OK if there was none. */
 sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm_error *error);

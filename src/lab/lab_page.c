@@ -254,12 +254,12 @@ static void put_domains(sgm_page *page, const sgm_lab_results *results) {
 }
 
 static void put_serving(sgm_page *page, const sgm_lab_results *results) {
-    if (results->uses == 0)
+    if (results->known_servings == 0)
         return;
     PUT(page, "<h2>For whoever serves them</h2><p>Caches of experts: share of hits, the routes of held-out text "
               "replayed. Experts placed on GPUs: mean over greatest load, 1 is even, by the load that was planned for "
               "(of the last tenth of the steps) and by that of held-out text.</p>\n");
-    put_table(page, results, results->use, results->uses, false);
+    put_table(page, results, results->known_serving, results->known_servings, false);
 }
 
 static void put_tables(sgm_page *page, const sgm_lab_results *results, const char *baseline) {

@@ -15,7 +15,7 @@
 #include "base/team.h"
 #include "lab/lab.h"
 #include "lab/measure.h"
-#include "lab/serving.h"
+#include "routing/routing.h"
 
 enum { TURN_STEPS = 4 };
 
@@ -28,6 +28,7 @@ typedef struct seat {
     sgm_trainer *trainer;
     int64_t turns;
     bool taken;       /* a job has its turn now */
+    bool ended;       /* in this call */
     sgm_lab_row live; /* who has its turn writes here, */
     sgm_lab_row row;  /* and then it stands here */
 } seat;
@@ -46,29 +47,35 @@ struct table {
 
 /* ---- events of one run ---------------------------------------------------------------------------------------- */
 
+/* Mean over layers of the step's MaxVio and dead experts: of the feed-forward, whose numbers a lab compares. */
+static void balance_of(const sgm_step_report *report, double *max_violation, double *dead_experts) {
+    int64_t stride = sgm_routed_stride(report->experts, report->attention_experts), layers = 0;
+    *max_violation = *dead_experts = 0;
+    for (int64_t l = 0; l < report->layers; l++) {
+        if (sgm_routed_is_attention(report->attention_experts, l))
+            continue;
+        const sgm_load load = {.experts = report->experts,
+                               .null_experts = report->null_experts,
+                               .count = (int64_t *)report->load + l * stride,
+                               .probability = (double *)report->probability + l * stride};
+        sgm_load_summary summary;
+        sgm_load_summarise(&load, &summary);
+        *max_violation += summary.max_violation;
+        *dead_experts += (double)summary.dead_experts;
+        layers++;
+    }
+    *max_violation /= (double)layers;
+    *dead_experts /= (double)layers;
+}
+
 static void on_step(void *context, const sgm_step_report *report) {
     seat *s = context;
-    double violation = 0, dead = 0;
-    for (int64_t l = 0; l < report->layers; l++) {
-        int64_t experts = sgm_routed_experts(report->experts, report->attention_experts, l);
-        const int64_t *load = report->load + l * sgm_routed_stride(report->experts, report->attention_experts);
-        int64_t most = 0, sum = 0, none = 0;
-        for (int64_t e = 0; e < experts; e++) {
-            most = load[e] > most ? load[e] : most;
-            sum += load[e];
-        }
-        for (int64_t e = 0; e < experts; e++)
-            none += 100 * load[e] * experts < sum;
-        violation += sum ? (double)(most * experts) / (double)sum - 1 : 0;
-        dead += (double)none;
-    }
     sgm_lab_row *row = &s->live;
     double loss = report->loss_nats_per_token;
     row->step = report->step;
     row->loss_nats_per_token =
         isfinite(row->loss_nats_per_token) ? 0.95 * row->loss_nats_per_token + 0.05 * loss : loss;
-    row->max_violation = violation / (double)report->layers;
-    row->dead_experts = dead / (double)report->layers;
+    balance_of(report, &row->max_violation, &row->dead_experts);
     row->seconds += report->seconds;
     row->tokens_per_second = report->tokens_per_second;
 }
@@ -144,14 +151,6 @@ static void stand_up(seat *s) {
     s->trainer = NULL;
 }
 
-static sgm_status drop_checkpoints(const seat *s, sgm_error *error) {
-    char *folder = sgm_path_join(s->run, "checkpoints");
-    sgm_status status =
-        folder ? sgm_folder_remove(folder, error) : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
-    sgm_free(folder);
-    return status;
-}
-
 /* A failed arm leaves the table; the others go on. */
 static void fail(table *t, seat *s, const sgm_error *error) {
     s->row.state = SGM_LAB_FAILED;
@@ -191,9 +190,8 @@ static sgm_status end_turn(table *t, seat *s, sgm_status status, bool done, sgm_
         return SGM_OK;
     }
     s->row.state = SGM_LAB_DONE;
-    bool model_needed =
-        t->lab->experiment->serving.uses > 0 && t->lab->heldout > 0; /* for keep_routes, when all have ended */
-    return t->lab->options->discard_checkpoints && !model_needed ? drop_checkpoints(s, error) : SGM_OK;
+    s->ended = true;
+    return sgm_lab_wants_routes(t->lab) ? SGM_OK : sgm_lab_finish_run(t->lab, s->index, t->seed, s->run, true, error);
 }
 
 /* Those who play together, [first, end) of the table. */
@@ -258,44 +256,6 @@ static void take_turns(sgm_worker *worker, void *argument) {
         pthread_cond_broadcast(&t->changed);
     }
     pthread_mutex_unlock(&t->mutex);
-}
-
-static sgm_status trace(const table *t, const seat *s, const char *routes, sgm_error *error) {
-    const sgm_lab *lab = t->lab;
-    const char *paths[] = {lab->data};
-    const sgm_config *config = lab->experiment->arms[s->index].config;
-    const sgm_engine_options options = {.threads = sgm_lab_threads(lab, s->index),
-                                        .kernels = sgm_config_get(config, "train.kernels"),
-                                        .stop = lab->stop};
-    sgm_evaluation evaluation = {0};
-    sgm_status status = sgm_folder_remove_partial(s->run, error); /* of a call that was killed while it traced */
-    if (!status)
-        status = sgm_trace_evaluate(s->run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
-    sgm_evaluation_free(&evaluation);
-    return status;
-}
-
-/* The routes of held-out text through a run's model, once; whatever is asked about caches and placements, they answer. A run
- * that cannot be traced has no such values; it is no reason to train no other. */
-static sgm_status keep_routes(const table *t, const seat *s, sgm_error *error) {
-    char *routes = sgm_path_join(s->run, SGM_LAB_ROUTES), *models = sgm_path_join(s->run, "checkpoints");
-    sgm_status status = routes && models ? SGM_OK : sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
-    sgm_error why = {0};
-    if (!status && !sgm_path_exists(routes)) {
-        sgm_status traced = sgm_path_exists(models) ? trace(t, s, routes, &why)
-                                                    : sgm_fail(&why, SGM_ENOTFOUND, NULL, "its model is gone");
-        if (traced == SGM_EINTERRUPTED)
-            status = sgm_fail(error, traced, "the same command goes on with it", "interrupted; every arm is saved");
-        else if (traced)
-            sgm_lab_note(t->lab,
-                         "%s, seed %" PRId64 ": its routes are not kept, so it has no caches and placements: %s",
-                         s->row.arm, t->seed, why.message);
-        else if (t->lab->options->discard_checkpoints)
-            status = drop_checkpoints(s, error);
-    }
-    sgm_free(routes);
-    sgm_free(models);
-    return status;
 }
 
 /* Everyone at the table [first, end) to the end. */
@@ -392,9 +352,9 @@ sgm_status sgm_lab_train_seed(sgm_lab *lab, int64_t seed, sgm_error *failed, sgm
         if (!status)
             status = play(&t, first, end, error);
     }
-    for (size_t i = 0; lab->experiment->serving.uses && lab->heldout > 0 && i < t.count && !status; i++)
+    for (size_t i = 0; i < t.count && !status; i++)
         if (t.seats[i].row.state == SGM_LAB_DONE)
-            status = keep_routes(&t, &t.seats[i], error);
+            status = sgm_lab_finish_run(lab, t.seats[i].index, seed, t.seats[i].run, t.seats[i].ended, error);
     for (size_t i = 0; t.seats && i < t.count; i++) {
         sgm_trainer_close(t.seats[i].trainer);
         sgm_free(t.seats[i].run);

@@ -248,23 +248,24 @@ static char *command_of(const sgm_lab_plan *plan, int64_t threads) {
     return text.data;
 }
 
-/* Of every run; 0 where they differ or do not matter. */
+/* Of every run where they matter; 0 where they differ, or matter nowhere. */
 static int64_t common_threads(const sgm_lab_results *results) {
     int64_t threads = 0;
     for (size_t a = 0; a < results->arms; a++)
         for (size_t i = 0; i < results->arm[a].runs; i++) {
             int64_t own = results->arm[a].run[i].threads;
-            if (threads && own != threads)
+            if (own && threads && own != threads)
                 return 0;
-            threads = own;
+            threads = own ? own : threads;
         }
     return threads;
 }
 
-/* The routes of two runs: of one text, and of two models. */
+/* The routes of two runs: of one text, and of two models, or of one where both runs came to it (two arms may be one). */
 static sgm_status compare_routes(const char *folder, const sgm_lab_arm_results *a, const sgm_lab_measures *m,
                                  const sgm_lab_arm_results *b, const sgm_lab_measures *n, sgm_error *error) {
-    bool same = m->routes.model_hash == n->routes.model_hash && m->routes.model_hash != 0;
+    bool one_run = m->bits_per_byte == n->bits_per_byte && m->training_loss == n->training_loss;
+    bool same = m->routes.model_hash == n->routes.model_hash && m->routes.model_hash != 0 && !one_run;
     if (!m->routes.tokens || !n->routes.tokens || (!same && m->routes.tokens == n->routes.tokens))
         return SGM_OK;
     return sgm_fail(error, SGM_EFORMAT, sgm_lab_routes_again,
@@ -272,7 +273,7 @@ static sgm_status compare_routes(const char *folder, const sgm_lab_arm_results *
                     a->arm.name, m->seed, b->arm.name, n->seed, same ? "one model" : "different numbers of tokens");
 }
 
-static sgm_status check_routes(const char *folder, const sgm_lab_results *results, sgm_error *error) {
+static sgm_status compare_all_routes(const char *folder, const sgm_lab_results *results, sgm_error *error) {
     sgm_status status = SGM_OK;
     for (size_t a = 0; a < results->arms; a++)
         for (size_t i = 0; i < results->arm[a].runs; i++)
@@ -290,7 +291,7 @@ static void list_uses(sgm_lab_results *results) {
         if (!sgm_lab_known(results, &results->serving[i]))
             continue;
         results->caches += !use->placement;
-        results->use[results->uses++] = &results->serving[i];
+        results->known_serving[results->known_servings++] = &results->serving[i];
     }
 }
 
@@ -306,8 +307,8 @@ static void drop_unknown(sgm_lab_results *results) {
 static sgm_status name_servings(sgm_lab_results *results, sgm_error *error) {
     const sgm_lab_serving *serving = &results->experiment->serving;
     results->serving = sgm_alloc((serving->values + 1) * sizeof *results->serving);
-    results->use = sgm_alloc((serving->values + 1) * sizeof *results->use);
-    if (!results->serving || !results->use)
+    results->known_serving = sgm_alloc((serving->values + 1) * sizeof *results->known_serving);
+    if (!results->serving || !results->known_serving)
         return no_memory(error);
     for (size_t i = 0; i < serving->values; i++) {
         bool heldout;
@@ -346,7 +347,7 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
     for (int64_t seed = 1; seed <= plan->seeds && !status; seed++)
         compare_budgets(results, seed);
     if (!status)
-        status = check_routes(folder, results, error);
+        status = compare_all_routes(folder, results, error);
     if (!status)
         list_uses(results);
     if (!status && list == usual) /* without groups there is no imbalance score, and so on */
@@ -368,7 +369,7 @@ void sgm_lab_results_free(sgm_lab_results *results) {
         sgm_free((char *)results->serving[i].title);
     }
     sgm_free(results->serving);
-    sgm_free(results->use);
+    sgm_free(results->known_serving);
     sgm_free(results->compare);
     sgm_free(results->missing);
     sgm_free(results->command);

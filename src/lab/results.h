@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What is measured of a run, what follows from all runs of a lab, and the three forms it is written in. */
+/* What is measured of a run, what follows from all runs of a lab, and the four forms it is written in. */
 #ifndef SGM_LAB_RESULTS_H
 #define SGM_LAB_RESULTS_H
 
@@ -113,8 +113,8 @@ typedef struct sgm_lab_results {
     size_t compared;
     sgm_lab_metric *serving; /* (servings) of the experiment's caches and placements; names and titles are heap */
     size_t servings;
-    const sgm_lab_metric **use; /* those that any run has: `caches` of caches, then of placements, `uses` in all */
-    size_t caches, uses;
+    const sgm_lab_metric **known_serving; /* those that any run has: `caches` of caches, then of placements */
+    size_t caches, known_servings;
     sgm_lab_missing *missing;
     size_t missings;
     char *command;

@@ -126,17 +126,17 @@ static void add_named(text *t, const sgm_lab_results *results, const char *prefi
 static void add_serving(text *t, const sgm_lab_results *results) {
     if (results->caches) {
         ADD(t, "\n## Caches of experts: share of hits, the routes of held-out text replayed\n");
-        add_table(t, results, results->use, results->caches);
+        add_table(t, results, results->known_serving, results->caches);
     }
-    if (results->uses > results->caches) {
+    if (results->known_servings > results->caches) {
         ADD(t,
             "\n## Experts placed on GPUs: mean over greatest load of a GPU, 1 is even\n\nBy the load that was planned "
             "for, of the last tenth of the steps, and by that of held-out text.\n");
-        add_table(t, results, results->use + results->caches, results->uses - results->caches);
+        add_table(t, results, results->known_serving + results->caches, results->known_servings - results->caches);
     }
-    if (results->uses) {
+    if (results->known_servings) {
         ADD(t, "\nThe same, difference to the baseline:\n");
-        add_differences(t, results, results->use, results->uses);
+        add_differences(t, results, results->known_serving, results->known_servings);
     }
 }
 

@@ -31,10 +31,13 @@ static const char two_arms[] =
 
 static volatile int stop_flag;
 static int turns, stop_after, evals;
+static sgm_lab_row last_rows[2]; /* of the first arms */
 
 static inline void on_turn(void *context, const sgm_lab_row *rows, size_t count, double done) {
     (void)context;
     assert_true(count >= 1 && rows[0].seed >= 1 && done > 0 && done <= 1);
+    for (size_t i = 0; i < count && i < 2; i++)
+        last_rows[i] = rows[i];
     if (stop_after && ++turns == stop_after)
         __atomic_store_n(&stop_flag, 1, __ATOMIC_RELAXED); /* other jobs may be reading it */
 }

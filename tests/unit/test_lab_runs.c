@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The runs of a lab: what diverged stays failed, and what is not of the plan does not enter the results. */
+#include <math.h>
 #include <sys/stat.h>
 
 #include "lab_fixture.h"
+#include "train/run_log_read.h"
 
 static void says(const sgm_error *error, const char *message, const char *hint) {
     if (!strstr(error->message, message) || !strstr(error->hint, hint))
@@ -239,6 +241,62 @@ static void a_run_that_loses_rows_fails_at_once(void **state) {
     assert_int_equal(sgm_folder_remove(path("full"), NULL), SGM_OK);
 }
 
+/* Mean over feed-forward layers of the last step's MaxVio and dead experts among the first `computing` of its log. */
+static void by_log(const char *run, bool with_attention, int64_t computing, double *violation, double *dead) {
+    sqlite3 *db = NULL;
+    sqlite3_stmt *row = NULL;
+    int layers = 0;
+    *violation = *dead = 0;
+    assert_int_equal(sqlite3_open(path(run), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT layer, counts FROM load WHERE step = 12", -1, &row, NULL),
+                     SQLITE_OK);
+    while (sqlite3_step(row) == SQLITE_ROW) {
+        if (with_attention && sqlite3_column_int64(row, 0) % 2 == 0) /* attention, feed-forward, attention, … */
+            continue;
+        const unsigned char *bytes = sqlite3_column_blob(row, 1);
+        double most = 0, sum = 0;
+        for (int64_t e = 0; e < computing; e++) {
+            double count = (double)sgm_run_log_u32(bytes + 4 * e);
+            most = count > most ? count : most;
+            sum += count;
+        }
+        for (int64_t e = 0; e < computing; e++)
+            *dead += (double)sgm_run_log_u32(bytes + 4 * e) < 0.01 * sum / (double)computing;
+        *violation += most * (double)computing / sum - 1;
+        layers++;
+    }
+    sqlite3_finalize(row);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    assert_true(layers >= 2);
+    *violation /= layers;
+    *dead /= layers;
+}
+
+/* A null expert and attention experts would be the busiest of all, or the idlest. */
+static void live_balance_is_that_of_results(void **state) {
+    (void)state;
+    sgm_error error;
+    write_file("live.yaml", "name: live\npreset: pico\nsteps: 12\ntokens_per_step: 128\nseeds: 1\n"
+                            "set:\n"
+                            "  model: {context: 32, experts: 8}\n"
+                            "  train: {kernels: ref, threads: 1, eval_every: 0, final_eval_tokens: 500}\n"
+                            "arms:\n"
+                            "  - name: null\n"
+                            "    set: {balance: none, model.null_experts: 3, model.experts_per_token: 4}\n"
+                            "  - name: attention\n"
+                            "    set: {balance: none, model.attention_experts: 4}\n");
+    if (run_lab("live", "live.yaml", (sgm_lab_options){0}, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    static const char *const logs[] = {"live/runs/null-seed-1/run.sqlite", "live/runs/attention-seed-1/run.sqlite"};
+    for (int i = 0; i < 2; i++) {
+        double violation, dead;
+        by_log(logs[i], i == 1, i ? 8 : 5, &violation, &dead);
+        assert_true(fabs(last_rows[i].max_violation - violation) < 1e-9);
+        assert_true(fabs(last_rows[i].dead_experts - dead) < 1e-9);
+    }
+    assert_int_equal(sgm_folder_remove(path("live"), NULL), SGM_OK);
+}
+
 /* `data:` of the experiment decides the text when the lab begins, as --data does, and not later. */
 static void data_of_the_file_are_kept_to(void **state) {
     (void)state;
@@ -371,6 +429,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(a_log_that_is_not_the_whole_run_is_refused),
         cmocka_unit_test(a_run_that_loses_rows_fails_at_once),
+        cmocka_unit_test(live_balance_is_that_of_results),
         cmocka_unit_test(data_of_the_file_are_kept_to),
         cmocka_unit_test(discarded_checkpoints_end_a_run),
         cmocka_unit_test(what_is_not_damaged_is_not_removed),

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "lab_fixture.h"
 #include "lab/serving.h"
@@ -228,7 +229,6 @@ static void labs_measure_them(void **state) {
     sgm_free(routes);
 }
 
-/* A lab that ran without lists gets them from the models that it kept; those of experts of two kinds are refused. */
 /* A run that cannot be traced, or no held-out text: the others go on, and there are no such values. */
 static void what_cannot_be_traced_stops_nothing(void **state) {
     (void)state;
@@ -257,6 +257,62 @@ static void what_cannot_be_traced_stops_nothing(void **state) {
     sgm_free(lists);
 }
 
+/* Two arms that are one end with one model; the routes of both are theirs all the same. Routes of less text are not. */
+static void equal_arms_are_no_mixture(void **state) {
+    (void)state;
+    sgm_error error;
+    char *lists = with_lists("caches: [lru 2]\n");
+    char *twins = sgm_format("%s  - name: twin\n    inherits: even\n    set: {train.recompute: layer}\n", lists);
+    write_file("twins.yaml", twins);
+    if (run_lab("twins", "twins.yaml", (sgm_lab_options){0}, &error))
+        fail_msg("%s (%s)", error.message, error.hint);
+    json_t *all = results("twins");
+    assert_true(value_of(all, 1, "hits.lru 2") > 0);
+    near(value_of(all, 1, "hits.lru 2"), value_of(all, 2, "hits.lru 2"));
+    json_decref(all);
+    const char *data[] = {path("twins/data")};
+    char *run = sgm_format("%s", path("twins/runs/twin-seed-1")), *routes = sgm_format("%s/heldout.trace", run);
+    const sgm_engine_options options = {.threads = 1, .kernels = "ref"};
+    sgm_evaluation evaluation;
+    assert_int_equal(sgm_trace_evaluate(run, &options, data, 1, 200, routes, &evaluation, &error), SGM_OK);
+    sgm_evaluation_free(&evaluation);
+    assert_int_equal(sgm_lab_report(path("twins"), &error), SGM_EFORMAT);
+    assert_non_null(strstr(error.message, "of twin, seed 1, are of different numbers of tokens"));
+    assert_int_equal(sgm_folder_remove(path("twins"), NULL), SGM_OK);
+    sgm_free(run);
+    sgm_free(routes);
+    sgm_free(twins);
+    sgm_free(lists);
+}
+
+static int stop_at_routes(const char *call, const char *file) {
+    (void)call;
+    if (strstr(file, "heldout.trace"))
+        __atomic_store_n(&stop_flag, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static void tracing_can_be_interrupted(void **state) {
+    (void)state;
+    sgm_error error;
+    char *lists = with_lists("caches: [lru 2]\n");
+    write_file("lists.yaml", lists);
+    const sgm_lab_options options = {.seeds = 1, .discard_checkpoints = true};
+    sgm_fault = stop_at_routes;
+    assert_int_equal(run_lab("stopped", "lists.yaml", options, &error), SGM_EINTERRUPTED);
+    sgm_fault = NULL;
+    assert_non_null(strstr(error.message, "every arm is saved"));
+    assert_false(sgm_path_exists(path("stopped/runs/none-seed-1/heldout.trace")));
+    assert_true(sgm_path_exists(path("stopped/runs/none-seed-1/checkpoints"))); /* it is still needed */
+    assert_true(sgm_path_exists(path("stopped/runs/even-seed-1/summary.json")));
+    assert_int_equal(run_lab("stopped", "lists.yaml", options, &error), SGM_OK);
+    assert_true(sgm_path_exists(path("stopped/runs/none-seed-1/heldout.trace")));
+    assert_false(sgm_path_exists(path("stopped/runs/none-seed-1/checkpoints")));
+    assert_int_equal(sgm_folder_remove(path("stopped"), NULL), SGM_OK);
+    sgm_free(lists);
+}
+
+/* A lab that ran without lists gets them from the models that it kept; those of experts of two kinds are refused. */
 static void lists_may_come_later(void **state) {
     (void)state;
     sgm_error error;
@@ -288,6 +344,8 @@ int main(void) {
         cmocka_unit_test(labs_measure_them),
         cmocka_unit_test(lists_may_come_later),
         cmocka_unit_test(what_cannot_be_traced_stops_nothing),
+        cmocka_unit_test(equal_arms_are_no_mixture),
+        cmocka_unit_test(tracing_can_be_interrupted),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
