@@ -2,6 +2,7 @@
 /* What becomes of a run that is complete: the routes of held-out text through its model are kept where the experiment lists
  * caches or placements, and its checkpoints go where they are not wanted. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/memory.h"
 #include "lab/lab.h"
@@ -14,14 +15,20 @@ bool sgm_lab_wants_routes(const sgm_lab *lab) {
 static sgm_status trace(const sgm_lab *lab, size_t arm, const char *run, const char *routes, sgm_error *error) {
     const char *paths[] = {lab->data};
     const sgm_config *config = lab->experiment->arms[arm].config;
-    const sgm_engine_options options = {.threads = sgm_lab_threads(lab, arm),
-                                        .kernels = sgm_config_get(config, "train.kernels"),
-                                        .stop = lab->stop};
+    const sgm_engine_options options = {
+        .threads = sgm_lab_threads(lab, arm), .kernels = sgm_config_get(config, "train.kernels"), .stop = lab->stop};
     sgm_evaluation evaluation = {0};
-    sgm_status status =
-        sgm_trace_evaluate(run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
+    sgm_status status = sgm_trace_evaluate(run, &options, paths, 1, SGM_LAB_ROUTES_TOKENS, routes, &evaluation, error);
     sgm_evaluation_free(&evaluation);
     return status;
+}
+
+/* Somebody may have made it longer since it was seen complete: what it has now is theirs. */
+static sgm_status still_ours(const sgm_lab *lab, const char *run, const sgm_config *config, sgm_error *error) {
+    const char *steps = sgm_config_get(config, "train.steps");
+    if (sgm_lab_run_complete(run) && steps && strtoll(steps, NULL, 10) == lab->plan.steps)
+        return SGM_OK;
+    return sgm_fail(error, SGM_EBUSY, NULL, "it was gone on with by another process");
 }
 
 /* With the run's lock held: nobody resumes it meanwhile, and what a killed call was writing is removed. */
@@ -30,6 +37,8 @@ static sgm_status finish(const sgm_lab *lab, size_t arm, const char *run, const 
     sgm_lock *lock = NULL;
     sgm_config *config = NULL;
     sgm_status status = sgm_run_folder_open(run, 0, &lock, &config, error);
+    if (!status)
+        status = still_ours(lab, run, config, error);
     if (!status && sgm_lab_wants_routes(lab) && !sgm_path_exists(routes))
         status = sgm_path_exists(models) ? trace(lab, arm, run, routes, error)
                                          : sgm_fail(error, SGM_ENOTFOUND, NULL, "its model is gone");

@@ -312,6 +312,46 @@ static void tracing_can_be_interrupted(void **state) {
     sgm_free(lists);
 }
 
+/* As `train --resume RUN --steps 14` would while the first run is traced. */
+static int prolong_the_second(const char *call, const char *file) {
+    (void)call;
+    char text[16384] = "";
+    const char *config = path("longer/runs/even-seed-1/config.yaml");
+    if (!strstr(file, "none-seed-1/heldout.trace"))
+        return 0;
+    FILE *stream = fopen(config, "r");
+    assert_non_null(stream);
+    assert_true(fread(text, 1, sizeof text - 1, stream) > 0);
+    (void)fclose(stream);
+    char *at = strstr(text, "\n  steps: 12");
+    if (at) {
+        at[11] = '4';
+        stream = fopen(config, "w");
+        assert_non_null(stream);
+        assert_true(fputs(text, stream) >= 0);
+        (void)fclose(stream);
+    }
+    return 0;
+}
+
+static void a_run_of_others_keeps_its_model(void **state) {
+    (void)state;
+    sgm_error error;
+    char *lists = with_lists("caches: [lru 2]\n");
+    write_file("lists.yaml", lists);
+    sgm_fault = prolong_the_second;
+    sgm_status status =
+        run_lab("longer", "lists.yaml", (sgm_lab_options){.seeds = 1, .discard_checkpoints = true}, &error);
+    sgm_fault = NULL;
+    assert_int_equal(status, SGM_EARGUMENT); /* said when results are written: the run is no longer the plan's */
+    assert_non_null(strstr(error.message, "even-seed-1 has train.steps = 14"));
+    assert_false(sgm_path_exists(path("longer/runs/none-seed-1/checkpoints")));
+    assert_true(sgm_path_exists(path("longer/runs/even-seed-1/checkpoints")));
+    assert_false(sgm_path_exists(path("longer/runs/even-seed-1/heldout.trace")));
+    assert_int_equal(sgm_folder_remove(path("longer"), NULL), SGM_OK);
+    sgm_free(lists);
+}
+
 /* A lab that ran without lists gets them from the models that it kept; those of experts of two kinds are refused. */
 static void lists_may_come_later(void **state) {
     (void)state;
@@ -346,6 +386,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_traced_stops_nothing),
         cmocka_unit_test(equal_arms_are_no_mixture),
         cmocka_unit_test(tracing_can_be_interrupted),
+        cmocka_unit_test(a_run_of_others_keeps_its_model),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
