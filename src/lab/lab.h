@@ -19,7 +19,6 @@ typedef struct sgm_lab {
     sgm_experiment *experiment;
     size_t *arm; /* indices of the arms at work now */
     size_t arms;
-    size_t at_work;  /* of them, what this seed still lacks */
     char *data;      /* the data folder that all read */
     int64_t heldout; /* tokens of it that nobody is trained on */
 } sgm_lab;

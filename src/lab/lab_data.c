@@ -151,7 +151,7 @@ void sgm_lab_tell_data(const sgm_lab *lab) {
                      run / (double)text, text);
     if ((double)heldout < 0.9 * (double)wanted)
         sgm_lab_note(lab,
-                     "arms are measured on at most %" PRId64 " held-out tokens; %" PRId64
+                     "arms are measured on about %" PRId64 " held-out tokens; %" PRId64
                      " were asked for, as many of each domain, and there are no more",
                      heldout, wanted);
     if (lab->experiment->serving.uses && lab->heldout == 0)

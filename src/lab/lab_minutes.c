@@ -242,8 +242,7 @@ static void probe_arms(sgm_worker *worker, void *argument) {
 }
 
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error) {
-    lab->at_work = lab->arms;
-    const int jobs = sgm_lab_jobs(lab, lab->at_work);
+    const int jobs = sgm_lab_jobs(lab, lab->arms);
     char *folder = sgm_path_join(lab->folder, SGM_LAB_PROBE);
     sgm_team *team = NULL;
     probes all = {.lab = lab,

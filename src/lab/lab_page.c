@@ -259,6 +259,9 @@ static void put_serving(sgm_page *page, const sgm_lab_results *results) {
     PUT(page, "<h2>For whoever serves them</h2><p>Caches of experts: share of hits, the routes of held-out text "
               "replayed. Experts placed on GPUs: mean over greatest load, 1 is even, by the load that was planned for "
               "(of the last tenth of the steps) and by that of held-out text.</p>\n");
+    if (results->without_routes)
+        PUT(page, "<p>These runs left no routes, so nothing of them is in these numbers: %s.</p>\n",
+            results->without_routes);
     put_table(page, results, results->known_serving, results->known_servings, false);
 }
 

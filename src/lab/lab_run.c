@@ -41,7 +41,8 @@ int sgm_lab_jobs(const sgm_lab *lab, size_t arms) {
 }
 
 int sgm_lab_threads(const sgm_lab *lab, size_t index) {
-    int jobs = sgm_lab_jobs(lab, lab->at_work), cores = sgm_usable_cores();
+    /* of all jobs, however few arms are left: those that are added later, or end last, have what the others had */
+    int jobs = sgm_lab_jobs(lab, SIZE_MAX), cores = sgm_usable_cores();
     const char *own = sgm_config_get(lab->experiment->arms[index].config, "train.threads");
     if (lab->options->threads > 0)
         return (int)lab->options->threads;
@@ -59,7 +60,7 @@ sgm_status sgm_lab_config(const sgm_lab *lab, size_t index, int64_t seed, int64_
     snprintf(number, sizeof number, "%" PRId64, seed);
     if (!status)
         status = sgm_config_set(*config, "train.seed", number, "lab", error);
-    const bool shared = lab->options->threads == 0 && sgm_lab_jobs(lab, lab->at_work) > 1;
+    const bool shared = lab->options->threads == 0 && sgm_lab_jobs(lab, SIZE_MAX) > 1;
     snprintf(number, sizeof number, "%d", sgm_lab_threads(lab, index));
     if (!status && (shared || lab->options->threads != 0))
         status = sgm_config_set(*config, "train.threads", number, shared ? "--jobs" : "--threads", error);
@@ -96,16 +97,13 @@ static sgm_status go_on(sgm_lab *lab, sgm_error *error) {
     return SGM_OK;
 }
 
-static sgm_status begin_plan(sgm_lab *lab, const char *experiment, sgm_error *error) {
+static sgm_status begin_plan(sgm_lab *lab, sgm_error *error) {
     const sgm_lab_options *o = lab->options;
     sgm_lab_plan *plan = &lab->plan;
     *plan = (sgm_lab_plan){.seeds = o->seeds, .steps = o->steps, .minutes = o->minutes > 0 ? o->minutes : (double)NAN};
     if (o->steps > 0 && o->minutes > 0)
         return sgm_fail(error, SGM_EARGUMENT, "give one of them", "--steps and --minutes both say how long it takes");
-    plan->experiment = sgm_strdup(o->label ? o->label : experiment);
-    sgm_status status = plan->experiment ? SGM_OK : no_memory(error);
-    if (!status)
-        status = sgm_lab_texts(o->settings, o->setting_count, &plan->settings, &plan->setting_count, error);
+    sgm_status status = sgm_lab_texts(o->settings, o->setting_count, &plan->settings, &plan->setting_count, error);
     return status ? status : sgm_lab_texts(o->data, o->data_count, &plan->data, &plan->data_count, error);
 }
 
@@ -294,6 +292,16 @@ static sgm_status keep_name(sgm_lab *lab, bool fresh, sgm_error *error) {
     return SGM_OK;
 }
 
+/* The command that repeats the results names the file whose copy is kept: this call's. */
+static sgm_status keep_label(sgm_lab *lab, const char *path, sgm_error *error) {
+    char *label = sgm_strdup(lab->options->label ? lab->options->label : path);
+    if (!label)
+        return no_memory(error);
+    sgm_free(lab->plan.experiment);
+    lab->plan.experiment = label;
+    return SGM_OK;
+}
+
 /* Text that was named with --data is what there is to it, whatever the file says. */
 static sgm_status keep_own_data(sgm_lab *lab, bool fresh, sgm_error *error) {
     const char *now = lab->experiment->frame.data, *before = lab->plan.own_data;
@@ -314,7 +322,7 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
         return status;
     if (lab->options->seeds > SGM_LAB_SEEDS || lab->options->steps > SGM_LAB_STEPS)
         return sgm_fail(error, SGM_EARGUMENT, "ask for fewer", "a lab has at most 1000 seeds and 10^12 steps");
-    status = *fresh ? begin_plan(lab, path, error) : go_on(lab, error);
+    status = *fresh ? begin_plan(lab, error) : go_on(lab, error);
     if (!status)
         status = sgm_experiment_open(path, (const char *const *)lab->plan.settings, lab->plan.setting_count,
                                      &lab->experiment, error);
@@ -325,6 +333,8 @@ static sgm_status decide(sgm_lab *lab, const char *path, bool *fresh, sgm_error 
     if (*fresh && lab->plan.steps == 0)
         lab->plan.steps = lab->experiment->frame.steps;
     status = keep_name(lab, *fresh, error);
+    if (!status)
+        status = keep_label(lab, path, error);
     if (!status)
         status = keep_own_data(lab, *fresh, error);
     if (!status)
@@ -341,6 +351,8 @@ static sgm_status work(sgm_lab *lab, const char *path, sgm_error *failed, sgm_er
         status = sgm_lab_check_data(lab, error);
     if (!status)
         status = take_folder(lab, fresh, error);
+    if (!status)
+        status = sgm_folder_remove_partial(lab->folder, error);
     if (!status)
         status = sgm_lab_check_runs(lab, error);
     if (!status)

@@ -310,7 +310,6 @@ static sgm_status fill(table *t, size_t first, size_t *end, sgm_error *error) {
 
 static sgm_status lay(table *t, sgm_error *error) {
     const sgm_lab *lab = t->lab;
-    t->lab->at_work = 0;
     for (size_t i = 0; i < t->count; i++) {
         seat *s = &t->seats[i];
         s->table = t;
@@ -320,7 +319,6 @@ static sgm_status lay(table *t, sgm_error *error) {
         if (!s->run)
             return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a table of arms");
         bool done = sgm_lab_run_complete(s->run);
-        t->lab->at_work += !done;
         s->row = (sgm_lab_row){.arm = name,
                                .state = done ? SGM_LAB_DONE : SGM_LAB_WAITS,
                                .seed = t->seed,

@@ -295,6 +295,19 @@ static void list_uses(sgm_lab_results *results) {
     }
 }
 
+/* Spreads and differences are of fewer seeds then. */
+static sgm_status name_those_without_routes(sgm_lab_results *results, sgm_error *error) {
+    sgm_buffer text = {0};
+    sgm_status status = SGM_OK;
+    for (size_t a = 0; a < results->arms; a++)
+        for (size_t i = 0; i < results->arm[a].runs && !status; i++)
+            if (!results->arm[a].run[i].routes.tokens)
+                status = sgm_buffer_print(&text, "%s%s, seed %" PRId64, text.size ? "; " : "", results->arm[a].arm.name,
+                                          results->arm[a].run[i].seed);
+    results->without_routes = text.data;
+    return status ? no_memory(error) : SGM_OK;
+}
+
 static void drop_unknown(sgm_lab_results *results) {
     size_t known = 0;
     for (size_t i = 0; i < results->compared; i++)
@@ -350,6 +363,8 @@ sgm_status sgm_lab_results_gather(const char *folder, const sgm_experiment *expe
         status = compare_all_routes(folder, results, error);
     if (!status)
         list_uses(results);
+    if (!status && results->known_servings)
+        status = name_those_without_routes(results, error);
     if (!status && list == usual) /* without groups there is no imbalance score, and so on */
         drop_unknown(results);
     if (status)
@@ -370,6 +385,7 @@ void sgm_lab_results_free(sgm_lab_results *results) {
     }
     sgm_free(results->serving);
     sgm_free(results->known_serving);
+    sgm_free(results->without_routes);
     sgm_free(results->compare);
     sgm_free(results->missing);
     sgm_free(results->command);

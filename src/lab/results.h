@@ -115,6 +115,7 @@ typedef struct sgm_lab_results {
     size_t servings;
     const sgm_lab_metric **known_serving; /* those that any run has: `caches` of caches, then of placements */
     size_t caches, known_servings;
+    char *without_routes; /* "none, seed 2; even, seed 1": in no value of theirs; NULL: none lacks them */
     sgm_lab_missing *missing;
     size_t missings;
     char *command;

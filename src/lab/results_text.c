@@ -134,6 +134,8 @@ static void add_serving(text *t, const sgm_lab_results *results) {
             "for, of the last tenth of the steps, and by that of held-out text.\n");
         add_table(t, results, results->known_serving + results->caches, results->known_servings - results->caches);
     }
+    if (results->without_routes)
+        ADD(t, "\nThese runs left no routes, so nothing of them is in these numbers: %s.\n", results->without_routes);
     if (results->known_servings) {
         ADD(t, "\nThe same, difference to the baseline:\n");
         add_differences(t, results, results->known_serving, results->known_servings);

@@ -339,12 +339,15 @@ static void a_lab_grows_and_refuses(void **state) {
         fail_msg("%s", error.message);
     char *more =
         sgm_format("%s  - name: third\n    inherits: even\n    set: {balance.0.coefficient: 0.01}\n", two_arms);
-    write_file("two.yaml", more);
+    write_file("again.yaml", more);
     sgm_free(more);
-    assert_int_equal(run_lab("whole", "two.yaml", (sgm_lab_options){.discard_checkpoints = true}, &error), SGM_OK);
+    write_file("whole/experiment.yaml.partial-1-1", "of a call that was killed");
+    assert_int_equal(run_lab("whole", "again.yaml", (sgm_lab_options){.discard_checkpoints = true}, &error), SGM_OK);
     all = results("whole");
     assert_int_equal(json_array_size(json_object_get(all, "arms")), 3);
+    assert_non_null(strstr(json_string_value(json_object_get(all, "command")), "lab run again.yaml "));
     json_decref(all);
+    assert_false(sgm_path_exists(path("whole/experiment.yaml.partial-1-1")));
     assert_false(sgm_path_exists(path("whole/runs/third-seed-1/checkpoints")));
     assert_true(sgm_path_exists(path("whole/runs/even-seed-1/checkpoints")));
     /* Results can be made again from what there is. */

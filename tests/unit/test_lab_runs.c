@@ -241,6 +241,22 @@ static void a_run_that_loses_rows_fails_at_once(void **state) {
     assert_int_equal(sgm_folder_remove(path("full"), NULL), SGM_OK);
 }
 
+/* An arm that is trained alone in a call, or last, has what it has beside others: times could not be compared. */
+static void threads_are_those_of_all_jobs(void **state) {
+    (void)state;
+    sgm_error error;
+    const char *none[] = {"none"};
+    write_file("two.yaml", two_arms);
+    assert_int_equal(
+        run_lab("alone", "two.yaml", (sgm_lab_options){.seeds = 1, .jobs = 2, .arms = none, .arm_count = 1}, &error),
+        SGM_OK);
+    int share = sgm_usable_cores() / 2;
+    char *wanted = sgm_format("threads: %d  # --jobs\n", share > 1 ? share : 1);
+    holds("alone/runs/none-seed-1/config.yaml", wanted);
+    sgm_free(wanted);
+    assert_int_equal(sgm_folder_remove(path("alone"), NULL), SGM_OK);
+}
+
 /* Mean over feed-forward layers of the last step's MaxVio and dead experts among the first `computing` of its log. */
 static void by_log(const char *run, bool with_attention, int64_t computing, double *violation, double *dead) {
     sqlite3 *db = NULL;
@@ -429,6 +445,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(a_log_that_is_not_the_whole_run_is_refused),
         cmocka_unit_test(a_run_that_loses_rows_fails_at_once),
+        cmocka_unit_test(threads_are_those_of_all_jobs),
         cmocka_unit_test(live_balance_is_that_of_results),
         cmocka_unit_test(data_of_the_file_are_kept_to),
         cmocka_unit_test(discarded_checkpoints_end_a_run),

@@ -218,6 +218,12 @@ static void labs_measure_them(void **state) {
     assert_int_equal(run_lab("lists", "lists.yaml", (sgm_lab_options){0}, &error), SGM_OK);
     all = results("lists");
     assert_true(value_of(all, 1, "hits.lru 2") == 0 && value_of(all, 0, "hits.lru 2") > 0); /* null */
+    static const char *const told[] = {"lists/results.md", "lists/report.html"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sgm_file_read(path(told[i]), 1 << 22, &text, &size, NULL), SGM_OK);
+        assert_non_null(strstr(text, "nothing of them is in these numbers: even, seed 2."));
+        sgm_free(text);
+    }
     json_decref(all);
     /* Routes that are damaged are told by name. */
     write_file("lists/runs/none-seed-1/heldout.trace", "no trace");

@@ -15,7 +15,7 @@ enum { MOST = 1 << 24 }; /* slots of a layer; keeps every product far from overf
 static sgm_status check_shape(const sgm_placement_shape *s, sgm_error *error) {
     if (s->layers < 1 || s->experts < 1 || s->slots < 1 || s->groups < 1 || s->nodes < 1 || s->gpus < 1 ||
         s->slots > MOST || s->layers > MOST)
-        return sgm_fail(error, SGM_EARGUMENT, "give numbers of 1 or more",
+        return sgm_fail(error, SGM_EARGUMENT, "give numbers of 1 or more, and 16,777,216 slots or layers at most",
                         "no placement is possible: %" PRId64 " layers, %" PRId64 " experts, %" PRId64 " slots, %" PRId64
                         " groups, %" PRId64 " nodes, %" PRId64 " GPUs",
                         s->layers, s->experts, s->slots, s->groups, s->nodes, s->gpus);
