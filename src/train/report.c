@@ -60,7 +60,7 @@ static void write_tiles(sgm_page *page, const sgm_report_data *data) {
     const sgm_report_evals *all = overall(data);
     PUT(page, "<div class=\"tiles\">\n");
     if (all && all->count)
-        put_tile(page, "bits per byte, held out", "%.3f", all->bits_per_byte[all->count - 1]);
+        put_tile(page, "bits per byte, held out", "%.3f", all->last_bits_per_byte);
     if (data->steps) {
         put_tile(page, "training loss, nats per token", "%.3f", data->loss[data->steps - 1]);
         put_count_tile(page, "steps", data->step[data->steps - 1]);
@@ -160,6 +160,11 @@ static void write_prediction(sgm_page *page, const sgm_report_data *data, double
                                                    .y_high = NAN});
     sgm_free(domains);
     PUT(page, "</div>\n");
+    if (all && fabs(all->last_tokens - all->tokens) > 0.01 * all->tokens)
+        PUT(page,
+            "<p>The last evaluation of all, %.3f bits per byte, is of %.0f tokens, those of the curve of %.0f: its "
+            "domains have other shares, and it is no point of the curve.</p>\n",
+            all->last_bits_per_byte, all->last_tokens, all->tokens);
 }
 
 static void write_training(sgm_page *page, const sgm_report_data *data, double first, double last) {

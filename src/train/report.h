@@ -20,6 +20,9 @@ typedef struct sgm_report_evals {
     char *domain; /* "" is all of them together */
     double *step, *loss, *bits_per_byte;
     size_t count, capacity;
+    double
+        tokens; /* of each of them; one of other proportions (the last may be of all the text) would be no point of its curve */
+    double last_bits_per_byte, last_tokens; /* of the last evaluation, which need not be among them */
 } sgm_report_evals;
 
 /* Load of all layers at one time: counts summed over a few steps up to it. */

@@ -152,16 +152,24 @@ static bool append_eval(sgm_report_evals *series, double step, double loss, doub
 
 static sgm_status read_evals(const sgm_report_reader *r, sgm_report_data *data) {
     sqlite3_stmt *statement = NULL;
-    sgm_status status =
-        sgm_report_prepare(r, "SELECT step, domain, loss, bits_per_byte FROM evals ORDER BY domain, step", &statement);
+    sgm_status status = sgm_report_prepare(
+        r, "SELECT step, domain, loss, bits_per_byte, tokens FROM evals ORDER BY domain, step", &statement);
     int code = SQLITE_DONE;
     while (!status && (code = sqlite3_step(statement)) == SQLITE_ROW) {
         if (isnan(sgm_report_column(statement, 0)))
             continue;
         const char *domain = (const char *)sqlite3_column_text(statement, 1);
         sgm_report_evals *series = series_of(data, domain ? domain : "");
-        if (!series || !append_eval(series, sgm_report_column(statement, 0), sgm_report_column(statement, 2),
-                                    sgm_report_column(statement, 3)))
+        if (!series) {
+            status = sgm_report_no_memory(r);
+            continue;
+        }
+        double bits = sgm_report_column(statement, 3), tokens = sgm_report_column(statement, 4);
+        series->last_bits_per_byte = bits;
+        series->last_tokens = tokens;
+        series->tokens = series->count ? series->tokens : tokens;
+        bool alike = *series->domain || !(fabs(tokens - series->tokens) > 0.01 * series->tokens);
+        if (alike && !append_eval(series, sgm_report_column(statement, 0), sgm_report_column(statement, 2), bits))
             status = sgm_report_no_memory(r);
     }
     if (!status && code != SQLITE_DONE)

@@ -206,6 +206,26 @@ static void write_balance(const char *path, int layers, int steps) {
                   "INSERT INTO balance SELECT step, layer, 'a<b', 'none', NULL FROM load");
 }
 
+/* Of all the text: its domains have other shares than in the evaluations before, so a line to it would bend for no reason. */
+static void test_an_evaluation_of_other_text_is_no_point(void **state) {
+    fixture *f = *state;
+    sgm_report_data data;
+    write_run(f->log, 4);
+    execute(f->log, "INSERT INTO evals SELECT 3, domain, tokens, bytes, loss, 1.75 FROM evals;"
+                    "UPDATE evals SET tokens = 25 WHERE step = 4");
+    assert_int_equal(sgm_report_read(f->log, 0, &data, NULL), SGM_OK);
+    assert_int_equal(data.evals[0].count, 1);
+    assert_float_equal(data.evals[0].bits_per_byte[0], 1.75, 0);
+    assert_float_equal(data.evals[0].last_bits_per_byte, 1.25, 0);
+    assert_int_equal(data.evals[1].count, 2); /* more of one domain is still that domain */
+    sgm_report_data_free(&data);
+    size_t size;
+    char *page = page_of(f, &size);
+    assert_non_null(
+        strstr(page, "The last evaluation of all, 1.250 bits per byte, is of 25 tokens, those of the curve of 10"));
+    sgm_free(page);
+}
+
 static void test_what_balancers_measured(void **state) {
     fixture *f = *state;
     sgm_report_data data;
@@ -440,6 +460,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_run_without_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_long_run_is_averaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_balancers_measured, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_evaluation_of_other_text_is_no_point, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_balancers_of_a_long_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_balancers_beside_attention_experts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_run_without_the_balancers_table, set_up, tear_down),
