@@ -59,7 +59,7 @@ bool sgm_path_is_real_folder(const char *path);                   /* and no link
 char *sgm_path_join(const char *folder, const char *name);        /* heap string */
 sgm_status sgm_folder_make(const char *path, sgm_error *error);   /* with parents; fine when it exists */
 sgm_status sgm_folder_remove(const char *path, sgm_error *error); /* recursively; fine when absent */
-/* Files that a killed process was still writing in it: NAME.partial-PID-N. A lock must say that nobody else is. */
+/* Files that a killed process was still writing in it: NAME.partial-PID-N. Those of a process that lives stay. */
 sgm_status sgm_folder_remove_partial(const char *folder, sgm_error *error);
 sgm_status sgm_folder_sync(const char *path, sgm_error *error);
 /* fsync the folder that holds `path`; slashes at its end do not count as names. */

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,12 +240,27 @@ sgm_status sgm_disk_check(const char *path, uint64_t bytes, sgm_error *error) {
                     sgm_bytes_text(room).text);
 }
 
+/* NAME.partial-PID or NAME.partial-PID-N of a process that is no more: one that lives is still writing it. */
+static bool is_left_behind(const char *name) {
+    const char *mark = strstr(name, ".partial-");
+    if (!mark)
+        return false;
+    const char *digits = mark + strlen(".partial-");
+    char *end = NULL;
+    errno = 0;
+    long process = strtol(digits, &end, 10);
+    bool rest = !*end || (*end == '-' && end[1] && !end[1 + strspn(end + 1, "0123456789")]);
+    if (*digits < '1' || *digits > '9' || !rest || errno || process > INT_MAX)
+        return false;
+    return kill((pid_t)process, 0) != 0 && errno == ESRCH;
+}
+
 sgm_status sgm_folder_remove_partial(const char *folder, sgm_error *error) {
     char **names = NULL;
     size_t count = 0;
     sgm_status status = sgm_folder_list(folder, &names, &count, error);
     for (size_t i = 0; i < count && !status; i++) {
-        char *path = strstr(names[i], ".partial-") ? sgm_path_join(folder, names[i]) : NULL;
+        char *path = is_left_behind(names[i]) ? sgm_path_join(folder, names[i]) : NULL;
         if (path)
             unlink(path); /* one that stays is only in the way of the eye */
         sgm_free(path);

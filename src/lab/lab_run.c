@@ -294,12 +294,16 @@ static sgm_status keep_name(sgm_lab *lab, bool fresh, sgm_error *error) {
 
 /* The command that repeats the results names the file whose copy is kept: this call's. */
 static sgm_status keep_label(sgm_lab *lab, const char *path, sgm_error *error) {
-    char *label = sgm_strdup(lab->options->label ? lab->options->label : path);
-    if (!label)
-        return no_memory(error);
-    sgm_free(lab->plan.experiment);
-    lab->plan.experiment = label;
-    return SGM_OK;
+    const char *const label = lab->options->label ? lab->options->label : path;
+    char **copy = NULL;
+    size_t count;
+    sgm_status status = sgm_lab_texts(&label, 1, &copy, &count, error);
+    if (!status) {
+        sgm_free(lab->plan.experiment);
+        lab->plan.experiment = copy[0];
+    }
+    sgm_free(copy);
+    return status;
 }
 
 /* Text that was named with --data is what there is to it, whatever the file says. */

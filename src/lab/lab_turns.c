@@ -121,6 +121,16 @@ static sgm_status check_log(const seat *s, sgm_error *error) {
     return status;
 }
 
+/* Somebody may have made it longer since it was seen to be the plan's. */
+static sgm_status check_steps(const table *t, const seat *s, sgm_error *error) {
+    int64_t steps = s->trainer->settings->train.steps;
+    return steps == t->lab->plan.steps
+               ? SGM_OK
+               : sgm_fail(error, SGM_EARGUMENT, "remove that run's folder, or move it away, and run the lab again",
+                          "%s has train.steps = %" PRId64 " now, the lab says %" PRId64, s->run, steps,
+                          t->lab->plan.steps);
+}
+
 /* The run in its folder: a new one, or where it was. */
 static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_lab *lab = t->lab;
@@ -130,6 +140,8 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
     sgm_status status;
     if (sgm_path_exists(s->run)) {
         status = sgm_trainer_resume(s->run, 0, sgm_lab_threads(lab, s->index), &events, &s->trainer, error);
+        if (!status)
+            status = check_steps(t, s, error);
         if (!status)
             status = check_log(s, error);
     } else {

@@ -114,15 +114,23 @@ static sgm_status add_load(reader *r, sqlite3_stmt *row) {
         sqlite3_column_bytes(row, 3) != 4 * r->stored)
         return sgm_fail(r->error, SGM_EFORMAT, NULL, "%s: a row of load is of another model", r->path);
     const unsigned char *counts = sqlite3_column_blob(row, 2), *p = sqlite3_column_blob(row, 3);
+    double counted = 0;
     for (int64_t e = 0; e < E; e++) {
+        counted += sgm_run_log_u32(counts + 4 * e);
         r->row_count[e] = sgm_run_log_u32(counts + 4 * e);
         r->row_probability[e] = (double)sgm_run_log_f32(p + 4 * e) * (double)tokens;
         r->count[layer * E + e] += r->row_count[e];
         r->probability[layer * E + e] += r->row_probability[e];
     }
+    double computed = column(row, 4); /* NaN: not kept */
+    if (tokens < 1 || counted > (double)tokens * (double)E || computed < 0 || computed > counted)
+        return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                        "%s: a row of load has %.0f assignments of %" PRId64 " tokens to %" PRId64
+                        " experts, %.0f of them computed: that cannot be",
+                        r->path, counted, tokens, E, computed);
     r->tokens[layer] += tokens;
     r->batches[layer] += 1;
-    r->computed[layer] += column(row, 4);
+    r->computed[layer] += computed;
     r->m->layer[layer].token_entropy_over_log_e += column(row, 5) * (double)tokens;
     const sgm_load load = {.tokens = tokens, .experts = E, .count = r->row_count, .probability = r->row_probability};
     sgm_load_summary summary;

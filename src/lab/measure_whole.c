@@ -13,7 +13,7 @@
 #include "lab/measure.h"
 #include "train/run_log_read.h"
 
-/* count, first, last step; last evaluation (NULL: none); numbers of evaluations that are none. */
+/* count, first, last step; last evaluation (NULL: none); evaluations, and steps, whose numbers are none. */
 static sgm_status take_ends(sgm_lab_reader *r, sqlite3_stmt *row) {
     int64_t count = sqlite3_column_int64(row, 0), last = sqlite3_column_int64(row, 2);
     if (count != r->steps || sqlite3_column_int64(row, 1) != 1 || last != r->steps)
@@ -28,6 +28,11 @@ static sgm_status take_ends(sgm_lab_reader *r, sqlite3_stmt *row) {
         return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
                         "%s: %" PRId64 " of its evaluations have no number of bits per byte, or one below 0", r->path,
                         (int64_t)sqlite3_column_int64(row, 4));
+    if (sqlite3_column_int64(row, 5) > 0)
+        return sgm_fail(r->error, SGM_EFORMAT, sgm_lab_remove_run,
+                        "%s: %" PRId64
+                        " of its steps have a loss that is none, less than no time, or were skipped by halves",
+                        r->path, (int64_t)sqlite3_column_int64(row, 5));
     return SGM_OK;
 }
 
@@ -35,7 +40,9 @@ sgm_status sgm_lab_measure_whole(sgm_lab_reader *r) {
     return sgm_lab_each(
         r,
         "SELECT count(*), min(step), max(step), (SELECT max(step) FROM evals), (SELECT count(*) FROM evals "
-        "WHERE typeof(bits_per_byte) NOT IN ('real', 'integer', 'null') OR bits_per_byte < 0) FROM steps",
+        "WHERE typeof(bits_per_byte) NOT IN ('real', 'integer', 'null') OR bits_per_byte < 0), "
+        "(SELECT count(*) FROM steps WHERE seconds < 0 OR skipped NOT IN (0, 1) OR "
+        "(NOT skipped AND typeof(loss) NOT IN ('real', 'integer'))) FROM steps",
         take_ends);
 }
 

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 static const char format_name[] = "sigmoe lab";
 
@@ -39,6 +40,9 @@ sgm_status sgm_lab_texts(const char *const *from, size_t count, char ***texts, s
     *copied = 0;
     *texts = sgm_alloc((count + 1) * sizeof **texts);
     for (size_t i = 0; *texts && i < count; i++) {
+        if (!sgm_text_is_utf8(from[i]))
+            return sgm_fail(error, SGM_EARGUMENT, "lab.json holds text: give it another name, or a link with one",
+                            "\"%s\" is not valid UTF-8", from[i]);
         if (!((*texts)[i] = sgm_strdup(from[i])))
             return no_memory(error);
         ++*copied;

@@ -264,8 +264,8 @@ static int64_t common_threads(const sgm_lab_results *results) {
 /* The routes of two runs: of one text, and of two models, or of one where both runs came to it (two arms may be one). */
 static sgm_status compare_routes(const char *folder, const sgm_lab_arm_results *a, const sgm_lab_measures *m,
                                  const sgm_lab_arm_results *b, const sgm_lab_measures *n, sgm_error *error) {
-    bool one_run = m->bits_per_byte == n->bits_per_byte && m->training_loss == n->training_loss;
-    bool same = m->routes.model_hash == n->routes.model_hash && m->routes.model_hash != 0 && !one_run;
+    bool same = m->routes.model_hash == n->routes.model_hash && m->routes.model_hash != 0 &&
+                m->bits_per_byte != n->bits_per_byte;
     if (!m->routes.tokens || !n->routes.tokens || (!same && m->routes.tokens == n->routes.tokens))
         return SGM_OK;
     return sgm_fail(error, SGM_EFORMAT, sgm_lab_routes_again,

@@ -35,7 +35,10 @@ static void add_value(text *t, const sgm_lab_metric *metric, double value, const
  * a "<" begin HTML, a line end the table. */
 static void add_words(text *t, const char *words) {
     for (; *words; words++)
-        if (*words == '<')
+        if ((unsigned char)words[0] == 0xC2 && (unsigned char)words[1] >= 0x80 && (unsigned char)words[1] < 0xA0) {
+            words++; /* C1: a terminal's commands as well */
+            ADD(t, " ");
+        } else if (*words == '<')
             ADD(t, "&lt;");
         else if (*words == '|' || *words == '\\')
             ADD(t, "\\%c", *words);

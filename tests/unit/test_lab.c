@@ -341,13 +341,13 @@ static void a_lab_grows_and_refuses(void **state) {
         sgm_format("%s  - name: third\n    inherits: even\n    set: {balance.0.coefficient: 0.01}\n", two_arms);
     write_file("again.yaml", more);
     sgm_free(more);
-    write_file("whole/experiment.yaml.partial-1-1", "of a call that was killed");
+    write_file("whole/experiment.yaml.partial-4194305-1", "of a call that was killed");
     assert_int_equal(run_lab("whole", "again.yaml", (sgm_lab_options){.discard_checkpoints = true}, &error), SGM_OK);
     all = results("whole");
     assert_int_equal(json_array_size(json_object_get(all, "arms")), 3);
     assert_non_null(strstr(json_string_value(json_object_get(all, "command")), "lab run again.yaml "));
     json_decref(all);
-    assert_false(sgm_path_exists(path("whole/experiment.yaml.partial-1-1")));
+    assert_false(sgm_path_exists(path("whole/experiment.yaml.partial-4194305-1")));
     assert_false(sgm_path_exists(path("whole/runs/third-seed-1/checkpoints")));
     assert_true(sgm_path_exists(path("whole/runs/even-seed-1/checkpoints")));
     /* Results can be made again from what there is. */
@@ -442,7 +442,7 @@ static void a_refused_call_leaves_nothing(void **state) {
     assert_int_equal(sgm_folder_make(path("refused"), NULL),
                      SGM_OK); /* what one that was killed left is still a lab's */
     write_file("refused/.lock", "");
-    write_file("refused/lab.json.partial-1-0", "{");
+    write_file("refused/lab.json.partial-4194305-0", "{");
     assert_int_equal(run_lab("refused", "two.yaml", hasty, &error), SGM_EARGUMENT);
     assert_int_equal(run_lab("refused", "two.yaml", (sgm_lab_options){.steps = 1, .seeds = 1}, &error), SGM_OK);
     assert_int_equal(sgm_folder_remove(path("refused"), NULL), SGM_OK);

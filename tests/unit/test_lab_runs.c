@@ -165,6 +165,13 @@ static void a_log_that_is_not_the_whole_run_is_refused(void **state) {
         {"DELETE FROM evals WHERE domain = '' AND step = 12", "it lacks the last evaluation"},
         {"UPDATE evals SET bits_per_byte = NULL WHERE domain = ''", "it lacks the last evaluation"},
         {"DELETE FROM load WHERE step = 12 AND layer = 1", "in the last tenth"},
+        {"UPDATE load SET computed = -1e300", "that cannot be"},
+        {"UPDATE load SET tokens = -1", "of -1 tokens"},
+        {"UPDATE load SET tokens = 1", "that cannot be"},
+        {"UPDATE load SET counts = zeroblob(32)", "0 assignments"},
+        {"UPDATE steps SET seconds = -1", "12 of its steps"},
+        {"UPDATE steps SET skipped = -3 WHERE step = 3", "1 of its steps"},
+        {"UPDATE steps SET loss = 'abc' WHERE step = 3", "1 of its steps"},
     };
     sgm_error error;
     write_file("two.yaml", two_arms);
@@ -254,6 +261,22 @@ static void threads_are_those_of_all_jobs(void **state) {
     char *wanted = sgm_format("threads: %d  # --jobs\n", share > 1 ? share : 1);
     holds("alone/runs/none-seed-1/config.yaml", wanted);
     sgm_free(wanted);
+    /* What lab.json cannot hold is said before anything is done. */
+    const char *odd[] = {"t\xffx"};
+    assert_int_equal(run_lab("odd", "two.yaml", (sgm_lab_options){.data = odd, .data_count = 1}, &error),
+                     SGM_EARGUMENT);
+    says(&error, "is not valid UTF-8", "another name");
+    assert_false(sgm_path_exists(path("odd")));
+    /* Another process's file that is still being written, and one that only looks like it, stay. */
+    char *alive = sgm_format("alone/lab.json.partial-%ld-7", (long)getpid());
+    static const char killed[] = "alone/lab.json.partial-4194305-7", looks[] = "alone/my.partial-looks.txt";
+    write_file(alive, "x");
+    write_file(killed, "x");
+    write_file(looks, "x");
+    assert_int_equal(run_lab("alone", "two.yaml", (sgm_lab_options){.arms = none, .arm_count = 1}, &error), SGM_OK);
+    assert_true(sgm_path_exists(path(alive)) && sgm_path_exists(path(looks)));
+    assert_false(sgm_path_exists(path(killed)));
+    sgm_free(alive);
     assert_int_equal(sgm_folder_remove(path("alone"), NULL), SGM_OK);
 }
 

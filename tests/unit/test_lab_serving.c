@@ -244,11 +244,11 @@ static void what_cannot_be_traced_stops_nothing(void **state) {
     assert_int_equal(run_lab("gone", "later.yaml", (sgm_lab_options){.seeds = 1}, &error), SGM_OK);
     assert_int_equal(sgm_folder_remove(path("gone/runs/none-seed-1/checkpoints"), NULL), SGM_OK);
     assert_int_equal(sgm_folder_make(path("gone/runs/none-seed-1/checkpoints"), NULL), SGM_OK);
-    write_file("gone/runs/even-seed-1/heldout.trace.partial-1-1", "of a call that was killed");
+    write_file("gone/runs/even-seed-1/heldout.trace.partial-4194305-1", "of a call that was killed");
     write_file("later.yaml", lists);
     if (run_lab("gone", "later.yaml", (sgm_lab_options){.seeds = 2}, &error))
         fail_msg("%s (%s)", error.message, error.hint);
-    assert_false(sgm_path_exists(path("gone/runs/even-seed-1/heldout.trace.partial-1-1")));
+    assert_false(sgm_path_exists(path("gone/runs/even-seed-1/heldout.trace.partial-4194305-1")));
     assert_true(sgm_path_exists(path("gone/runs/even-seed-1/heldout.trace")));
     assert_false(sgm_path_exists(path("gone/runs/none-seed-1/heldout.trace")));
     assert_true(sgm_path_exists(path("gone/runs/none-seed-2/heldout.trace")));

@@ -257,14 +257,14 @@ static void a_run_can_be_made_longer(void **state) {
     sgm_trainer *trainer;
     assert_int_equal(sgm_trainer_resume(path("short"), 8, 0, NULL, &trainer, &error), SGM_EARGUMENT);
     assert_true(sgm_path_exists(path("short/summary.json")));
-    assert_int_equal(sgm_file_write(path("short/config.yaml.partial-1-0"), "x", 1, NULL),
+    assert_int_equal(sgm_file_write(path("short/config.yaml.partial-4194305-0"), "x", 1, NULL),
                      SGM_OK); /* of a killed process */
     assert_int_equal(sgm_folder_make(path("short/traces"), NULL), SGM_OK);
-    assert_int_equal(sgm_file_write(path("short/traces/step-000004.trace.partial-1-8"), "x", 1, NULL), SGM_OK);
+    assert_int_equal(sgm_file_write(path("short/traces/step-000004.trace.partial-4194305-8"), "x", 1, NULL), SGM_OK);
     trainer = resume("short", 16);
-    assert_false(sgm_path_exists(path("short/traces/step-000004.trace.partial-1-8")));
+    assert_false(sgm_path_exists(path("short/traces/step-000004.trace.partial-4194305-8")));
     assert_null(strstr(notes, "run.sqlite"));
-    assert_false(sgm_path_exists(path("short/config.yaml.partial-1-0")));
+    assert_false(sgm_path_exists(path("short/config.yaml.partial-4194305-0")));
     assert_false(sgm_path_exists(path("short/summary.json"))); /* it told of a run of 12 steps */
     finish(trainer);
     assert_true(sgm_path_exists(path("short/summary.json")));
