@@ -254,6 +254,12 @@ static int print_results(const char *folder, bool json) {
     return CLI_DONE;
 }
 
+static bool has_results(const char *folder) {
+    char path[8192];
+    snprintf(path, sizeof path, "%s/results.json", folder);
+    return access(path, R_OK) == 0;
+}
+
 /* "a,b,c" into texts; *storage holds them. */
 static const char **split_names(const char *text, char **storage, size_t *count) {
     *count = 0;
@@ -302,6 +308,8 @@ static int run_lab(const cli_args *args, const char *path, const char *folder) {
                               options.jobs * (options.threads > 0 ? options.threads : 1));
         sgm_status status = sgm_lab_run(path, &options, &events, &cli_stop, &error);
         cli_lab_display_close(display);
+        if (status == SGM_ENUMERIC && !json && has_results(folder)) /* of an arm: the others are done and written */
+            (void)print_results(folder, false);
         code = status ? cli_fail(&error) : print_results(folder, json);
     }
     cli_lab_display_free(display);

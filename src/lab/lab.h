@@ -56,6 +56,8 @@ void sgm_lab_tell_data(const sgm_lab *lab);
 sgm_status sgm_lab_measure_steps(sgm_lab *lab, double minutes, int64_t *steps, sgm_error *error);
 /* lab_routes.c. Does the experiment ask for the routes of held-out text, and is there any? */
 bool sgm_lab_wants_routes(const sgm_lab *lab);
+/* Of a run that begins anew: routes that another left in its folder. */
+sgm_status sgm_lab_drop_routes(const char *run, sgm_error *error);
 /* Of a complete run: its routes, if they are wanted and not there; then, of one that `ended_now` or was traced now, its
  * checkpoints go, if they are to be discarded. What cannot be done is a note, and no reason to train no other run.
  * SGM_EINTERRUPTED. */

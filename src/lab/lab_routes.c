@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What becomes of a run that is complete: the routes of held-out text through its model are kept where the experiment lists
  * caches or placements, and its checkpoints go where they are not wanted. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/memory.h"
+#include "base/system.h"
 #include "lab/lab.h"
 #include "lab/serving.h"
 
 bool sgm_lab_wants_routes(const sgm_lab *lab) {
     return lab->experiment->serving.uses > 0 && lab->heldout > 0;
+}
+
+sgm_status sgm_lab_drop_routes(const char *run, sgm_error *error) {
+    char *routes = sgm_path_join(run, SGM_LAB_ROUTES);
+    if (!routes)
+        return sgm_fail(error, SGM_EMEMORY, NULL, "no memory for a path");
+    sgm_status status =
+        unlink(routes) == 0 || errno == ENOENT ? SGM_OK : sgm_fail_errno(error, errno, "remove", routes);
+    sgm_free(routes);
+    return status;
 }
 
 static sgm_status trace(const sgm_lab *lab, size_t arm, const char *run, const char *routes, sgm_error *error) {

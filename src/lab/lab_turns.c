@@ -150,6 +150,8 @@ static sgm_status sit_down(table *t, seat *s, sgm_error *error) {
             status = sgm_trainer_start(config, data, 1, s->run, &events, lab->stop, &s->trainer, error);
     }
     sgm_config_free(config);
+    if (!status && s->trainer->stepper->step == 0)
+        status = sgm_lab_drop_routes(s->run, error);
     if (status)
         return status;
     s->row.state = SGM_LAB_TRAINS;

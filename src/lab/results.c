@@ -268,7 +268,7 @@ static sgm_status compare_routes(const char *folder, const sgm_lab_arm_results *
                 m->bits_per_byte != n->bits_per_byte;
     if (!m->routes.tokens || !n->routes.tokens || (!same && m->routes.tokens == n->routes.tokens))
         return SGM_OK;
-    return sgm_fail(error, SGM_EFORMAT, sgm_lab_routes_again,
+    return sgm_fail(error, SGM_EFORMAT, "remove both: the lab makes them again where the runs' checkpoints are there",
                     "%s: " SGM_LAB_ROUTES " of %s, seed %" PRId64 ", and of %s, seed %" PRId64 ", are of %s", folder,
                     a->arm.name, m->seed, b->arm.name, n->seed, same ? "one model" : "different numbers of tokens");
 }

@@ -132,21 +132,32 @@ static json_t *missing_json(const sgm_lab_results *results) {
     return sgm_json_or_null(list, failed);
 }
 
+/* Names of the experiment's caches, or of its placements. */
+static json_t *uses_json(const sgm_lab_serving *serving, bool placements, bool *failed) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < serving->uses; i++)
+        if (serving->use[i].placement == placements)
+            sgm_json_append(list, json_string(serving->use[i].name), failed);
+    return list;
+}
+
 sgm_status sgm_lab_write_json(const sgm_lab_results *results, const char *path, sgm_error *error) {
     bool failed = false;
     sgm_experiment_info info;
     sgm_experiment_describe(results->experiment, &info);
+    const sgm_lab_serving *serving = &results->experiment->serving;
     json_t *arms = json_array();
     for (size_t a = 0; a < results->arms; a++)
         sgm_json_append(arms, arm_json(results, a), &failed);
-    json_t *root = json_pack(
-        "{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:b, s:o, s:s, s:s, s:o}", "format",
-        "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim", info.claim, "paper",
-        info.paper, "tuning", info.tuning, "baseline", info.baseline, "window", "the last tenth of the steps", "steps",
-        (json_int_t)results->plan->steps, "tokens_per_step", (json_int_t)info.tokens_per_step, "seeds",
-        (json_int_t)results->plan->seeds, "groups", (json_int_t)info.groups, "caches", info.caches, "placements",
-        info.placements, "complete", results->missings == 0, "missing", missing_json(results), "command",
-        results->command, "sigmoe", sgm_version(), "arms", arms);
+    json_t *root =
+        json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:o, s:s, s:s, s:o}",
+                  "format", "sigmoe lab results", "version", FORMAT_VERSION, "experiment", info.name, "claim",
+                  info.claim, "paper", info.paper, "tuning", info.tuning, "baseline", info.baseline, "window",
+                  "the last tenth of the steps", "steps", (json_int_t)results->plan->steps, "tokens_per_step",
+                  (json_int_t)info.tokens_per_step, "seeds", (json_int_t)results->plan->seeds, "groups",
+                  (json_int_t)info.groups, "caches", uses_json(serving, false, &failed), "placements",
+                  uses_json(serving, true, &failed), "complete", results->missings == 0, "missing",
+                  missing_json(results), "command", results->command, "sigmoe", sgm_version(), "arms", arms);
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     sgm_status status = text && !failed
                             ? sgm_file_write(path, text, strlen(text), error)
